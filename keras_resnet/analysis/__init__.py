@@ -1,0 +1,6 @@
+"""What a net costs and how it behaves."""
+
+from keras_resnet.analysis.counts import Counts as Counts
+from keras_resnet.analysis.counts import count as count
+
+__all__ = ["Counts", "count"]

@@ -1,0 +1,1 @@
+"""The training application, installed as `keras_resnet_train`."""
