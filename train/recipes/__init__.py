@@ -1,1 +1,32 @@
-"""."""
+"""Training recipes from papers, as data: each module holds one `RECIPE`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from keras_resnet.catalog import nearest
+
+from . import digits, goyal2017, he2015_cifar, he2015_imagenet
+from .recipe import Recipe as Recipe
+
+RECIPES: Mapping[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        digits.RECIPE,
+        he2015_cifar.RECIPE,
+        he2015_imagenet.RECIPE,
+        goyal2017.RECIPE,
+    )
+}
+
+
+def get_recipe(name: str) -> Recipe:
+    """Returns a recipe by name.
+
+    Raises:
+        ValueError: If there is none of that name; lists the nearest names.
+    """
+    try:
+        return RECIPES[name]
+    except KeyError:
+        raise ValueError(f"Unknown recipe {name!r}. {nearest(name, RECIPES)}") from None

@@ -1,0 +1,64 @@
+"""Data that needs no file: scikit-learn's handwritten digits, and synthetic images."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .sources import ArraySource, ImageData, take
+
+
+def load_digits() -> ImageData:
+    """Returns the 1,797 scanned digits that come with scikit-learn, 8 x 8 pixels, one channel.
+
+    The split is fixed: 1,257 for training, 180 for validation and 360 for testing, drawn class by
+    class with seed 0, so that each part has the classes in equal proportion. Values 0..16 are
+    stretched to 0..255.
+
+    Source: Alpaydin and Kaynak 1998, UCI "Optical Recognition of Handwritten Digits", test part.
+    """
+    from sklearn.datasets import load_digits as load
+    from sklearn.model_selection import train_test_split
+
+    digits = load()
+    images = np.round(digits.images * (255 / 16)).astype("uint8")[..., None]
+    labels = digits.target.astype("int64")
+    rest, test = train_test_split(
+        np.arange(len(labels)), test_size=360, random_state=0, stratify=labels
+    )
+    train, validation = train_test_split(rest, test_size=180, random_state=0, stratify=labels[rest])
+    whole = ArraySource(images, labels)
+    return ImageData(
+        name="digits",
+        class_names=tuple("0123456789"),
+        channels=1,
+        train=take(whole, np.sort(train)),
+        validation=take(whole, np.sort(validation)),
+        test=take(whole, np.sort(test)),
+    )
+
+
+def make_synthetic(size: int, channels: int, classes: int, examples: int = 2048) -> ImageData:
+    """Returns random images for benchmarks: noise around one colour pattern a class.
+
+    Args:
+        size: Height and width, pixels.
+        channels: Channels of an image.
+        classes: Number of classes.
+        examples: Training images; the other splits have an eighth as many, at least 16.
+    """
+    rng = np.random.Generator(np.random.Philox(0))
+    examples = max(64, min(examples, 2**28 // (size * size * channels)))
+    patterns = rng.integers(64, 192, (classes, 4, 4, channels))
+    grid = np.arange(size) * 4 // size
+
+    def part(count: int) -> ArraySource:
+        labels = rng.integers(0, classes, count)
+        images = np.empty((count, size, size, channels), "uint8")
+        for row, label in enumerate(labels):
+            noise = rng.integers(-64, 64, (size, size, channels))
+            images[row] = patterns[label][grid][:, grid] + noise
+        return ArraySource(images, labels.astype("int64"))
+
+    names = tuple(f"class {index}" for index in range(classes))
+    small = max(16, examples // 8)
+    return ImageData("synthetic", names, channels, part(examples), part(small), part(small))

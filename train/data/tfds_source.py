@@ -1,0 +1,159 @@
+"""Any TensorFlow Datasets data set that has an image and a label."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from keras_resnet.catalog import nearest
+
+from ..config import DataConfig
+from .images import decode
+from .sources import ArraySource, ImageData, Source, StreamSource, check_labels, hold_out, take
+
+_IN_MEMORY = 2 * 2**30  # bytes of decoded images
+
+
+def load_tfds(config: DataConfig) -> ImageData:
+    """Opens a TFDS data set, prepared already or downloaded now.
+
+    Its `train` split trains; `test` tests or, where there is none (ImageNet), `validation` does.
+    A data set with a test split alone can be evaluated on, and trains on nothing.
+
+    Raises:
+        ValueError: If the data set is unknown, has no image and label, or cannot be downloaded.
+    """
+    builder = _builder(config)
+    image, label = _features(builder, config.dataset)
+    names = tuple(label.names)
+    channels = image.shape[-1] or 3
+    splits = builder.info.splits
+
+    def source(split: str, *, cached: bool) -> Source:
+        if cached:
+            return _decoded(builder, split, image.shape, names)
+        return _stream(builder, split)
+
+    fixed = all(image.shape)
+    size = sum(split.num_examples for split in splits.values()) * math.prod(
+        side or 0 for side in image.shape
+    )
+    cached = fixed and (config.cache == "memory" or (config.cache == "auto" and size < _IN_MEMORY))
+    test_name = next((name for name in ("test", "validation") if name in splits), None)
+    test = source(test_name, cached=cached) if test_name else None
+    if "train" not in splits:
+        if test is None:
+            raise ValueError(
+                f"Data set {config.dataset!r} has neither a train, a validation nor a test split. "
+                f"It has: {', '.join(splits)}"
+            )
+        empty = ArraySource(np.zeros((0, 1, 1, channels), "uint8"), np.zeros(0, "int64"))
+        return ImageData(config.dataset, names, channels, empty, None, test)
+    train, validation = _train_parts(source, cached=cached, config=config)
+    return ImageData(config.dataset, names, channels, train, validation, test)
+
+
+def _train_parts(source: Any, *, cached: bool, config: DataConfig) -> tuple[Source, Source | None]:
+    if not config.validation:
+        return source("train", cached=cached), None
+    if not cached:
+        percent = round(100 * (1 - config.validation))
+        return (
+            source(f"train[:{percent}%]", cached=False),
+            source(f"train[{percent}%:]", cached=False),
+        )
+    whole = source("train", cached=True)
+    rest, held = hold_out(len(whole), config.validation)
+    return take(whole, rest), take(whole, held)
+
+
+def _builder(config: DataConfig) -> Any:
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(config.dataset, data_dir=config.data_dir)
+    except tfds.core.registered.DatasetNotFoundError:
+        known = [*tfds.list_builders(), "digits", "synthetic"]
+        raise ValueError(
+            f"Unknown data set {config.dataset!r}: neither digits, synthetic, an existing folder, "
+            f"nor a TFDS data set"
+            f"{f' in {config.data_dir}' if config.data_dir else ''}. "
+            f"{nearest(config.dataset, known)}"
+        ) from None
+    if not builder.is_prepared():
+        try:
+            builder.download_and_prepare()
+        except Exception as error:  # TFDS raises whatever its download and its builder raise
+            raise ValueError(
+                f"TFDS could not download and prepare {config.dataset!r}: "
+                f"{str(error).strip().splitlines()[0] if str(error).strip() else repr(error)}. "
+                "Point --data-dir at a prepared directory, or try again with a network"
+            ) from error
+    return builder
+
+
+def _features(builder: Any, name: str) -> tuple[Any, Any]:
+    import tensorflow_datasets as tfds
+
+    features = builder.info.features
+    keys = set(features) if hasattr(features, "keys") else set()
+    if not {"image", "label"} <= keys or not isinstance(
+        features["label"], tfds.features.ClassLabel
+    ):
+        raise ValueError(
+            f"Data set {name!r} needs the features 'image' and 'label' (a class). "
+            f"It has: {', '.join(sorted(keys)) or type(features).__name__}"
+        )
+    return features["image"], features["label"]
+
+
+def _encoded(builder: Any, split: str, *, shuffle_files: bool = False, read: Any = None) -> Any:
+    import tensorflow_datasets as tfds
+
+    records = builder.as_dataset(
+        split=split,
+        shuffle_files=shuffle_files,
+        read_config=read or tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
+        decoders={"image": tfds.decode.SkipDecoding()},
+    )
+    return records.map(lambda record: (record["image"], record["label"]))
+
+
+def _stream(builder: Any, split: str) -> StreamSource:
+    import tensorflow as tf
+
+    size = builder.info.splits[split].num_examples
+
+    def open_stream(seed: Any) -> Any:
+        records = _encoded(builder, split)
+        if seed is None:
+            return records
+        # A window of a sixteenth of an epoch, at most 16,384 encoded images: TFDS has shuffled the
+        # examples over the shards when it wrote them.
+        window = max(1, min(16_384, size // 16 if size > 1024 else size))
+        return records.shuffle(window, seed=tf.cast(seed, tf.int64), reshuffle_each_iteration=False)
+
+    return StreamSource(size, open_stream)
+
+
+def _decoded(
+    builder: Any, split: str, shape: tuple[int, int, int], names: tuple[str, ...]
+) -> ArraySource:
+    import tensorflow as tf
+
+    count = builder.info.splits[split].num_examples
+    images = np.empty((count, *shape), "uint8")
+    labels = np.empty(count, "int64")
+    records = _encoded(builder, split).map(
+        lambda image, label: (tf.ensure_shape(decode(image, shape[-1]), shape), label),
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
+    done = 0
+    for batch, batch_labels in records.batch(512).prefetch(2).as_numpy_iterator():
+        images[done : done + len(batch)] = batch
+        labels[done : done + len(batch)] = batch_labels
+        done += len(batch)
+    check_labels(labels, names, f"{builder.info.name} {split}")
+    return ArraySource(images, labels)

@@ -1,0 +1,138 @@
+"""Loss, top-1, top-5 and confusion matrix over every example of a split, once each."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from keras_resnet import PreprocessSpec
+
+from ..data import Share, Source, evaluation_batches
+from .intervals import wilson
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What was measured on a split.
+
+    Attributes:
+        examples: Images, each counted once.
+        loss: Mean cross-entropy, nats.
+        accuracy: Share of images whose largest logit is the label's.
+        top5: Share whose label is among the five largest logits (or all, of fewer classes).
+        confusion: Counts, `(classes, classes)`, rows are true classes.
+    """
+
+    examples: int
+    loss: float
+    accuracy: float
+    top5: float
+    confusion: np.ndarray
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns JSON-ready values, with the 95 % interval of the accuracy."""
+        low, high = wilson(round(self.accuracy * self.examples), self.examples)
+        return {
+            "examples": self.examples,
+            "loss": self.loss,
+            "accuracy": self.accuracy,
+            "accuracy_interval": [low, high],
+            "top5_accuracy": self.top5,
+            "confusion": self.confusion.tolist(),
+        }
+
+
+class Evaluator:
+    """Evaluates one model again and again on one split, traced once."""
+
+    def __init__(
+        self,
+        model: Any,
+        source: Source,
+        preprocess: PreprocessSpec,
+        *,
+        strategy: Any = None,
+        batch_size: int = 256,
+    ) -> None:
+        import tensorflow as tf
+
+        self._strategy = strategy or tf.distribute.get_strategy()
+        replicas = self._strategy.num_replicas_in_sync
+        self._batch = max(replicas, min(batch_size, len(source)) // replicas * replicas)
+        self._steps = -(-len(source) // self._batch)
+        self._model = model
+        self._classes = model.outputs[0].shape[-1]
+        channels = model.inputs[0].shape[-1]
+
+        def batches(context: Any) -> Any:
+            share = Share(
+                self._batch,
+                context.input_pipeline_id,
+                context.num_input_pipelines,
+                replicas // context.num_input_pipelines,
+            )
+            return evaluation_batches(source, preprocess, channels, share)
+
+        self._data = self._strategy.distribute_datasets_from_function(batches)
+        self._run = tf.function(self._all)
+
+    def __call__(self) -> Evaluation:
+        """Returns the measurements with the model's present weights."""
+        sums, confusion = self._run(iter(self._data))
+        loss, right, right5, count = sums.numpy()
+        return Evaluation(
+            examples=round(float(count)),
+            loss=float(loss / count),
+            accuracy=float(right / count),
+            top5=float(right5 / count),
+            confusion=np.rint(confusion.numpy()).astype("int64"),
+        )
+
+    def _all(self, iterator: Any) -> Any:
+        import tensorflow as tf
+
+        sums = tf.zeros(4, tf.float64)
+        confusion = tf.zeros((self._classes, self._classes), tf.float64)
+        for _ in tf.range(self._steps):
+            parts = self._strategy.run(self._replica, args=(next(iterator),))
+            sums += self._strategy.reduce("SUM", parts[0], axis=None)
+            confusion += self._strategy.reduce("SUM", parts[1], axis=None)
+        return sums, confusion
+
+    def _replica(self, batch: Any) -> Any:
+        import tensorflow as tf
+
+        images, labels, weights = batch
+        logits = tf.cast(self._model(images, training=False), tf.float32)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        predicted = tf.argmax(logits, axis=-1)
+        top5 = tf.math.in_top_k(labels, logits, min(5, self._classes))
+        right = tf.cast(predicted == labels, tf.float32)
+        stacked = tf.stack([losses, right, tf.cast(top5, tf.float32), tf.ones_like(losses)])
+        sums = tf.reduce_sum(tf.cast(stacked * weights, tf.float64), axis=1)
+        confusion = tf.math.confusion_matrix(
+            labels, predicted, self._classes, weights=weights, dtype=tf.float64
+        )
+        return sums, confusion
+
+
+def evaluate(
+    model: Any,
+    source: Source,
+    preprocess: PreprocessSpec,
+    *,
+    strategy: Any = None,
+    batch_size: int = 256,
+) -> Evaluation:
+    """Measures a model that returns logits on every example of a split.
+
+    Args:
+        model: Takes normalised images, returns logits `(batch, classes)`.
+        source: The images.
+        preprocess: How images are prepared.
+        strategy: Where to run; the current strategy where None.
+        batch_size: Images at a time over all replicas.
+    """
+    return Evaluator(model, source, preprocess, strategy=strategy, batch_size=batch_size)()

@@ -1,0 +1,51 @@
+"""Keras's optimizers, with weight decay as the papers have it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from .config import OptimizerConfig
+
+
+def make_optimizer(
+    config: OptimizerConfig, learning_rate: Any, precision: str
+) -> keras.optimizers.Optimizer:
+    """Makes the optimizer; under `mixed_float16` it scales the loss.
+
+    SGD's weight decay and clipping are not part of it: see `l2_factors` and `steps`.
+    """
+    common = {
+        "learning_rate": learning_rate,
+        "use_ema": config.ema > 0,
+        "ema_momentum": config.ema or 0.99,
+    }
+    optimizer: keras.optimizers.Optimizer
+    if config.name == "sgd":
+        optimizer = keras.optimizers.SGD(
+            momentum=config.momentum, nesterov=config.nesterov, **common
+        )
+    else:
+        optimizer = keras.optimizers.AdamW(weight_decay=config.weight_decay, **common)
+        if not config.decay_all:
+            optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
+    if precision == "mixed_float16":
+        return keras.optimizers.LossScaleOptimizer(optimizer)
+    return optimizer
+
+
+def l2_factors(config: OptimizerConfig, variables: list[keras.Variable]) -> list[float]:
+    """Returns, for each variable, the factor of the L2 term that SGD adds to its gradient.
+
+    Keras's `weight_decay` shrinks weights beside the update. The papers' decay is part of the
+    gradient and so gathers in the momentum: with momentum 0.9 it acts ten times as strongly.
+
+    Source: He et al. 2015, section 3.4; Goyal et al. 2017, section 3, equation 8.
+    """
+    if config.name != "sgd":
+        return [0.0] * len(variables)
+    return [
+        config.weight_decay if config.decay_all or len(variable.shape) > 1 else 0.0
+        for variable in variables
+    ]

@@ -1,0 +1,37 @@
+r"""ImageNet as in Goyal et al. 2017 (arXiv:1706.02677), sections 2.1, 2.2 and 5.1.
+
+90 epochs; learning rate 0.1 for each 256 images of a batch, reached linearly within 5 epochs from
+0.1 and divided by 10 at epochs 30, 60 and 80; the last gamma of each branch starts at zero; weight
+decay 1e-4, not on norms' scales and shifts; crops of random area and aspect ratio, flipped.
+
+Expected (Table 1, single-crop top-1 error): ResNet-50 at batch 256 23.60 +- 0.12 percent.
+
+    keras-resnet train --model resnet50_v1_5 --dataset imagenet2012 --recipe goyal2017 \
+        --strategy mirrored --output saved_models/r50
+"""
+
+from .he2015_imagenet import IMAGENET_MEAN, IMAGENET_STD
+from .recipe import Recipe
+
+RECIPE = Recipe(
+    name="goyal2017",
+    source="Goyal et al. 2017 (arXiv:1706.02677), section 5.1",
+    expected="ImageNet top-1 error: ResNet-50, batch 256, 23.60 +- 0.12 % (Table 1)",
+    settings={
+        "batch_size": 256,
+        "epochs": 90,
+        "data.crop_fraction": 0.875,
+        "data.mean": IMAGENET_MEAN,
+        "data.std": IMAGENET_STD,
+        "augment.crop": "resized",
+        "augment.flip": True,
+        "optimizer.decay_all": False,
+        "schedule.kind": "piecewise",
+        "schedule.learning_rate": 0.1,
+        "schedule.boundaries": [30 / 90, 60 / 90, 80 / 90],
+        "schedule.warmup_epochs": 5,
+        "schedule.warmup_rate": 0.1,
+    },
+    adapt=lambda spec: {} if spec.merge == "none" else {"model.spec.zero_init_residual": True},
+    rate_follows_batch=True,
+)

@@ -1,0 +1,43 @@
+r"""CIFAR-10 as in He et al. 2015 (arXiv:1512.03385), section 4.2.
+
+64k iterations of batch 128: SGD, momentum 0.9, weight decay 1e-4; learning rate 0.1, divided by 10
+at 32k and 48k; images padded by 4, cropped at random and flipped. From 110 layers on the rate
+starts at 0.01 for 400 iterations. The paper subtracts a per-pixel mean; this recipe normalises by
+channel, as later work does.
+
+Expected (Table 6, test error in percent): 20 layers 8.75, 32 7.51, 44 7.17, 56 6.97, 110 6.43.
+
+    keras-resnet train --model cifar_resnet20 --dataset cifar10 --recipe he2015-cifar \
+        --output saved_models/c10
+"""
+
+from .recipe import Recipe
+
+RECIPE = Recipe(
+    name="he2015-cifar",
+    source="He et al. 2015 (arXiv:1512.03385), section 4.2",
+    expected="CIFAR-10 test error: ResNet-20 8.75 %, -56 6.97 %, -110 6.43 % (Table 6)",
+    settings={
+        "batch_size": 128,
+        "steps": 64_000,
+        "augment.crop": "pad",
+        "augment.pad": 4,
+        "augment.flip": True,
+        "optimizer.name": "sgd",
+        "optimizer.momentum": 0.9,
+        "optimizer.weight_decay": 1e-4,
+        "schedule.kind": "piecewise",
+        "schedule.learning_rate": 0.1,
+        "schedule.boundaries": [0.5, 0.75],
+        "schedule.factor": 0.1,
+    },
+    adapt=lambda spec: (
+        {
+            "schedule.warmup": "constant",
+            "schedule.warmup_rate": 0.01,
+            "schedule.warmup_steps": 400,
+        }
+        if spec.layers >= 110
+        else {}
+    ),
+)

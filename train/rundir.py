@@ -1,0 +1,199 @@
+"""A run's directory: what it holds, who may write in it, and how a run is opened again."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from keras_resnet import PreprocessSpec, ResNetSpec, get_spec
+
+from .checkpoint import Checkpoints
+from .config import RunConfig, differences, load_config
+from .data import ImageData
+from .files import read_json, write_json, write_text
+
+Resume = Literal["auto", "never"]
+Which = Literal["auto", "best", "last"]
+
+
+@dataclasses.dataclass(frozen=True)
+class RunDirectory:
+    """Paths and small files of a run.
+
+    `config.json` is written first; whatever holds one is a run.
+    """
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the checkpoints lie."""
+        return self.path / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        """The finished model; stands only after the run has ended."""
+        return self.path / "model.keras"
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """What was measured so far."""
+        path = self.path / "metrics.json"
+        return dict(read_json(path)) if path.is_file() else {}
+
+    def prepare(self, config: RunConfig, resume: Resume) -> None:
+        """Makes the directory, or checks that the run in it is this one.
+
+        Raises:
+            ValueError: If it holds another run, a run that must not be resumed, or other files.
+        """
+        file = self.path / "config.json"
+        if file.is_file():
+            if resume == "never":
+                raise ValueError(
+                    f"{self.path} holds a run already and --resume is never. Choose another "
+                    "--output, or remove it"
+                )
+            changed = differences(load_config(file), config)
+            if changed:
+                raise ValueError(
+                    f"{self.path} holds another run, which differs in {'; '.join(changed[:6])}. "
+                    "Give the same settings to resume it, or choose another --output"
+                )
+            return
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"`--output` must be a directory. Received: {self.path}")
+        if self.path.is_dir() and any(p.name != ".lock" for p in self.path.iterdir()):
+            raise ValueError(
+                f"{self.path} holds files and no config.json, so it is no run. "
+                "Choose another --output"
+            )
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_text(file, config.to_json())
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from training in this directory.
+
+        Raises:
+            ValueError: If another process is doing so.
+        """
+        import fcntl
+
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(f"Another process is training in {self.path}") from None
+            yield
+
+    def write_facts(self, data: ImageData, preprocess: PreprocessSpec) -> None:
+        """Writes what a user of the model needs to know of the data: `dataset.json`, `labels.txt`.
+
+        The preprocessing stands there as measured on the training images.
+        """
+        parts = {"train": data.train, "validation": data.validation, "test": data.test}
+        write_json(
+            self.path / "dataset.json",
+            {
+                "name": data.name,
+                "class_names": list(data.class_names),
+                "channels": data.channels,
+                "examples": {k: len(part) for k, part in parts.items() if part is not None},
+                "preprocessing": preprocess.to_dict(),
+                "notes": list(data.notes),
+            },
+        )
+        write_text(self.path / "labels.txt", "".join(f"{name}\n" for name in data.class_names))
+
+    def write_history(self, history: Sequence[Mapping[str, float]]) -> None:
+        """Writes the rows of all epochs as CSV."""
+        text = io.StringIO()
+        if history:
+            writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(history)
+        write_text(self.path / "history.csv", text.getvalue())
+
+    def update_metrics(self, **parts: Any) -> None:
+        """Replaces parts of `metrics.json`."""
+        write_json(self.path / "metrics.json", {**self.metrics, **parts})
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run opened for reading: its model in float32, ready to evaluate, predict or export."""
+
+    directory: RunDirectory
+    config: RunConfig
+    spec: ResNetSpec
+    preprocess: PreprocessSpec
+    class_names: tuple[str, ...]
+    model: Any
+    weights: str
+
+
+def open_run(path: Path, which: Which = "auto") -> Run:
+    """Opens a run: the finished model, or a checkpoint of one that has not ended.
+
+    Args:
+        path: The run's directory.
+        which: `auto` takes `model.keras` or, before the end, the best and else the last
+            checkpoint; `best` and `last` take that checkpoint.
+
+    Raises:
+        FileNotFoundError: If there is no run, or it has no weights yet.
+        ValueError: If a file of it is damaged.
+    """
+    import keras
+
+    import keras_resnet
+    from keras_resnet.weights import load
+
+    directory = RunDirectory(path)
+    if not (path / "config.json").is_file():
+        raise FileNotFoundError(f"{path} is no run: it has no config.json")
+    config = load_config(path / "config.json")
+    spec = spec_of(config)
+    if not (path / "dataset.json").is_file():
+        raise FileNotFoundError(f"{path} has not begun to train: it has no dataset.json")
+    facts = read_json(path / "dataset.json")
+    preprocess = PreprocessSpec.from_dict(facts["preprocessing"])
+    names = tuple(facts["class_names"])
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        model = keras_resnet.build(
+            spec.replace(norm_sync=False),
+            classes=len(names),
+            input_shape=(*preprocess.size, facts["channels"]),
+        )
+    finally:
+        keras.config.set_dtype_policy(policy)
+    if which == "auto" and directory.model.is_file():
+        load(model, directory.model)
+        return Run(directory, config, spec, preprocess, names, model, "model.keras")
+    checkpoints = Checkpoints(directory.checkpoints)
+    has_best = (directory.checkpoints / "best").is_dir()
+    chosen = which if which != "auto" else ("best" if has_best else "last")
+    checkpoints.load_weights(model, chosen)
+    return Run(directory, config, spec, preprocess, names, model, f"{chosen} checkpoint")
+
+
+def spec_of(config: RunConfig) -> ResNetSpec:
+    """Returns the net that a configuration names, with its changes.
+
+    Raises:
+        ValueError: If there is no such net or field.
+    """
+    spec = get_spec(config.model.name)
+    changes = dict(config.model.spec)
+    if config.runtime.sync_batch_norm:
+        changes["norm_sync"] = True
+    return spec.replace(**changes) if changes else spec
