@@ -1,6 +1,6 @@
 """The report of a run: one HTML file that needs nothing else, and the table of its exports."""
 
-from .data import ReportData, Sample, wilson_interval
+from .data import ReportData, Sample
 from .page import render_report, write_report
 from .tables import export_table, format_export_table
 
@@ -10,6 +10,5 @@ __all__ = [
     "export_table",
     "format_export_table",
     "render_report",
-    "wilson_interval",
     "write_report",
 ]

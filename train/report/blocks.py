@@ -45,9 +45,12 @@ def data_table(
         element("tbody", join(body, "\n")),
         class_="data",
     )
-    return element(
-        "div", table, class_="scroll", tabindex="0", role="group", aria_label=caption or "Table"
-    )
+    return scrollable(table, caption or "Table")
+
+
+def scrollable(table: Html, label: str) -> Html:
+    """A table that, where it is wider than the window, scrolls by itself, by keyboard too."""
+    return element("div", table, class_="scroll", tabindex="0", role="group", aria_label=label)
 
 
 def folded(label: str, content: Html) -> Html:

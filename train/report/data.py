@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-_Z95 = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sample:
@@ -87,35 +85,6 @@ class ReportData:
                     f"`samples` need classes in 0..{classes - 1}. "
                     f"Received: true={sample.true}, predicted={sample.predicted}"
                 )
-
-
-def wilson_interval(correct: float, total: int) -> tuple[float, float]:
-    """95 % confidence interval of a proportion.
-
-    Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference";
-    without continuity correction.
-
-    Args:
-        correct: number of successes, 0..total.
-        total: number of trials, at least 1.
-
-    Returns:
-        Lower and upper bound, each 0..1.
-
-    Raises:
-        ValueError: if the numbers are out of range.
-    """
-    if not total >= 1 or not 0 <= correct <= total:
-        raise ValueError(
-            "`correct` needs 0 <= correct <= total and total >= 1. "
-            f"Received: correct={correct}, total={total}"
-        )
-    share, z2 = correct / total, _Z95**2
-    centre = share + z2 / (2 * total)
-    spread = _Z95 * math.sqrt(share * (1 - share) / total + z2 / (4 * total**2))
-    scale = 1 + z2 / total
-    # The bounds at 0 and at 1 are exact; rounding must not print -0.00 % or 100.01 %.
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,12 +3,12 @@
 import dataclasses
 import json
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from ..files import write_text
 from . import predictions, sections
 from .data import ReportData
 from .markup import Html, element, join
@@ -69,15 +69,7 @@ def write_report(path: str | os.PathLike[str], data: ReportData) -> None:
     Raises:
         OSError: if the file cannot be written.
     """
-    target = Path(path)
-    content = render_report(data).encode("utf-8")
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_text(Path(path), render_report(data))
 
 
 def _json(config: Mapping[str, object]) -> str:

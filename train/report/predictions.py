@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from .blocks import class_name, data_table, folded, note, section
+from .blocks import class_name, data_table, folded, note, scrollable, section
 from .data import ReportData, Sample, class_scores, confused_pairs
 from .figures import png_address
 from .markup import Html, element, join, percent, shorten
@@ -87,9 +87,7 @@ def _matrix(data: ReportData) -> Html:
         element("tbody", join(rows, "\n")),
         class_="matrix dense" if dense else "matrix",
     )
-    return element(
-        "div", table, class_="scroll", tabindex="0", role="group", aria_label="confusion matrix"
-    )
+    return scrollable(table, "Confusion matrix")
 
 
 def _cell(data: ReportData, true: int, predicted: int, worst: float) -> Html:

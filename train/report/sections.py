@@ -11,7 +11,6 @@ from .data import (
     ReportData,
     column,
     epochs,
-    wilson_interval,
 )
 from .figures import PANELS, Panel, curve
 from .markup import DASH, Html, element, escape, is_number, join, number, percent
@@ -53,13 +52,16 @@ def _evaluation_text(name: str, value: object) -> str:
 
 def header(data: ReportData) -> Html:
     """Title and key figures: accuracy with its interval, error, and what else was measured."""
+    from ..evaluation.intervals import wilson  # loads TensorFlow, which no other part needs
+
     accuracy, total = _accuracy(data)
     keys = [_key(percent(accuracy), f"accuracy on the {data.split} split", main=True)]
     if total and 0 <= accuracy <= 1:
-        low, high = wilson_interval(min(accuracy * total, total), total)
+        correct = round(accuracy * total)
+        low, high = wilson(correct, total)
         span = f"{100 * low:.2f}{DASH}{percent(high)}"
         keys.append(_key(span, "95\N{NO-BREAK SPACE}% interval (Wilson)"))
-        right = f"{round(accuracy * total):,} of {total:,} right"
+        right = f"{correct:,} of {total:,} right"
         keys.append(_key(percent(1 - accuracy), f"error; {right}"))
     for name, value in data.evaluation.items():
         if name not in ("accuracy", "examples"):
@@ -174,7 +176,7 @@ def exports(data: ReportData) -> Html:
         rows.append(cells)
     legend = note(
         "Agreement: share of examples given the same class as by the Keras model. "
-        "Max |Δ logit|: largest difference of a logit from the Keras model's. "
+        "Max Δ logit: largest absolute difference of a logit from the Keras model's. "
         f"{DASH}: not measured."
     )
     headings = [(entry.heading, entry.numeric) for entry in EXPORT_COLUMNS]

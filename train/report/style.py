@@ -91,8 +91,8 @@ svg * { stroke-linejoin: round; stroke-linecap: butt; }
 .samples li { border: 2px solid var(--right); border-radius: 8px; padding: .6rem; min-width: 0;
   font-size: .84rem; line-height: 1.35; overflow-wrap: anywhere; break-inside: avoid; }
 .samples li.wrong { border: 2px dashed var(--wrong); }
-.samples img { display: block; width: 96px; height: 96px; object-fit: contain;
-  margin: 0 auto .5rem; image-rendering: pixelated; }
+.samples img { display: block; width: 96px; max-width: 100%; height: auto; aspect-ratio: 1;
+  object-fit: contain; margin: 0 auto .5rem; image-rendering: pixelated; }
 .samples strong { display: block; color: var(--right); }
 .samples .wrong strong { color: var(--wrong); }
 .samples span { color: var(--muted); display: block; }
@@ -118,7 +118,7 @@ pre { margin: 0; padding: 1rem; background: var(--page); border-radius: 6px;
   .matrix td { min-width: 1.6rem; }
   pre { padding: 0; border: 0; }
   .note, h3 { break-after: avoid; }
-  .scroll, .beside > div { break-inside: avoid; }
+  .note, .scroll, .beside, .beside > div { break-inside: avoid; }
   .figures { gap: 1px 1.3rem; } .key.main { padding-right: 1.3rem; }
   .data th, .data td { padding: .25rem .45rem; }
 }

@@ -55,7 +55,7 @@ EXPORT_COLUMNS = (
     ExportColumn("bytes", "Size", size),
     ExportColumn("accuracy", "Accuracy", percent),
     ExportColumn("top1_agreement", "Agreement", percent),
-    ExportColumn("max_abs_difference", "Max |Δ logit|", _difference),
+    ExportColumn("max_abs_difference", "Max Δ\N{NO-BREAK SPACE}logit", _difference),
     ExportColumn("latency_ms", "Latency per image", _milliseconds),
     ExportColumn("file", "File", _text, numeric=False),
 )
@@ -68,8 +68,8 @@ def export_cells(row: ExportRow) -> list[str]:
 
 def format_export_table(rows: Sequence[ExportRow]) -> str:
     """The exports as plain aligned text, one line a row under a heading and a rule."""
-    body = [[" ".join(cell.split()) for cell in export_cells(row)] for row in rows]
-    lines = [[entry.heading for entry in EXPORT_COLUMNS], *body]
+    cells = [[entry.heading for entry in EXPORT_COLUMNS], *map(export_cells, rows)]
+    lines = [[" ".join(cell.split()) for cell in line] for line in cells]
     widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
     lines.insert(1, ["-" * width for width in widths])
     aligned = (

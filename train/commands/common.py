@@ -1,0 +1,119 @@
+"""What several commands share."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..config import DataConfig
+from ..data import ImageData, at_size, load_data, raw_images
+from ..rundir import Run
+
+
+class Command(NamedTuple):
+    """A subcommand: its parser's arguments and what it does with them."""
+
+    name: str
+    help: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """Adds the positional run directory and which of its weights to take."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="directory of a training run")
+    parser.add_argument(
+        "--checkpoint",
+        choices=("auto", "best", "last"),
+        default="auto",
+        help="weights to take: of the finished model (auto), or of a checkpoint",
+    )
+
+
+def add_data_overrides(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that point a run at other data than it was trained on."""
+    parser.add_argument("--dataset", help="another data set with the same classes")
+    parser.add_argument("--data-dir", help="where TFDS data sets lie now")
+
+
+def comma_separated(text: str) -> list[str]:
+    """Splits an option's value."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def run_data(run: Run, args: argparse.Namespace) -> ImageData:
+    """Opens the data of a run, or the other data that the options name, at the net's size.
+
+    Raises:
+        ValueError: If the data's classes or channels are not the run's.
+    """
+    changes = {
+        key: value
+        for key, value in (("dataset", args.dataset), ("data_dir", args.data_dir))
+        if value is not None
+    }
+    config: DataConfig = _replaced(run.config.data, changes)
+    data = load_data(config, run.spec)
+    if data.class_names != run.class_names and "dataset" in changes:
+        same = len(data.class_names) == len(run.class_names)
+        raise ValueError(
+            f"The classes of {config.dataset!r} are not those that {run.directory.path} was "
+            f"trained on: {', '.join(data.class_names[:4])} ... against "
+            f"{', '.join(run.class_names[:4])} ..."
+            + ("" if same else f" ({len(data.class_names)} against {len(run.class_names)})")
+        )
+    channels = run.model.inputs[0].shape[-1]
+    if data.channels != channels:
+        raise ValueError(
+            f"{config.dataset!r} has images of {data.channels} channel(s), and the net of "
+            f"{run.directory.path} takes {channels}"
+        )
+    return at_size(data, run.preprocess, run.config.augment)
+
+
+def split_images(
+    run: Run, data: ImageData, split: str, limit: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns raw images and labels of a split at the net's size."""
+    return raw_images(data.split(split), run.preprocess, data.channels, limit)
+
+
+def parse_settings(pairs: Sequence[str]) -> Mapping[str, Any]:
+    """Reads `--set KEY=VALUE` options; values are JSON, or plain text where they are not.
+
+    Raises:
+        ValueError: If there is no `=`.
+    """
+    settings = {}
+    for pair in pairs:
+        key, found, text = pair.partition("=")
+        if not found:
+            raise ValueError(f"`--set` takes KEY=VALUE. Received: {pair!r}")
+        try:
+            settings[key.strip()] = json.loads(text)
+        except json.JSONDecodeError:
+            settings[key.strip()] = text
+    return settings
+
+
+def describe_command() -> str:
+    """Returns the command line as a person would type it."""
+    import shlex
+    import sys
+
+    words = [os.path.basename(sys.argv[0]), *sys.argv[1:]]
+    if words[0] == "__main__.py":
+        words[:1] = ["python", "-m", "train"]
+    return shlex.join(words)
+
+
+def _replaced(config: DataConfig, changes: Mapping[str, Any]) -> DataConfig:
+    import dataclasses
+
+    return dataclasses.replace(config, **changes)

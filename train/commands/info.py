@@ -1,0 +1,56 @@
+"""`keras-resnet info`: what a net is and what it costs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+import keras_resnet
+from keras_resnet.analysis import Counts, count
+
+from .common import Command
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="a net of `keras-resnet list`")
+    parser.add_argument("--input-size", type=int, help="height and width, pixels")
+    parser.add_argument("--channels", type=int, help="of the input")
+    parser.add_argument("--classes", type=int)
+    parser.add_argument("--json", action="store_true")
+
+
+def _run(args: argparse.Namespace) -> int:
+    spec = keras_resnet.get_spec(args.model)
+    size = args.input_size or spec.input_size
+    channels = args.channels or spec.input_channels
+    model = keras_resnet.build(spec, classes=args.classes, input_shape=(size, size, channels))
+    found = count(model)
+    if args.json:
+        print(json.dumps({"spec": spec.to_dict(), "counts": vars(found), "input_size": size}))
+        return 0
+    for label, value in _facts(model, found):
+        print(f"{label:<22}{value}")
+    return 0
+
+
+def _facts(model: keras_resnet.ResNet, found: Counts) -> list[tuple[str, str]]:
+    spec = model.spec
+    shortcut = "none (plain net)" if spec.merge == "none" else f"option {spec.shortcut}"
+    stages = ", ".join(f"{d} x {w}" for d, w in zip(spec.depths, spec.widths, strict=True))
+    return [
+        ("net", spec.name),
+        ("layers", str(found.layers)),
+        ("stages (units x width)", stages),
+        ("unit", f"{spec.branch}, {spec.order}-activation, shortcut {shortcut}"),
+        ("stem", spec.stem),
+        ("input", " x ".join(map(str, model.inputs[0].shape[1:]))),
+        ("smallest input", f"{spec.output_stride} x {spec.output_stride}"),
+        ("classes", str(model.outputs[0].shape[-1])),
+        ("parameters", f"{found.parameters:,} trainable, {found.state:,} moving statistics"),
+        ("multiply-adds", f"{found.multiply_adds / 1e9:.3f} x 10^9 an image"),
+        ("weights", f"{4 * (found.parameters + found.state) / 2**20:.1f} MiB in float32"),
+        ("activations", f"{4 * found.activations / 2**20:.1f} MiB an image in float32"),
+    ]
+
+
+COMMAND = Command("info", "say what a net is and costs", _add_arguments, _run)

@@ -1,0 +1,45 @@
+"""`keras-resnet list`: the nets."""
+
+from __future__ import annotations
+
+import argparse
+
+import keras_resnet
+from keras_resnet.analysis import count
+from keras_resnet.catalog import nearest
+
+from .common import Command
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("pattern", nargs="?", default="*", help="such as 'cifar*'")
+    parser.add_argument(
+        "--table", action="store_true", help="parameters and multiply-adds of each (builds them)"
+    )
+
+
+def _run(args: argparse.Namespace) -> int:
+    names = keras_resnet.list_variants(args.pattern)
+    if not names:
+        raise ValueError(
+            f"No net matches {args.pattern!r}. {nearest(args.pattern, keras_resnet.variants)}"
+        )
+    if not args.table:
+        print("\n".join(names))
+        return 0
+    from rich.console import Console
+    from rich.progress import track
+    from rich.table import Table
+
+    table = Table("net", "input", "parameters", "multiply-adds (10^9)", "layers")
+    for name in track(names, description="building"):
+        spec = keras_resnet.get_spec(name)
+        found = count(keras_resnet.build(spec))
+        size = f"{spec.input_size} x {spec.input_size}"
+        adds = f"{found.multiply_adds / 1e9:.3f}"
+        table.add_row(name, size, f"{found.parameters:,}", adds, str(found.layers))
+    Console().print(table)
+    return 0
+
+
+COMMAND = Command("list", "list the nets", _add_arguments, _run)

@@ -1,0 +1,52 @@
+"""`keras-resnet quickstart`: train, evaluate, export and report on data that needs no download."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from .common import Command
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", type=Path, default=Path("saved_models/quickstart"))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--epochs", type=float, help="fewer make a quicker, worse start")
+
+
+def _run(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from ..recipes import get_recipe
+    from ..report import export_table
+    from ..run_report import write_run_report
+    from ..session import run_training
+    from .export import COMMAND as EXPORT
+    from .export import export_run
+
+    started = time.monotonic()
+    changes = {"seed": args.seed, "data.dataset": "digits"}
+    if args.epochs is not None:
+        changes["epochs"] = args.epochs
+    config = get_recipe("digits").configure("cifar_resnet20", changes)
+    directory = run_training(config, args.output)
+    parser = argparse.ArgumentParser()
+    EXPORT.add_arguments(parser)
+    rows = export_run(parser.parse_args([str(args.output), "--precision", "float32,int8"]))
+    report = write_run_report(args.output)
+    training = directory.metrics["training"]
+    print()
+    Console().print(export_table(rows))
+    print(
+        f"Trained in {training['seconds']:.0f} s "
+        f"({training['images_per_second']:.0f} images/s); "
+        f"everything took {time.monotonic() - started:.0f} s"
+    )
+    print(f"Report: {report.resolve()}")
+    return 0
+
+
+COMMAND = Command(
+    "quickstart", "train on the embedded digits, export and report", _add_arguments, _run
+)
