@@ -141,7 +141,10 @@ class Variants(Mapping[str, ResNetSpec]):
         Raises:
             KeyError: If there is no such net.
         """
-        spec = self._specs.get(name) or self._from_family(name)
+        try:
+            spec = self.find(name)
+        except ValueError as error:  # a depth that the family has not: no key either
+            raise KeyError(str(error)) from None
         if spec is None:
             raise KeyError(name)
         return spec
@@ -151,6 +154,16 @@ class Variants(Mapping[str, ResNetSpec]):
 
     def __len__(self) -> int:
         return len(self._specs)
+
+    def find(self, name: str) -> ResNetSpec | None:
+        """Returns the spec called `name`, or None.
+
+        Raises:
+            ValueError: If `name` asks a family for a depth that it has not; says which it has.
+        """
+        if not isinstance(name, str):
+            return None
+        return self._specs.get(name) or self._from_family(name)
 
     def _from_family(self, name: str) -> ResNetSpec | None:
         residual = name.replace("cifar_plain", "cifar_resnet", 1)
@@ -181,10 +194,10 @@ def get_spec(spec: str | ResNetSpec) -> ResNetSpec:
         return spec
     if not isinstance(spec, str):
         raise TypeError(f"A net is a name or a ResNetSpec. Received: {spec!r}")
-    try:
-        return VARIANTS[spec]
-    except KeyError:
-        raise ValueError(f"Unknown model {spec!r}. {nearest(spec, VARIANTS)}") from None
+    found = VARIANTS.find(spec)
+    if found is None:
+        raise ValueError(f"Unknown model {spec!r}. {nearest(spec, VARIANTS)}")
+    return found
 
 
 def nearest(name: str, known: Mapping[str, object] | list[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from keras import ops
@@ -58,6 +58,11 @@ class PreprocessSpec:
                 "`channel_order` must be 'rgb' or 'bgr'. "
                 f"Received: channel_order={self.channel_order!r}"
             )
+        if self.interpolation not in get_args(Interpolation):
+            raise ValueError(
+                f"`interpolation` must be one of {', '.join(map(repr, get_args(Interpolation)))}. "
+                f"Received: interpolation={self.interpolation!r}"
+            )
 
     def normalize(self, images: Any) -> Any:
         """Reorders and normalises channels.
@@ -69,17 +74,17 @@ class PreprocessSpec:
         Returns:
             float32 images of the same shape; NumPy where NumPy came in.
         """
-        if isinstance(images, np.ndarray):
-            x = images.astype("float32")
-        else:
-            x = ops.cast(images, "float32")
+        # Functions, not operators: PyTorch takes no slice of negative step, nor NumPy operands
+        # without a warning.
+        math: Any = np if isinstance(images, np.ndarray) else ops
+        x = images.astype("float32") if math is np else ops.cast(images, "float32")
         if self.channel_order == "bgr":
-            x = x[..., ::-1]
+            x = math.flip(x, axis=-1)
         if any(self.mean):
-            x = x - np.asarray(self.mean, "float32")
+            x = math.subtract(x, np.asarray(self.mean, "float32"))
         if any(value != 1 for value in self.std):
             # One product in place of a quotient: what a converter would make of it anyway.
-            x = x * (1 / np.asarray(self.std, "float64")).astype("float32")
+            x = math.multiply(x, (1 / np.asarray(self.std, "float64")).astype("float32"))
         return x
 
     def to_dict(self) -> dict[str, Any]:

@@ -43,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with _quiet_start():
         command = importlib.import_module(f".commands.{COMMANDS[name][0]}", __package__).COMMAND
         from .errors import reported
+
+        _look_for_devices()
     parser = argparse.ArgumentParser(prog=f"keras-resnet {name}", description=command.help)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     command.add_arguments(parser)
@@ -68,6 +70,14 @@ def _version() -> str:
         return importlib.metadata.version("keras3-resnet")
     except importlib.metadata.PackageNotFoundError:
         return "(a checkout that is not installed)"
+
+
+def _look_for_devices() -> None:
+    """Makes TensorFlow say now, where it is held back, that a machine without a GPU has none."""
+    if os.environ["KERAS_BACKEND"] == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.list_physical_devices("GPU")
 
 
 @contextlib.contextmanager

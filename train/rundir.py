@@ -46,8 +46,8 @@ class RunDirectory:
         path = self.path / "metrics.json"
         return dict(read_json(path)) if path.is_file() else {}
 
-    def prepare(self, config: RunConfig, resume: Resume) -> None:
-        """Makes the directory, or checks that the run in it is this one.
+    def check(self, config: RunConfig, resume: Resume) -> None:
+        """Checks that the directory is free, or that the run in it is this one.
 
         Raises:
             ValueError: If it holds another run, a run that must not be resumed, or other files.
@@ -66,15 +66,21 @@ class RunDirectory:
                     "Give the same settings to resume it, or choose another --output"
                 )
             return
-        if self.path.exists() and not self.path.is_dir():
-            raise ValueError(f"`--output` must be a directory. Received: {self.path}")
         if self.path.is_dir() and any(p.name != ".lock" for p in self.path.iterdir()):
             raise ValueError(
                 f"{self.path} holds files and no config.json, so it is no run. "
                 "Choose another --output"
             )
-        self.path.mkdir(parents=True, exist_ok=True)
-        write_text(file, config.to_json())
+
+    def begin(self, config: RunConfig, data: ImageData, preprocess: PreprocessSpec) -> None:
+        """Makes the directory a run: from here on it holds a `config.json`.
+
+        Called when nothing is left to go wrong before the first step, so that a command that was
+        refused leaves no run behind.
+        """
+        self._write_facts(data, preprocess)
+        if not (self.path / "config.json").is_file():
+            write_text(self.path / "config.json", config.to_json())
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -85,15 +91,23 @@ class RunDirectory:
         """
         import fcntl
 
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"`--output` must be a directory. Received: {self.path}")
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("w") as handle:
+        lock = self.path / ".lock"
+        with lock.open("w") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise ValueError(f"Another process is training in {self.path}") from None
-            yield
+            try:
+                yield
+            finally:
+                if [*self.path.iterdir()] == [lock]:  # nothing came of it
+                    lock.unlink()
+                    self.path.rmdir()
 
-    def write_facts(self, data: ImageData, preprocess: PreprocessSpec) -> None:
+    def _write_facts(self, data: ImageData, preprocess: PreprocessSpec) -> None:
         """Writes what a user of the model needs to know of the data: `dataset.json`, `labels.txt`.
 
         The preprocessing stands there as measured on the training images.

@@ -66,7 +66,7 @@ def run_training(
     directory = RunDirectory(output)
     with directory.locked() if chief else contextlib.nullcontext():
         if chief:
-            directory.prepare(config, resume)
+            directory.check(config, resume)
         reporter = Reporter(quiet=not chief)
         if directory.model.is_file():
             reporter.say(f"{output} holds this run, finished; nothing to train")
@@ -135,7 +135,7 @@ def _train(  # noqa: PLR0913
         keras.config.set_dtype_policy("float32")
     _check_disk(directory.path, trainer.checkpoint_bytes * (config.checkpoint.keep + 2))
     if chief:
-        directory.write_facts(data, preprocess)
+        directory.begin(config, data, preprocess)
     reporter.say(
         f"{spec.name} on {data.name}: {len(data.train)} training images, "
         f"{trainer.length.steps} steps of {config.batch_size} on "

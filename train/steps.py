@@ -29,6 +29,9 @@ class TrainingSteps:
         self._step = tf.function(self._replica, jit_compile=True) if config.runtime.xla else None
         self._loop = tf.function(self._steps)
         self._mean = tf.function(self._average)
+        self._sum = tf.function(
+            lambda own: strategy.reduce("SUM", strategy.run(lambda: own), axis=None)
+        )
 
     def __call__(self, iterator: Any, count: int) -> np.ndarray:
         """Takes `count` steps.
@@ -43,6 +46,12 @@ class TrainingSteps:
         import tensorflow as tf
 
         return np.asarray(self._loop(iterator, tf.constant(count)).numpy())
+
+    def total(self, own: list[float]) -> list[float]:
+        """Returns the sums over the machines of what each of them brings."""
+        import tensorflow as tf
+
+        return [float(value) for value in self._sum(tf.constant(own)).numpy()]
 
     def average_statistics(self) -> None:
         """Averages moving statistics over replicas that each gathered their own.
@@ -122,11 +131,6 @@ class TrainingSteps:
 
         statistics = [v for v in self._model.non_trainable_variables if "float" in str(v.dtype)]
 
-        def replica() -> None:
-            context = tf.distribute.get_replica_context()
-            values = [tf.convert_to_tensor(variable.value) for variable in statistics]
-            means = context.all_reduce(tf.distribute.ReduceOp.MEAN, values)
-            for variable, mean in zip(statistics, means, strict=True):
-                variable.assign(mean)
-
-        self._strategy.run(replica)
+        held = self._strategy.run(lambda: [tf.identity(v.value) for v in statistics])
+        for variable, values in zip(statistics, held, strict=True):
+            variable.assign(self._strategy.reduce("MEAN", values, axis=None))

@@ -317,8 +317,7 @@ class Trainer:
             self._stop = self._asked
             return due or late
         own = [float(late and self.chief), float(self._asked is not None)]
-        votes = self.strategy.run(lambda: tf.constant(own))
-        late_votes, stop_votes = self.strategy.reduce("SUM", votes, axis=None).numpy()
+        late_votes, stop_votes = self.steps.total(own)
         if stop_votes:
             self._stop = self._asked or signal.SIGTERM
         return due or bool(late_votes)

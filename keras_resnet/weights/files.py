@@ -7,6 +7,7 @@ import zipfile
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_resnet.model import ResNet, deep_graph
 
@@ -16,11 +17,12 @@ def load(model: keras.Model, path: str | os.PathLike[str]) -> None:
 
     Args:
         model: The net, built.
-        path: The file. From a `.keras` file the weights are taken layer by layer, by name.
+        path: The file. Weights are taken layer by layer, by name.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is of another kind, damaged, or holds another architecture.
+        ValueError: If the file is of another kind, damaged, or holds another architecture; the
+            model is then as it was.
     """
     path = os.fspath(path)
     if not path.endswith((".weights.h5", ".keras")):
@@ -32,9 +34,11 @@ def load(model: keras.Model, path: str | os.PathLike[str]) -> None:
         raise FileNotFoundError(f"No weights file at {path!r}")
     if path.endswith(".weights.h5"):
         try:
-            model.load_weights(path)
-        except (ValueError, OSError, KeyError) as error:
-            raise ValueError(f"{path!r} does not fit {model.name}: {_line(error)}") from error
+            stored = _read_h5(path)
+        except (OSError, KeyError) as error:
+            message = f"{path!r} is no readable `.weights.h5` file: {_line(error)}"
+            raise ValueError(message) from error
+        _assign(stored, model, source=repr(path))
         return
     try:
         source: Any = keras.saving.load_model(path, compile=False)
@@ -50,22 +54,44 @@ def copy_weights(source: keras.Model, target: keras.Model) -> None:
         ValueError: If a layer with weights is missing on either side or differs in shape; names
             the first of each.
     """
-    theirs = {layer.name: layer for layer in source.layers if layer.weights}
+    stored = {layer.name: layer.get_weights() for layer in source.layers if layer.weights}
+    _assign(stored, target, source=source.name)
+
+
+def _read_h5(path: str) -> dict[str, list[np.ndarray]]:
+    """Returns the weights of a `.weights.h5` file by layer name.
+
+    `Model.load_weights` numbers layers of a kind in their order and leaves the names aside, so it
+    takes the weights of a post-activation net for a pre-activation one where the shapes agree.
+    """
+    import h5py
+
+    stored = {}
+    with h5py.File(path, "r") as file:
+        for group in file["layers"].values():
+            values = group["vars"]
+            if len(values):
+                arrays = [np.asarray(values[str(index)]) for index in range(len(values))]
+                stored[str(values.attrs["name"])] = arrays
+    return stored
+
+
+def _assign(stored: dict[str, list[np.ndarray]], target: keras.Model, *, source: str) -> None:
     ours = {layer.name: layer for layer in target.layers if layer.weights}
-    problems = [f"no {name!r} in the source" for name in ours if name not in theirs]
-    problems += [f"no {name!r} in the target" for name in theirs if name not in ours]
-    for name in ours.keys() & theirs.keys():
-        had = [tuple(w.shape) for w in theirs[name].weights]
-        wanted = [tuple(w.shape) for w in ours[name].weights]
-        if had != wanted:
+    problems = [f"no {name!r} in the source" for name in ours if name not in stored]
+    problems += [f"no {name!r} in the target" for name in stored if name not in ours]
+    for name, layer in ours.items():
+        had = [array.shape for array in stored.get(name, [])]
+        wanted = [tuple(weight.shape) for weight in layer.weights]
+        if name in stored and had != wanted:
             problems.append(f"{name!r} has shapes {had}, not {wanted}")
     if problems:
         raise ValueError(
-            f"Weights of {source.name} do not fit {target.name}: {'; '.join(problems[:4])}"
+            f"Weights of {source} do not fit {target.name}: {'; '.join(problems[:4])}"
             + (f"; and {len(problems) - 4} more" if len(problems) > 4 else "")
         )
     for name, layer in ours.items():
-        layer.set_weights(theirs[name].get_weights())
+        layer.set_weights(stored[name])
 
 
 def clone_as_float32(model: ResNet, **build_arguments: Any) -> ResNet:

@@ -118,6 +118,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for option, field, keywords in _FIELDS:
         # None tells an option that was not given from one that was.
+        if not keywords.keys() & {"metavar", "choices", "action"}:
+            keywords = {"metavar": option.strip("-").replace("-", "_").upper(), **keywords}
         parser.add_argument(option, dest=field, default=None, **keywords)
     parser.add_argument(
         "--set",

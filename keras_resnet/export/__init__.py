@@ -1,0 +1,26 @@
+"""Exports that prove themselves: SavedModel and LiteRT files, compared before they are finished.
+
+TensorFlow and LiteRT are imported inside functions, so this package imports without them.
+"""
+
+from keras_resnet.export.limits import Limits as Limits
+from keras_resnet.export.pipeline import ExportError as ExportError
+from keras_resnet.export.pipeline import ExportRequest as ExportRequest
+from keras_resnet.export.pipeline import export as export
+from keras_resnet.export.saved_model import export_saved_model as export_saved_model
+from keras_resnet.export.tflite import export_tflite as export_tflite
+from keras_resnet.export.verify import Reference as Reference
+from keras_resnet.export.verify import Verification as Verification
+from keras_resnet.export.verify import verify as verify
+
+__all__ = [
+    "ExportError",
+    "ExportRequest",
+    "Limits",
+    "Reference",
+    "Verification",
+    "export",
+    "export_saved_model",
+    "export_tflite",
+    "verify",
+]

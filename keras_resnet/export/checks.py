@@ -1,0 +1,182 @@
+"""What a model and its images must be like to be exported, checked before anything is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, get_args
+
+import keras
+import numpy as np
+
+from keras_resnet.preprocessing import PreprocessSpec
+
+Inputs = Literal["raw", "normalized"]
+Precision = Literal["float32", "float16", "int8"]
+Format = Literal["saved_model", "tflite"]
+
+# The name tells a reader of an artefact what to feed, as the dtype alone does not: int8 files
+# take integers in either mode.
+INPUT_NAMES: dict[Inputs, str] = {"raw": "images_uint8", "normalized": "images_normalized"}
+
+
+def check_choice(argument: str, value: object, choices: Any) -> None:
+    """Checks that `value` is one of a Literal's values.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    known = get_args(choices)
+    if value not in known:
+        raise ValueError(
+            f"`{argument}` must be one of {', '.join(map(repr, known))}. "
+            f"Received: {argument}={value!r}"
+        )
+
+
+def check_backend() -> None:
+    """Checks that Keras runs on TensorFlow.
+
+    Raises:
+        RuntimeError: If it does not.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise RuntimeError(
+            "Exports are made by TensorFlow. Save the model as `.keras`, start anew with "
+            f"KERAS_BACKEND=tensorflow and load it there. Backend: {keras.backend.backend()!r}"
+        )
+
+
+def image_shape(model: keras.Model, preprocess: PreprocessSpec) -> tuple[int, int, int]:
+    """Returns the shape `(height, width, channels)` of one image of the exported model.
+
+    Height and width that the model leaves open are those of `preprocess.size`.
+
+    Raises:
+        ValueError: If the model has other than one image input, or `preprocess` does not fit it.
+    """
+    if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
+        shapes = [tuple(tensor.shape) for tensor in model.inputs]
+        raise ValueError(
+            "An exported model takes one input, (batch, height, width, channels). "
+            f"Received: model with inputs {shapes}"
+        )
+    height, width, channels = model.inputs[0].shape[1:]
+    size = preprocess.size
+    if height not in (None, size[0]) or width not in (None, size[1]):
+        raise ValueError(
+            f"`preprocess.size` must be the model's input size ({height}, {width}). "
+            f"Received: preprocess.size={size}"
+        )
+    if len(preprocess.mean) not in (1, channels):
+        raise ValueError(
+            f"`preprocess.mean` and `.std` need 1 or {channels} values, the model's channels. "
+            f"Received: preprocess.mean={preprocess.mean}"
+        )
+    return size[0], size[1], int(channels)
+
+
+def check_model(model: keras.Model) -> None:
+    """Checks that a model can be exported: float32, channels last, logits as its only output.
+
+    Raises:
+        ValueError: If it cannot.
+    """
+    for layer in _leaves(model):
+        policy = layer.dtype_policy
+        if {policy.compute_dtype, policy.variable_dtype} != {"float32"} or policy.quantization_mode:
+            raise ValueError(
+                "An export starts from a float32 model: rebuild it with "
+                "`keras_resnet.weights.files.clone_as_float32`. "
+                f"Received: layer {layer.name!r} with dtype policy {policy.name!r}"
+            )
+        if getattr(layer, "data_format", None) == "channels_first":
+            raise ValueError(
+                "An exported model takes channels-last images. "
+                f"Received: layer {layer.name!r} with data_format='channels_first'"
+            )
+    if len(model.outputs) != 1 or len(model.outputs[0].shape) != 2:
+        shapes = [tuple(tensor.shape) for tensor in model.outputs]
+        raise ValueError(
+            "An exported model returns logits, (batch, classes): build it with its top. "
+            f"Received: model with outputs {shapes}"
+        )
+    head = model
+    while isinstance(head, keras.Model):
+        head = head.layers[-1]
+    activation = getattr(head, "activation", None)
+    squashed = (keras.activations.softmax, keras.activations.sigmoid)
+    if activation in squashed or isinstance(head, keras.layers.Softmax):
+        raise ValueError(
+            "An exported model returns logits and adds the softmax by itself: build it with "
+            f"`classifier_activation=None`. Received: model that ends in {head.name!r}"
+        )
+
+
+def check_images(argument: str, images: Any, shape: tuple[int, int, int]) -> None:
+    """Checks that `images` is a uint8 array `(images, height, width, channels)` of some images.
+
+    Raises:
+        TypeError: If it is no uint8 array.
+        ValueError: If it has another shape.
+    """
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
+        kind = getattr(images, "dtype", type(images).__name__)
+        raise TypeError(f"`{argument}` must be a NumPy array of uint8 pixels. Received: {kind}")
+    if images.ndim != 4 or images.shape[1:] != shape or not len(images):
+        raise ValueError(
+            f"`{argument}` must have shape (images, {', '.join(map(str, shape))}), one image or "
+            f"more. Received: shape {images.shape}"
+        )
+
+
+def check_labels(labels: Any, count: int, classes: int) -> None:
+    """Checks that `labels` holds one class number for each of `count` images.
+
+    Raises:
+        TypeError: If it is no integer array.
+        ValueError: If count or values do not fit.
+    """
+    if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu":
+        kind = getattr(labels, "dtype", type(labels).__name__)
+        raise TypeError(f"`labels` must be a NumPy array of integers. Received: {kind}")
+    if labels.shape != (count,):
+        raise ValueError(
+            f"`labels` must have shape ({count},), one label an image. "
+            f"Received: shape {labels.shape}"
+        )
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(
+            f"`labels` must lie in 0..{classes - 1}, the model's classes. "
+            f"Received: values {labels.min()}..{labels.max()}"
+        )
+
+
+def check_class_names(class_names: Sequence[str] | None, classes: int) -> None:
+    """Checks that there is one single-line name a class.
+
+    Raises:
+        TypeError: If a name is no string.
+        ValueError: If count or characters do not fit.
+    """
+    if class_names is None:
+        return
+    if isinstance(class_names, str) or not all(isinstance(name, str) for name in class_names):
+        raise TypeError(f"`class_names` must be strings. Received: class_names={class_names!r}")
+    if len(class_names) != classes:
+        raise ValueError(
+            f"`class_names` needs one name a class ({classes}). Received: {len(class_names)} names"
+        )
+    broken = [name for name in class_names if not name.strip() or len(name.splitlines()) != 1]
+    if broken:
+        raise ValueError(
+            f"`class_names` go into a file of one name a line. Received: {broken[0]!r}"
+        )
+
+
+def _leaves(model: keras.Model) -> Iterator[Any]:
+    """Yields the layers of a model and of the models inside it."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _leaves(layer)
+        else:
+            yield layer

@@ -1,0 +1,149 @@
+"""The rules of the house that a reader of imports can hold the two packages to."""
+
+from __future__ import annotations
+
+import ast
+import os
+import pathlib
+import subprocess
+import sys
+
+import keras
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+LIBRARY, APPLICATION = ROOT / "keras_resnet", ROOT / "train"
+
+# A module imports only modules of a lower rank, and those of its own directory.
+RANKS = {
+    "version": 0,
+    "spec": 0,
+    "preprocessing": 0,
+    "catalog": 1,
+    "layers": 2,
+    "units": 1,
+    "model": 1,
+    "branches": 3,
+    "shortcuts": 3,
+    "merges": 3,
+    "stem": 3,
+    "network": 4,
+    "weights": 5,
+    "applications": 6,
+    "analysis": 7,
+    "reparam": 7,
+    "export": 8,
+}
+WITHOUT_KERAS = {"spec", "catalog", "units", "version"}
+EVERYWHERE = {"keras", "numpy", "keras_resnet"}
+
+
+def _files(package: pathlib.Path) -> list[pathlib.Path]:
+    return sorted(package.rglob("*.py"))
+
+
+def _id(path: pathlib.Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def _module(path: pathlib.Path) -> str:
+    """First component of a file's place in keras_resnet: `analysis/counts.py` is `analysis`."""
+    first = path.relative_to(LIBRARY).parts[0]
+    return first.removesuffix(".py")
+
+
+def _imports(path: pathlib.Path) -> list[tuple[int, str, bool]]:
+    """Level, dotted name and whether it stands at the top, for each import of a file."""
+    tree = ast.parse(path.read_text())
+    inner = {
+        id(node)
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+    }
+    found = []
+    for node in ast.walk(tree):
+        top = id(node) not in inner
+        if isinstance(node, ast.Import):
+            found += [(0, alias.name, top) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            found += [(node.level, f"{base}.{alias.name}".strip("."), top) for alias in node.names]
+    return found
+
+
+def test_there_is_something_to_read():
+    assert len(_files(LIBRARY)) >= 15
+    assert len(_files(APPLICATION)) >= 5
+
+
+@pytest.mark.parametrize("path", _files(LIBRARY), ids=_id)
+def test_library_imports_run_one_way(path):
+    own = _module(path)
+    if own == "__init__":
+        return  # the package's face may show everything
+    assert own in RANKS, f"{own} is new: give it a rank among the others"
+    for level, name, _ in _imports(path):
+        assert level == 0, f"relative import of {name!r}: the library's are absolute"
+        parts = name.split(".")
+        if parts[0] != "keras_resnet":
+            continue
+        assert len(parts) > 1, "the package's face is imported from inside"
+        other = parts[1]
+        assert other in RANKS, f"{name!r} is imported from the package's face, not its module"
+        assert other == own or RANKS[other] < RANKS[own], f"{own} must not import {other}"
+
+
+@pytest.mark.parametrize("path", _files(LIBRARY), ids=_id)
+def test_library_needs_keras_and_numpy_alone(path):
+    for _, name, top in _imports(path):
+        package = name.split(".")[0]
+        if package in sys.stdlib_module_names or package in EVERYWHERE:
+            assert package not in ("keras", "numpy") or _module(path) not in WITHOUT_KERAS
+            continue
+        assert package not in ("train", "keras_resnet_train"), "the library imports the application"
+        assert not top, f"{package} must be imported inside the function that needs it"
+        if package == "h5py" and _module(path) == "weights":
+            continue  # Keras itself depends on it
+        assert _module(path) == "export", f"{package} belongs to export alone"
+
+
+@pytest.mark.parametrize("path", _files(APPLICATION), ids=_id)
+def test_application_imports_itself_relatively(path):
+    depth = len(path.relative_to(APPLICATION).parts)
+    for level, name, _ in _imports(path):
+        package = name.split(".")[0]
+        assert level or package not in ("train", "keras_resnet_train"), f"{name!r} is absolute"
+        assert level <= depth, f"{name!r} leaves the package"
+
+
+@pytest.mark.parametrize("package", [LIBRARY, APPLICATION], ids=_id)
+def test_no_file_for_leftovers(package):
+    names = {"utils", "util", "helpers", "misc"}
+    assert [_id(path) for path in _files(package) if path.stem in names] == []
+
+
+@pytest.mark.multi_process
+def test_import_is_light():
+    """Beyond what Keras loads by itself, nothing but this package and the standard library."""
+    code = (
+        "import sys, keras, numpy\n"
+        "before = set(sys.modules)\n"
+        "import keras_resnet\n"
+        "new = {name.split('.')[0] for name in set(sys.modules) - before}\n"
+        "print(sorted(new - sys.stdlib_module_names - {'keras'}))\n"
+        "print([name for name in ('tensorflow_datasets', 'keras_tuner') if name in sys.modules])\n"
+        "print('tensorflow' in sys.modules)"
+    )
+    backend = keras.backend.backend()
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "2"},
+    )
+    new, never, tensorflow = run.stdout.splitlines()
+    assert new == "['keras_resnet']"
+    assert never == "[]"
+    assert tensorflow == str(backend == "tensorflow")

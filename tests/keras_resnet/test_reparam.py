@@ -1,0 +1,259 @@
+"""Batch-norm folding: the same function with fewer layers, on whatever graph it meets."""
+
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import keras_resnet
+from keras_resnet.model import ResNet, deep_graph
+from keras_resnet.reparam import fold_batch_norm
+from keras_resnet.spec import ResNetSpec
+
+SMALL = ResNetSpec("small", (2, 2), (4, 8), stem="cifar", classes=5, input_size=12)
+
+
+def randomize(model, seed=0):
+    """Random weights and statistics everywhere, of which none leaves a fault without effect."""
+    rng = np.random.default_rng(seed)
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            randomize(layer, seed + 1)
+        elif isinstance(layer, keras.layers.BatchNormalization):
+            values = []
+            for weight in layer.weights:
+                positive = "gamma" in weight.path or "variance" in weight.path
+                low, high = (0.5, 2.0) if positive else (-0.5, 0.5)
+                values.append(rng.uniform(low, high, tuple(weight.shape)))
+            layer.set_weights(values)
+        elif layer.weights:
+            layer.set_weights(
+                [rng.normal(0, 1 / np.sqrt(max(1, w[..., 0].size)), w.shape) if w.ndim > 1
+                 else rng.normal(0, 0.3, w.shape) for w in layer.get_weights()]
+            )  # fmt: skip
+    return model
+
+
+def norms(model):
+    found = []
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            found += norms(layer)
+        elif isinstance(layer, keras.layers.BatchNormalization):
+            found.append(layer.name)
+    return found
+
+
+def run(model, size=12, channels=3):
+    x = np.random.default_rng(7).normal(0, 1, (2, size, size, channels)).astype("float32")
+    return keras.tree.map_structure(keras.ops.convert_to_numpy, model(x, training=False))
+
+
+def assert_same(model, folded, **shape):
+    for ours, theirs in zip(
+        keras.tree.flatten(run(folded, **shape)),
+        keras.tree.flatten(run(model, **shape)),
+        strict=True,
+    ):
+        assert np.abs(theirs).max() > 1e-2
+        assert np.abs(ours - theirs).max() <= 1e-5 * np.abs(theirs).max()
+
+
+POST = {
+    "a": SMALL.replace(shortcut="A"),
+    "b": SMALL,
+    "c": SMALL.replace(shortcut="C"),
+    "plain": SMALL.replace(merge="none"),
+    "bias": SMALL.replace(conv_bias=True),
+    "same": SMALL.replace(padding="same", shortcut_norm=False, norm_eps=1e-3),
+    "bottleneck": SMALL.replace(branch="bottleneck", stride_placement="1x1"),
+    "imagenet": SMALL.replace(stem="imagenet", input_size=16),
+}
+
+
+@pytest.mark.parametrize("name", POST)
+def test_post_activation_loses_every_norm(name):
+    spec = POST[name]
+    model = randomize(keras_resnet.build(spec, seed=0))
+    folded = fold_batch_norm(model)
+    assert norms(folded) == []
+    assert isinstance(folded, ResNet)
+    assert_same(model, folded, size=spec.input_size)
+    kept = {layer.name for layer in model.layers} - set(norms(model))
+    assert {layer.name for layer in folded.layers} == kept
+
+
+def test_mlperf_tiny_resnet8():
+    model = randomize(keras_resnet.build("mlperf_tiny_resnet8", seed=0))
+    folded = fold_batch_norm(model)
+    assert norms(folded) == []
+    assert_same(model, folded, size=32)
+
+
+@pytest.mark.parametrize("shortcut", ["A", "B", "C"])
+def test_pre_activation_keeps_the_norms_behind_a_merge(shortcut):
+    model = randomize(keras_resnet.build(SMALL.replace(order="pre", shortcut=shortcut), seed=0))
+    folded = fold_batch_norm(model)
+    # The first unit has no norm1; the stem's norm feeds it activated.
+    assert norms(folded) == [
+        "stage1_unit2_norm1",
+        "stage2_unit1_norm1",
+        "stage2_unit2_norm1",
+        "final_norm",
+    ]
+    assert_same(model, folded)
+
+
+def test_plain_pre_activation_loses_every_norm():
+    # Without merges each norm1 reads the convolution before it alone.
+    model = randomize(keras_resnet.build(SMALL.replace(order="pre", merge="none"), seed=0))
+    folded = fold_batch_norm(model)
+    assert norms(folded) == []
+    assert_same(model, folded)
+
+
+def test_the_model_is_left_as_it_was():
+    model = randomize(keras_resnet.build(SMALL, seed=0))
+    before = [value.copy() for value in model.get_weights()]
+    names = [layer.name for layer in model.layers]
+    folded = fold_batch_norm(model)
+    folded.set_weights([value * 0 for value in folded.get_weights()])
+    assert [layer.name for layer in model.layers] == names
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    model.get_layer("stem_conv").output  # noqa: B018  # fails if a second call was recorded
+
+
+def test_a_compiled_model_gives_an_uncompiled_one():
+    model = randomize(keras_resnet.build(SMALL, seed=0))
+    model.compile("sgd", "mse")
+    folded = fold_batch_norm(model)
+    assert model.compiled and not folded.compiled
+    assert isinstance(folded, ResNet)
+    assert_same(model, folded)
+
+
+def test_folding_twice_changes_nothing():
+    folded = fold_batch_norm(randomize(keras_resnet.build(SMALL, seed=0)))
+    again = fold_batch_norm(folded)
+    for old, new in zip(folded.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_cut_and_extended_with_operators_and_several_outputs():
+    model = keras_resnet.build(SMALL, seed=0)
+    x = model.get_layer("stage2_unit1_out").output
+    x = keras.ops.relu(x * 0.5 + 1.0)
+    x = keras.layers.Conv2D(6, 3, groups=2, name="new_conv")(x)
+    x = keras.layers.BatchNormalization(name="new_norm")(x)
+    features = keras.layers.Activation("relu", name="features")(x)
+    pooled = keras.layers.GlobalAveragePooling2D(name="new_pool")(features)
+    rewired = randomize(keras.Model(model.input, {"map": features, "pooled": pooled}))
+    folded = fold_batch_norm(rewired)
+    assert norms(folded) == []
+    assert set(folded.output) == {"map", "pooled"}
+    assert_same(rewired, folded)
+
+
+def test_nested_models():
+    backbone = keras_resnet.build(SMALL, include_top=False, seed=0)
+    head = keras.Sequential(
+        [
+            keras.Input((6, 6, 8)),
+            keras.layers.Conv2D(4, 1, name="head_conv"),
+            keras.layers.BatchNormalization(name="head_norm"),
+            keras.layers.Flatten(name="flat"),
+        ],
+        name="head",
+    )
+    inputs = keras.Input((12, 12, 3))
+    model = randomize(keras.Model(inputs, head(backbone(inputs))))
+    # The backbone has a second call now, on which `layer.output` of a Keras model would fail.
+    folded = fold_batch_norm(model)
+    assert norms(folded) == []
+    assert_same(model, folded)
+
+
+def graph(name):
+    """A graph whose one norm must stay."""
+    inputs = keras.Input((12, 12, 3))
+    conv = keras.layers.Conv2D(4, 3, name="conv", activation="relu" if name == "relu" else None)
+    norm = keras.layers.BatchNormalization(axis=1 if name == "axis" else -1, name="norm")
+    x = conv(inputs)
+    outputs = norm(x, training=True) if name == "training" else norm(x)
+    if name == "read twice":
+        outputs = keras.layers.Add()([outputs, x])
+    elif name == "returned":
+        outputs = [outputs, x]
+    elif name == "called twice":
+        outputs = keras.layers.Add()([outputs, conv(keras.layers.ReLU()(inputs))])
+    elif name == "norm twice":
+        outputs = norm(outputs)
+    return keras.Model(inputs, outputs)
+
+
+@pytest.mark.parametrize(
+    "name", ["relu", "axis", "training", "read twice", "returned", "called twice", "norm twice"]
+)
+def test_norms_that_stay(name):
+    model = randomize(graph(name))
+    folded = fold_batch_norm(model)
+    assert norms(folded) == ["norm"]
+    assert_same(model, folded)
+
+
+def test_a_subclassed_convolution_stays():
+    class Doubled(keras.layers.Conv2D):
+        def call(self, inputs):
+            return 2 * super().call(inputs)
+
+    inputs = keras.Input((12, 12, 3))
+    x = keras.layers.BatchNormalization(name="norm")(Doubled(4, 3, name="conv")(inputs))
+    model = randomize(keras.Model(inputs, x))
+    folded = fold_batch_norm(model)
+    assert norms(folded) == ["norm"]
+    assert_same(model, folded)
+
+
+@pytest.mark.parametrize(("scale", "center"), [(False, True), (True, False), (False, False)])
+def test_norms_without_gamma_or_beta(scale, center):
+    inputs = keras.Input((12, 12, 3))
+    x = keras.layers.Conv2D(4, 3, name="conv")(inputs)
+    x = keras.layers.BatchNormalization(scale=scale, center=center, name="norm")(x)
+    model = randomize(keras.Model(inputs, x))
+    folded = fold_batch_norm(model)
+    assert norms(folded) == []
+    assert_same(model, folded)
+
+
+def test_a_sequential_model():
+    model = keras.Sequential(
+        [keras.Input((12, 12, 3)), keras.layers.Conv2D(4, 3), keras.layers.BatchNormalization()]
+    )
+    folded = fold_batch_norm(randomize(model))
+    assert norms(folded) == []
+    assert_same(model, folded)
+
+
+def test_a_model_without_a_graph_is_refused():
+    class Subclassed(keras.Model):
+        def call(self, inputs):
+            return inputs
+
+    with pytest.raises(TypeError, match="functional and sequential models"):
+        fold_batch_norm(Subclassed())
+
+
+def test_graphs_deeper_than_the_recursion_limit():
+    limit = sys.getrecursionlimit()
+    inputs = x = keras.Input((4, 4, 3))
+    for _ in range(limit + 100):
+        x = keras.layers.ReLU()(x)
+    x = keras.layers.BatchNormalization(name="norm")(keras.layers.Conv2D(2, 3)(x))
+    with deep_graph():
+        model = randomize(keras.Model(inputs, x))
+    folded = fold_batch_norm(model)
+    assert norms(folded) == []
+    assert len(folded.layers) == limit + 102
+    assert sys.getrecursionlimit() == limit

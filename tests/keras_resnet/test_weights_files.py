@@ -1,0 +1,180 @@
+"""Weights in Keras's files: loaded by path, refused with one clear error, copied to float32."""
+
+from __future__ import annotations
+
+import re
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from keras_resnet import ResNet18, ResNetSpec, build, weights
+from keras_resnet.weights.files import clone_as_float32, copy_weights
+
+TINY = ResNetSpec("tiny", (1, 1), (4, 8), stem="cifar", classes=3, input_size=8)
+
+
+def _equal_weights(one: keras.Model, other: keras.Model) -> None:
+    for ours, theirs in zip(one.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.fixture
+def trained(randomize) -> keras.Model:
+    model = build(TINY)
+    randomize(model, 1)
+    return model
+
+
+@pytest.mark.parametrize("ending", [".weights.h5", ".keras"])
+def test_resnet18_takes_a_path(tmp_path, randomize, ending):
+    source = build("resnet18", classes=2, input_shape=(32, 32, 3))
+    randomize(source, 1)
+    path = tmp_path / f"net{ending}"
+    source.save_weights(path) if ending == ".weights.h5" else source.save(path)
+    model = ResNet18(weights=path, classes=2, input_shape=(None, None, 3))
+    _equal_weights(model, source)
+
+
+@pytest.mark.parametrize("ending", [".weights.h5", ".keras"])
+def test_load(tmp_path, trained, ending):
+    path = str(tmp_path / f"net{ending}")
+    trained.save_weights(path) if ending == ".weights.h5" else trained.save(path)
+    model = build(TINY, classifier_activation="softmax", input_shape=(None, None, 3))
+    weights.load(model, path)
+    _equal_weights(model, trained)
+
+
+@pytest.mark.parametrize("ending", [".weights.h5", ".keras"])
+def test_weights_find_their_layer_by_name(tmp_path, trained, ending):
+    """Even where the graph is another, and where an optimizer lies beside them."""
+    trained.compile("adam", "mse")
+    path = tmp_path / f"net{ending}"
+    trained.save_weights(path) if ending == ".weights.h5" else trained.save(path)
+    start = keras.Input((8, 8, 3))
+    model = build(TINY, input_tensor=keras.layers.Rescaling(2.0)(start))
+    weights.load(model, path)
+    _equal_weights(model, trained)
+
+
+def test_keras_reads_what_the_package_reads(tmp_path, trained):
+    trained.save_weights(tmp_path / "net.weights.h5")
+    ours, theirs = build(TINY), build(TINY)
+    weights.load(ours, tmp_path / "net.weights.h5")
+    theirs.load_weights(tmp_path / "net.weights.h5")
+    _equal_weights(ours, theirs)
+
+
+def test_refuses_h5_files_without_layers(tmp_path):
+    h5py.File(tmp_path / "net.weights.h5", "w").close()
+    with pytest.raises(ValueError, match=r"no readable `.weights.h5` file: .*layers"):
+        weights.load(build(TINY), tmp_path / "net.weights.h5")
+
+
+@pytest.mark.parametrize("path", ["imagenet", "net.h5", "net.pt", ""])
+def test_refuses_other_kinds(path):
+    message = f"named pretrained weights are not part of this version. Received: weights={path!r}"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        weights.load(build(TINY), path)
+
+
+@pytest.mark.parametrize("ending", [".weights.h5", ".keras"])
+def test_refuses_missing_files(tmp_path, ending):
+    path = str(tmp_path / f"none{ending}")
+    with pytest.raises(FileNotFoundError, match=re.escape(f"No weights file at {path!r}")):
+        weights.load(build(TINY), path)
+    directory = tmp_path / f"directory{ending}"
+    directory.mkdir()
+    with pytest.raises(FileNotFoundError, match="No weights file at"):
+        weights.load(build(TINY), directory)
+
+
+@pytest.mark.parametrize(
+    ("ending", "message"),
+    [
+        (".weights.h5", "is no readable `.weights.h5` file: "),
+        (".keras", "is no readable `.keras` file: "),
+    ],
+)
+def test_refuses_damaged_files(tmp_path, ending, message):
+    path = tmp_path / f"net{ending}"
+    path.write_bytes(b"not a file of this kind")
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        weights.load(build(TINY), path)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("ending", [".weights.h5", ".keras"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"widths": (4, 12)},
+        {"depths": (1, 2)},
+        {"depths": (2, 1)},
+        {"shortcut": "A"},
+        {"conv_bias": True},
+        {"classes": 4},
+        {"branch": "bottleneck"},
+        {"order": "pre"},  # Keras's own load_weights takes these for its own
+        {"merge": "none"},
+    ],
+    ids=str,
+)
+def test_refuses_another_architecture(tmp_path, trained, ending, changes):
+    path = str(tmp_path / f"net{ending}")
+    trained.save_weights(path) if ending == ".weights.h5" else trained.save(path)
+    model = build(TINY.replace(name="target", **changes))
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=r"^Weights of .* do not fit target: ") as caught:
+        weights.load(model, path)
+    assert "\n" not in str(caught.value)
+    for one, other in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_mismatches_name_the_layers(trained):
+    target = build(TINY.replace(name="target", shortcut="A", classes=4))
+    message = (
+        "Weights of tiny do not fit target: no 'stage2_unit1_shortcut_conv' in the target; "
+        "no 'stage2_unit1_shortcut_norm' in the target; "
+        "'logits' has shapes [(8, 3), (3,)], not [(8, 4), (4,)]"
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        copy_weights(trained, target)
+    with pytest.raises(ValueError, match=r"no 'stage1_unit2_conv1' in the source; .*; and 4 more"):
+        copy_weights(trained, build(TINY.replace(depths=(2, 2))))
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_clone_as_float32(policy, randomize):
+    keras.config.set_dtype_policy(policy)
+    model = build(TINY, input_shape=(None, None, 3), classes=5)
+    randomize(model, 1)
+    twin = clone_as_float32(model, input_shape=(None, None, 3), classes=5)
+    assert keras.config.dtype_policy().name == policy
+    assert {layer.compute_dtype for layer in twin.layers} == {"float32"}
+    assert twin.output_shape == (None, 5)
+    assert twin.spec == model.spec
+    _equal_weights(model, twin)
+    x = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
+    wanted = twin.predict(x, verbose=0)
+    output = model.predict(x, verbose=0)
+    np.testing.assert_allclose(output, wanted, atol=0.03 * np.abs(wanted).max())
+    assert not np.array_equal(output, wanted)
+
+
+def test_clone_as_float32_gives_the_policy_back_on_errors():
+    keras.config.set_dtype_policy("mixed_float16")
+    model = build(TINY)
+    with pytest.raises(ValueError, match="`classes` must be a positive integer"):
+        clone_as_float32(model, classes=0)
+    assert keras.config.dtype_policy().name == "mixed_float16"
+
+
+@pytest.mark.tf
+def test_clone_as_float32_drops_synchronized_norms():
+    twin = clone_as_float32(build(TINY.replace(norm_sync=True)))
+    assert twin.spec == TINY
+    assert not twin.get_layer("stem_norm").synchronized
