@@ -6,10 +6,13 @@ import argparse
 import contextlib
 import importlib
 import importlib.metadata
+import importlib.util
 import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+
+from .errors import reported
 
 # Command -> module below `commands` and what the overview says; a module is imported only when its
 # command is given, because it brings Keras and TensorFlow with it.
@@ -34,23 +37,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     # Before anything imports Keras or TensorFlow: both read these once.
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    if importlib.util.find_spec("tensorflow"):
+        os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     name = words[0] if words and words[0] in COMMANDS else None
     if name is None:
         _overview().parse_args(words)
         return 2  # not reached: the overview has no command that it could run
-    with _quiet_start():
-        command = importlib.import_module(f".commands.{COMMANDS[name][0]}", __package__).COMMAND
-        from .errors import reported
-
-        _look_for_devices()
-    parser = argparse.ArgumentParser(prog=f"keras-resnet {name}", description=command.help)
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    command.add_arguments(parser)
-    args = parser.parse_args(words[1:])
-    with reported(debug=args.debug) as outcome:
-        outcome.status = command.run(args)
+    debug = "--debug" in words
+    with reported(name, debug=debug) as outcome:
+        with _quiet_start():
+            module = importlib.import_module(f".commands.{COMMANDS[name][0]}", __package__)
+            _look_for_devices()
+        parser = argparse.ArgumentParser(
+            prog=f"keras-resnet {name}", description=module.COMMAND.help
+        )
+        parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        module.COMMAND.add_arguments(parser)
+        outcome.status = module.COMMAND.run(parser.parse_args(words[1:]))
     return outcome.status
 
 
@@ -74,7 +78,7 @@ def _version() -> str:
 
 def _look_for_devices() -> None:
     """Makes TensorFlow say now, where it is held back, that a machine without a GPU has none."""
-    if os.environ["KERAS_BACKEND"] == "tensorflow":
+    if "tensorflow" in sys.modules:
         import tensorflow as tf
 
         tf.config.list_physical_devices("GPU")
@@ -91,9 +95,10 @@ def _quiet_start() -> Iterator[None]:
         os.dup2(held.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception as error:
             held.seek(0)
-            os.write(kept, held.read())
+            if not isinstance(error, ModuleNotFoundError):
+                os.write(kept, held.read())
             raise
         finally:
             sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""From an exception to one line and an exit status."""
+"""The application's own errors, and the way from an exception to one line and an exit status."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ import dataclasses
 import sys
 from collections.abc import Iterator
 
-from .trainer import TrainingDivergedError, TrainingStoppedError
+
+class TrainingDivergedError(ArithmeticError):
+    """The loss is no longer a number."""
+
+
+class TrainingStoppedError(RuntimeError):
+    """Someone asked the run to stop; its state is saved."""
 
 
 @dataclasses.dataclass
@@ -18,10 +24,11 @@ class Outcome:
 
 
 @contextlib.contextmanager
-def reported(*, debug: bool) -> Iterator[Outcome]:
+def reported(command: str, *, debug: bool) -> Iterator[Outcome]:
     """Turns the errors that a user can mend into one line on stderr and a status.
 
     Args:
+        command: Name of the command, for messages.
         debug: Whether to let them pass with their traceback instead.
     """
     outcome = Outcome()
@@ -33,9 +40,16 @@ def reported(*, debug: bool) -> Iterator[Outcome]:
     except TrainingStoppedError as stop:
         outcome.status = 130
         print(stop, file=sys.stderr)
+    except ModuleNotFoundError as error:
+        if debug or (error.name or "").startswith(("keras_resnet", "train")):
+            raise
+        print(
+            f"Error: `keras-resnet {command}` needs {error.name}, which is not installed: "
+            "pip install 'keras3-resnet[train,export]'",
+            file=sys.stderr,
+        )
     except (ValueError, TypeError, OSError, RuntimeError, TrainingDivergedError) as error:
         if debug:
             raise
-        outcome.status = 1
         text = " ".join(str(error).split()) or type(error).__name__
         print(f"Error: {text}", file=sys.stderr)

@@ -17,20 +17,13 @@ from keras_resnet import PreprocessSpec, ResNetSpec, build
 from .checkpoint import Checkpoints, Progress, bytes_needed
 from .config import RunConfig
 from .data import ImageData, Share, Source, TrainingPlan, training_batches
+from .errors import TrainingDivergedError, TrainingStoppedError
 from .evaluation.classify import Evaluator
 from .optimizers import make_optimizer
 from .reporting import Reporter
 from .rundir import RunDirectory
 from .schedules import make_schedule
 from .steps import TrainingSteps
-
-
-class TrainingDivergedError(ArithmeticError):
-    """The loss is no longer a number."""
-
-
-class TrainingStoppedError(RuntimeError):
-    """Someone asked the run to stop; its state is saved."""
 
 
 @dataclasses.dataclass(frozen=True)

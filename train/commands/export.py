@@ -39,6 +39,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0.02,
         help="what int8 may lose; more makes the export fail",
     )
+    parser.add_argument(
+        "--max-float16-difference",
+        type=float,
+        default=1e-2,
+        help="what a logit may change in float16; nets with logits far above 10 need more",
+    )
 
 
 def export_run(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -72,7 +78,10 @@ def export_run(args: argparse.Namespace) -> list[dict[str, Any]]:
         inputs=args.inputs,
         calibration=calibration,
         class_names=run.class_names,
-        limits=Limits(int8_accuracy_drop=args.max_accuracy_drop),
+        limits=Limits(
+            float16_difference=args.max_float16_difference,
+            int8_accuracy_drop=args.max_accuracy_drop,
+        ),
         progress=lambda line: print(line, flush=True),
     )
     output = args.output or run.directory.path

@@ -1,0 +1,60 @@
+# Everything a fresh machine needs: `make quickstart` and `make test`.
+# PYTHON is any Python 3.11 or later; VENV is made from it.
+PYTHON ?= python3
+VENV ?= .venv
+BACKENDS_VENV ?= .venv-backends
+OUTPUT ?= saved_models/quickstart
+BIN := $(VENV)/bin
+# Quiet, and in the order that keeps a first-time reader's terminal readable.
+PIP_FLAGS := --quiet --disable-pip-version-check
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: help quickstart test lint types backends wheel check clean
+
+help:  ## Say what there is to make
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+quickstart: $(VENV)/.train  ## Train on the embedded digits, evaluate, export and report
+	$(BIN)/keras-resnet quickstart --output $(OUTPUT)
+
+test: $(VENV)/.test  ## Run the whole test suite (TensorFlow)
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.test  ## Check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.test  ## Check types
+	$(BIN)/mypy
+
+backends: $(BACKENDS_VENV)/.done  ## Run the library's tests on JAX and on PyTorch
+	KERAS_BACKEND=jax $(BACKENDS_VENV)/bin/python -m pytest tests/keras_resnet -m "not slow"
+	KERAS_BACKEND=torch $(BACKENDS_VENV)/bin/python -m pytest tests/keras_resnet -m "not slow"
+
+wheel: $(VENV)/.test  ## Build the wheel and try it in an empty environment
+	bash tests/wheel.sh $(BIN)/python $(PYTHON)
+
+check: lint types test backends wheel  ## All of the above
+
+clean:  ## Remove environments and caches, not runs
+	rm -rf $(VENV) $(BACKENDS_VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or later is needed: make PYTHON=python3.11 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.train: $(VENV)/bin/python pyproject.toml setup.py constraints.txt
+	$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[train,export]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/bin/python pyproject.toml setup.py constraints.txt
+	$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[test]'
+	@touch $@
+
+# PyTorch first and by version, so that a CPU build that pip can find is taken as it is.
+$(BACKENDS_VENV)/.done: pyproject.toml setup.py constraints.txt
+	$(PYTHON) -m venv $(BACKENDS_VENV)
+	$(BACKENDS_VENV)/bin/python -m pip install $(PIP_FLAGS) -c constraints.txt torch
+	$(BACKENDS_VENV)/bin/python -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[backends]'
+	@touch $@

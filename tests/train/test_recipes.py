@@ -1,0 +1,190 @@
+"""Recipes against the numbers of their papers."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from keras_resnet import get_spec
+from keras_resnet_train.config import RunConfig
+from keras_resnet_train.recipes import RECIPES, get_recipe
+from keras_resnet_train.schedules import Schedule, make_schedule
+from keras_resnet_train.trainer import Length, length_of
+
+pytestmark = pytest.mark.tf
+
+
+def schedule_of(config: RunConfig, examples: int) -> tuple[Schedule, Length]:
+    length = length_of(config, examples)
+    schedule = make_schedule(
+        config.schedule, total_steps=length.steps, steps_per_epoch=length.steps_per_epoch
+    )
+    return schedule, length
+
+
+def test_names() -> None:
+    assert list(RECIPES) == ["digits", "he2015-cifar", "he2015-imagenet", "goyal2017"]
+    assert all(name == recipe.name for name, recipe in RECIPES.items())
+    with pytest.raises(ValueError, match="Unknown recipe 'goyal17'. Nearest: goyal2017"):
+        get_recipe("goyal17")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_are_whole(name: str) -> None:
+    config = RECIPES[name].configure("cifar_resnet20", {"data.dataset": "cifar10"})
+    assert (config.recipe, config.model.name, config.data.dataset) == (
+        name,
+        "cifar_resnet20",
+        "cifar10",
+    )
+    assert RECIPES[name].source
+    assert RECIPES[name].expected
+
+
+def test_he2015_cifar() -> None:
+    """Section 4.2: 64k iterations of 128; rate 0.1, divided by 10 at 32k and 48k; pad 4, flip."""
+    config = get_recipe("he2015-cifar").configure("cifar_resnet56", {})
+    assert (config.batch_size, config.steps, config.epochs) == (128, 64_000, None)
+    optimizer = config.optimizer
+    assert (optimizer.name, optimizer.momentum, optimizer.nesterov) == ("sgd", 0.9, False)
+    assert (optimizer.weight_decay, optimizer.decay_all) == (1e-4, True)
+    assert (optimizer.label_smoothing, optimizer.ema, optimizer.clip_norm) == (0.0, 0.0, 0.0)
+    assert dataclasses.astuple(config.augment)[:2] == ("pad", 4)
+    assert config.augment.flip
+    schedule, length = schedule_of(config, 50_000)
+    assert length.steps == 64_000
+    found = {step: float(schedule(step)) for step in (0, 31_999, 32_000, 47_999, 48_000, 63_999)}
+    assert found == pytest.approx(
+        {0: 0.1, 31_999: 0.1, 32_000: 0.01, 47_999: 0.01, 48_000: 0.001, 63_999: 0.001}, rel=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "warm"),
+    [
+        ("cifar_resnet56", False),
+        ("cifar_resnet104", False),
+        ("cifar_resnet110", True),
+        ("cifar_plain110", True),
+        ("cifar_resnet164v2", True),
+    ],
+)
+def test_he2015_cifar_warms_up_from_110_layers_on(model: str, warm: bool) -> None:
+    config = get_recipe("he2015-cifar").configure(model, {})
+    schedule, _ = schedule_of(config, 50_000)
+    assert config.schedule.warmup_steps == (400 if warm else 0)
+    start = 0.01 if warm else 0.1
+    assert [float(schedule(step)) for step in (0, 399, 400)] == pytest.approx([start, start, 0.1])
+
+
+def test_he2015_imagenet() -> None:
+    """Section 3.4: 60 x 10^4 iterations of 256; shorter side in [256, 480], 224 crop."""
+    config = get_recipe("he2015-imagenet").configure("resnet50", {})
+    assert (config.batch_size, config.steps, config.epochs) == (256, 600_000, None)
+    assert (config.optimizer.momentum, config.optimizer.weight_decay) == (0.9, 1e-4)
+    assert config.augment.crop == "scale"
+    assert [side * 224 for side in config.augment.shorter_side] == pytest.approx([256, 480])
+    assert config.data.crop_fraction == 224 / 256
+    assert config.data.mean == (123.675, 116.28, 103.53)
+    schedule, _ = schedule_of(config, 1_281_167)
+    found = [float(schedule(step)) for step in (0, 299_999, 300_000, 449_999, 450_000)]
+    assert found == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001])
+
+
+def test_goyal2017() -> None:
+    """Section 5.1: 90 epochs, rate divided by 10 at 30, 60 and 80, 5 epochs of warm-up from 0.1."""
+    config = get_recipe("goyal2017").configure("resnet50_v1_5", {"batch_size": 8192})
+    assert (config.epochs, config.steps) == (90, None)
+    assert config.schedule.learning_rate == pytest.approx(3.2)
+    assert (config.augment.crop, config.augment.min_area, config.augment.flip) == (
+        "resized",
+        0.08,
+        True,
+    )
+    assert not config.optimizer.decay_all
+    examples = 8192 * 100  # a hundred steps an epoch
+    schedule, length = schedule_of(config, examples)
+    assert (length.steps, length.steps_per_epoch, length.epochs) == (9000, 100, 90)
+    expected = {
+        0: 0.1,
+        250: 0.1 + 3.1 / 2,
+        500: 3.2,
+        2999: 3.2,
+        3000: 0.32,
+        5999: 0.32,
+        6000: 0.032,
+        7999: 0.032,
+        8000: 0.0032,
+        8999: 0.0032,
+    }
+    assert {step: float(schedule(step)) for step in expected} == pytest.approx(expected, rel=1e-5)
+
+
+def test_goyal2017_scales_the_rate_unless_it_is_given() -> None:
+    recipe = get_recipe("goyal2017")
+    rates = {
+        batch: recipe.configure("resnet50", {"batch_size": batch}).schedule.learning_rate
+        for batch in (64, 256, 1024)
+    }
+    assert rates == pytest.approx({64: 0.025, 256: 0.1, 1024: 0.4})
+    given = recipe.configure("resnet50", {"batch_size": 64, "schedule.learning_rate": 0.3})
+    assert given.schedule.learning_rate == 0.3
+    fixed = get_recipe("he2015-imagenet").configure("resnet50", {"batch_size": 64})
+    assert fixed.schedule.learning_rate == 0.1
+
+
+def test_goyal2017_starts_branches_at_zero_where_there_is_a_shortcut() -> None:
+    recipe = get_recipe("goyal2017")
+    assert recipe.configure("resnet50", {}).model.spec == {"zero_init_residual": True}
+    assert get_spec("plain34").merge == "none"
+    assert recipe.configure("plain34", {}).model.spec == {}
+    given = recipe.configure("resnet50", {"model.spec.zero_init_residual": False})
+    assert given.model.spec == {"zero_init_residual": False}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "changes", "length"),
+    [
+        ("he2015-cifar", {"epochs": 3}, (3.0, None)),
+        ("he2015-cifar", {"steps": 7}, (None, 7)),
+        ("goyal2017", {"steps": 7}, (None, 7)),
+        ("goyal2017", {"epochs": 0.5}, (0.5, None)),
+    ],
+)
+def test_a_length_replaces_the_recipes(
+    recipe: str, changes: dict[str, float], length: tuple[float | None, int | None]
+) -> None:
+    config = get_recipe(recipe).configure("resnet18", changes)
+    assert (config.epochs, config.steps) == length
+
+
+def test_unknown_net() -> None:
+    with pytest.raises(ValueError, match="Unknown model 'resnet51'. Nearest: .*resnet50"):
+        get_recipe("digits").configure("resnet51", {})
+
+
+# Lengths.
+
+
+def test_length_in_epochs() -> None:
+    length = length_of(RunConfig(epochs=2.5, batch_size=64), 1257)
+    assert length.steps == round(2.5 * 1257 / 64) == 49
+    assert length.epochs == 3
+    assert [length.end_of(epoch) for epoch in (1, 2, 3)] == [20, 39, 49]
+    assert [length.epoch_of(step) for step in (0, 19, 20, 38, 39, 48)] == [1, 1, 2, 2, 3, 3]
+
+
+def test_every_step_belongs_to_one_epoch() -> None:
+    for examples in (64, 65, 70, 96, 100, 160, 1257):
+        length = length_of(RunConfig(steps=57, batch_size=64), examples)
+        ends = [length.end_of(epoch) for epoch in range(1, length.epochs + 1)]
+        assert ends == sorted(set(ends))
+        assert ends[-1] == 57
+        for step in range(57):
+            assert length.epoch_of(step) == next(i for i, e in enumerate(ends, 1) if step < e)
+
+
+def test_length_of_less_than_a_batch() -> None:
+    length = length_of(RunConfig(steps=5, batch_size=64), 10)
+    assert (length.steps, length.steps_per_epoch, length.epochs) == (5, 1.0, 5)
+    assert length_of(RunConfig(epochs=0.001, batch_size=64), 100).steps == 1
