@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -198,29 +199,48 @@ class RunConfig:
             )
         rules = (
             ("batch_size", self.batch_size >= 1, "at least 1", self.batch_size),
-            ("epochs", self.epochs is None or self.epochs > 0, "above 0", self.epochs),
+            ("epochs", self.epochs is None or 0 < self.epochs < math.inf, "above 0 and finite",
+             self.epochs),
             ("steps", self.steps is None or self.steps > 0, "above 0", self.steps),
             ("validation", 0 <= self.data.validation < 1, "in [0, 1)", self.data.validation),
             ("image_size", self.data.image_size is None or self.data.image_size > 0, "above 0",
              self.data.image_size),
+            ("classes", self.data.classes is None or self.data.classes >= 1, "at least 1",
+             self.data.classes),
             ("crop_fraction", 0 < self.data.crop_fraction <= 1, "in (0, 1]",
              self.data.crop_fraction),
-            ("learning_rate", self.schedule.learning_rate > 0, "above 0",
+            ("learning_rate", 0 < self.schedule.learning_rate < math.inf, "above 0 and finite",
              self.schedule.learning_rate),
             ("boundaries", all(0 < b < 1 for b in self.schedule.boundaries)
              and list(self.schedule.boundaries) == sorted(self.schedule.boundaries),
              "rising fractions of the run", self.schedule.boundaries),
+            ("factor", self.schedule.factor > 0, "above 0", self.schedule.factor),
+            ("warmup_steps", self.schedule.warmup_steps >= 0, "at least 0",
+             self.schedule.warmup_steps),
+            ("warmup_epochs", 0 <= self.schedule.warmup_epochs < math.inf, "at least 0 and finite",
+             self.schedule.warmup_epochs),
+            ("warmup_rate", self.schedule.warmup_rate >= 0, "at least 0",
+             self.schedule.warmup_rate),
             ("momentum", 0 <= self.optimizer.momentum < 1, "in [0, 1)", self.optimizer.momentum),
             ("label_smoothing", 0 <= self.optimizer.label_smoothing < 1, "in [0, 1)",
              self.optimizer.label_smoothing),
             ("ema", 0 <= self.optimizer.ema < 1, "in [0, 1)", self.optimizer.ema),
             ("weight_decay", self.optimizer.weight_decay >= 0, "at least 0",
              self.optimizer.weight_decay),
+            ("clip_norm", self.optimizer.clip_norm >= 0, "at least 0", self.optimizer.clip_norm),
             ("steps_per_call", self.runtime.steps_per_call >= 1, "at least 1",
              self.runtime.steps_per_call),
+            ("every_steps", self.checkpoint.every_steps >= 0, "at least 0",
+             self.checkpoint.every_steps),
+            ("every_minutes", self.checkpoint.every_minutes >= 0, "at least 0",
+             self.checkpoint.every_minutes),
             ("keep", self.checkpoint.keep >= 1, "at least 1", self.checkpoint.keep),
             ("pad", self.augment.pad >= 0, "at least 0", self.augment.pad),
             ("min_area", 0 < self.augment.min_area <= 1, "in (0, 1]", self.augment.min_area),
+            ("shorter_side", len(self.augment.shorter_side) == 2
+             and 1 <= self.augment.shorter_side[0] <= self.augment.shorter_side[1] < math.inf,
+             "a range from 1 on", self.augment.shorter_side),
+            ("seed", 0 <= self.seed < 2**31, f"in 0..{2**31 - 1}", self.seed),
         )  # fmt: skip
         for name, fine, rule, value in rules:
             if not fine:
@@ -237,7 +257,6 @@ class RunConfig:
 _FREE = frozenset(
     {
         "data.data_dir",
-        "data.cache",
         "runtime.strategy",
         "runtime.steps_per_call",
         "runtime.xla",
@@ -269,7 +288,7 @@ def load_config(path: Path) -> RunConfig:
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no JSON: {error}") from error
     return from_dict(RunConfig, values, str(path))
 
@@ -299,10 +318,10 @@ def with_changes(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
     values = dataclasses.asdict(config)
     for path, value in changes.items():
         *parents, leaf = path.split(".")
-        node = values
+        node: Any = values
         for parent in parents:
-            node = node.get(parent, {}) if isinstance(node, dict) else {}
-        if leaf not in node and parents != ["model", "spec"]:
+            node = node.get(parent) if isinstance(node, dict) else None
+        if not isinstance(node, dict) or (leaf not in node and parents != ["model", "spec"]):
             raise ValueError(
                 f"The configuration has no field {path!r}. "
                 f"Fields: {', '.join(name for name, _ in _leaves(values))}"
@@ -341,4 +360,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     plain = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
     if hint in plain and (not isinstance(value, hint) or (hint is int and isinstance(value, bool))):
         raise ValueError(f"{where} must be {plain[hint]}. Received: {value!r}")
-    return dict(value) if origin is not None and isinstance(value, Mapping) else value
+    if origin is Mapping:
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{where} must be an object. Received: {value!r}")
+        return dict(value)
+    return value
