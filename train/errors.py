@@ -53,3 +53,9 @@ def reported(command: str, *, debug: bool) -> Iterator[Outcome]:
             raise
         text = " ".join(str(error).split()) or type(error).__name__
         print(f"Error: {text}", file=sys.stderr)
+    except Exception as error:
+        # An operation of TensorFlow failed: an image that cannot be decoded, no memory left.
+        if debug or not type(error).__module__.startswith("tensorflow"):
+            raise
+        text = str(getattr(error, "message", error)).strip() or type(error).__name__
+        print(f"Error: {text.splitlines()[0]}", file=sys.stderr)

@@ -9,12 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from .data import raw_images
 from .report import ReportData, Sample, write_report
 from .rundir import Run, open_run
-from .session import resolve_data
-
-_SAMPLES = 24
 
 
 def write_run_report(path: Path) -> Path:
@@ -49,7 +45,7 @@ def write_run_report(path: Path) -> Path:
             split=split,
             class_names=run.class_names,
             confusion=confusion,
-            samples=_samples(run, split),
+            samples=_samples(path / "samples.npz"),
             exports=metrics.get("exports", []),
             config=dataclasses.asdict(run.config),
         ),
@@ -85,20 +81,16 @@ def _history(path: Path) -> list[dict[str, float]]:
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
 
-def _samples(run: Run, split: str) -> list[Sample]:
-    """Wrong predictions first, the most confident ahead, then right ones from across the split."""
-    data, _ = resolve_data(run.config, run.spec)
-    images, labels = raw_images(data.split(split), run.preprocess, data.channels, 1024)
-    logits = np.asarray(run.model.predict(run.preprocess.normalize(images), verbose=0))
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities = shifted / shifted.sum(axis=1, keepdims=True)
-    predicted = probabilities.argmax(axis=1)
-    sure = probabilities.max(axis=1)
-    wrong = np.flatnonzero(predicted != labels)
-    wrong = wrong[np.argsort(-sure[wrong])][: _SAMPLES // 2]
-    right = np.flatnonzero(predicted == labels)
-    picked = np.linspace(0, len(right) - 1, min(len(right), _SAMPLES - len(wrong)))
-    chosen = [*wrong, *right[picked.astype("int64")]]
-    if images.shape[-1] not in (1, 3):
+def _samples(path: Path) -> list[Sample]:
+    if not path.is_file():
         return []
-    return [Sample(images[i], int(labels[i]), int(predicted[i]), float(sure[i])) for i in chosen]
+    with np.load(path) as stored:
+        rows = zip(
+            stored["images"], stored["true"], stored["predicted"], stored["probability"],
+            strict=True,
+        )  # fmt: skip
+        return [
+            Sample(image, int(true), int(predicted), float(probability))
+            for image, true, predicted, probability in rows
+            if image.shape[-1] in (1, 3)
+        ]

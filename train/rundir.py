@@ -10,12 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from keras_resnet import PreprocessSpec, ResNetSpec, get_spec
 
 from .checkpoint import Checkpoints
 from .config import RunConfig, differences, load_config
 from .data import ImageData
-from .files import read_json, write_json, write_text
+from .files import read_json, write_bytes, write_json, write_text
 
 Resume = Literal["auto", "never"]
 Which = Literal["auto", "best", "last"]
@@ -134,6 +136,12 @@ class RunDirectory:
             writer.writeheader()
             writer.writerows(history)
         write_text(self.path / "history.csv", text.getvalue())
+
+    def write_samples(self, samples: Mapping[str, np.ndarray]) -> None:
+        """Writes the predictions that the report pictures."""
+        content = io.BytesIO()
+        np.savez_compressed(content, **dict(samples))  # type: ignore[arg-type]
+        write_bytes(self.path / "samples.npz", content.getvalue())
 
     def update_metrics(self, **parts: Any) -> None:
         """Replaces parts of `metrics.json`."""

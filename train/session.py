@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_resnet import PreprocessSpec, ResNetSpec
 from keras_resnet.weights.files import clone_as_float32
 
 from .checkpoint import Progress
 from .config import RunConfig
-from .data import ImageData, at_size, load_data, measure_channels
+from .data import ImageData, at_size, load_data, measure_channels, raw_images
 from .evaluation import evaluate
 from .reporting import Reporter, TensorBoardHistory
 from .rundir import Resume, RunDirectory, spec_of
@@ -65,8 +66,7 @@ def run_training(
     chief = is_chief() or config.runtime.strategy != "multi-worker"
     directory = RunDirectory(output)
     with directory.locked() if chief else contextlib.nullcontext():
-        if chief:
-            directory.check(config, resume)
+        directory.check(config, resume)
         reporter = Reporter(quiet=not chief)
         if directory.model.is_file():
             reporter.say(f"{output} holds this run, finished; nothing to train")
@@ -175,6 +175,9 @@ def _finish(
         classes=len(data.class_names),
         input_shape=(*preprocess.size, data.channels),
     )
+    split = "test" if data.test is not None else "validation"
+    if split in measured:
+        trainer.directory.write_samples(pick_samples(model, data, split, preprocess))
     save_model(model, trainer.directory.model)
     for name, values in measured.items():
         low, high = values["accuracy_interval"]
@@ -182,6 +185,32 @@ def _finish(
             f"{name}: accuracy {values['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}), "
             f"loss {values['loss']:.4f}, {values['examples']} images"
         )
+
+
+def pick_samples(
+    model: Any, data: ImageData, split: str, preprocess: PreprocessSpec, count: int = 24
+) -> dict[str, np.ndarray]:
+    """Picks predictions for the report: wrong ones, the most confident first, then right ones.
+
+    Returns:
+        `images` (uint8), `true`, `predicted` and `probability`, `count` of each or fewer.
+    """
+    images, labels = raw_images(data.split(split), preprocess, data.channels, 1024)
+    logits = np.asarray(model.predict(preprocess.normalize(images), verbose=0))
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities = shifted / shifted.sum(axis=1, keepdims=True)
+    predicted, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    wrong = np.flatnonzero(predicted != labels)
+    wrong = wrong[np.argsort(-sure[wrong])][: count // 2]
+    right = np.flatnonzero(predicted == labels)
+    spread = np.linspace(0, len(right) - 1, min(len(right), count - len(wrong))).astype("int64")
+    chosen = np.concatenate([wrong, right[spread]])
+    return {
+        "images": images[chosen],
+        "true": labels[chosen],
+        "predicted": predicted[chosen],
+        "probability": sure[chosen],
+    }
 
 
 def save_model(model: keras.Model, path: Path) -> None:

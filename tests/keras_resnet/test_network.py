@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import keras
 import numpy as np
@@ -21,6 +22,11 @@ def _names(model: keras.Model, prefix: str = "") -> list[str]:
 
 def _images(*shape: int) -> np.ndarray:
     return np.random.default_rng(3).normal(size=shape).astype("float32")
+
+
+def _run(model: keras.Model, x: Any) -> Any:
+    """Inference without `predict`, which on TensorFlow spends a second on tracing each net."""
+    return keras.tree.map_structure(keras.ops.convert_to_numpy, model(x, training=False))
 
 
 # Names: weights depend on them.
@@ -250,7 +256,7 @@ def test_without_zero_init_units_are_not_their_shortcuts():
 
 def _values(model: keras.Model, x: np.ndarray) -> dict[str, np.ndarray]:
     outputs = {layer.name: layer.output for layer in model.layers}
-    return keras.Model(model.inputs, outputs).predict(x, verbose=0)
+    return _run(keras.Model(model.inputs, outputs), x)
 
 
 # Heads and inputs.
@@ -269,10 +275,10 @@ def test_build_gives_a_functional_model_that_knows_its_spec():
 
 def test_classifier_activation():
     x = _images(3, 8, 8, 3)
-    logits = build(TINY, seed=1).predict(x, verbose=0)
-    linear = build(TINY, seed=1, classifier_activation="linear").predict(x, verbose=0)
+    logits = _run(build(TINY, seed=1), x)
+    linear = _run(build(TINY, seed=1, classifier_activation="linear"), x)
     np.testing.assert_array_equal(logits, linear)
-    chances = build(TINY, seed=1, classifier_activation="softmax").predict(x, verbose=0)
+    chances = _run(build(TINY, seed=1, classifier_activation="softmax"), x)
     exponentials = np.exp(logits)
     wanted = exponentials / exponentials.sum(1, keepdims=True)
     np.testing.assert_allclose(chances, wanted, atol=1e-6)
@@ -285,19 +291,19 @@ def test_without_the_top(order):
     features = build(spec, seed=1, input_shape=shape, include_top=False)
     assert features.output_shape == (None, 5, 4, 8)
     assert features.layers[-1].name == ("final_act" if order == "pre" else "stage2_unit1_out")
-    maps = features.predict(x, verbose=0)
+    maps = _run(features, x)
     for pooling, pool in {"avg": np.mean, "max": np.max}.items():
         model = build(spec, seed=1, input_shape=shape, include_top=False, pooling=pooling)
         assert model.output_shape == (None, 8)
-        np.testing.assert_allclose(model.predict(x, verbose=0), pool(maps, axis=(1, 2)), atol=1e-5)
+        np.testing.assert_allclose(_run(model, x), pool(maps, axis=(1, 2)), atol=1e-5)
 
 
 def test_the_top_pools_and_projects():
     x = _images(2, 8, 8, 3)
     whole, pooled = build(TINY, seed=1), build(TINY, seed=1, include_top=False, pooling="avg")
     kernel, bias = whole.get_layer("logits").get_weights()
-    wanted = pooled.predict(x, verbose=0) @ kernel + bias
-    np.testing.assert_allclose(whole.predict(x, verbose=0), wanted, atol=1e-5)
+    wanted = _run(pooled, x) @ kernel + bias
+    np.testing.assert_allclose(_run(whole, x), wanted, atol=1e-5)
 
 
 def test_open_sizes():
@@ -306,16 +312,14 @@ def test_open_sizes():
     for height, width in ((8, 8), (11, 6)):
         x = _images(2, height, width, 3)
         fixed = build(TINY, input_shape=(height, width, 3), seed=1)
-        np.testing.assert_allclose(
-            model.predict(x, verbose=0), fixed.predict(x, verbose=0), atol=1e-5
-        )
+        np.testing.assert_allclose(_run(model, x), _run(fixed, x), atol=1e-5)
 
 
 @pytest.mark.parametrize("channels", [1, 5])
 def test_any_number_of_channels(channels):
     model = build(TINY, input_shape=(8, 8, channels))
     assert model.get_layer("stem_conv").kernel.shape == (3, 3, channels, 4)
-    assert model.predict(_images(2, 8, 8, channels), verbose=0).shape == (2, 3)
+    assert _run(model, _images(2, 8, 8, channels)).shape == (2, 3)
 
 
 @pytest.mark.parametrize("shape", [(32, 32, 3), (33, 47, 3)])
@@ -337,8 +341,8 @@ def test_input_tensor_from_another_layer():
     assert model.input is start
     assert model.layers[1].__class__ is keras.layers.Rescaling
     x = 255 * _images(2, 8, 8, 3)
-    wanted = build(TINY, seed=1).predict(x / 255, verbose=0)
-    np.testing.assert_allclose(model.predict(x, verbose=0), wanted, atol=1e-5)
+    wanted = _run(build(TINY, seed=1), x / 255)
+    np.testing.assert_allclose(_run(model, x), wanted, atol=1e-5)
 
 
 def test_input_tensor_from_two_inputs():
@@ -346,8 +350,8 @@ def test_input_tensor_from_two_inputs():
     model = build(TINY, input_tensor=keras.layers.Concatenate()([left, right]), seed=1)
     assert [tensor.name for tensor in model.inputs] == ["left", "right"]
     x = _images(2, 8, 8, 3)
-    wanted = build(TINY, seed=1).predict(x, verbose=0)
-    output = model.predict([x[..., :1], x[..., 1:]], verbose=0)
+    wanted = _run(build(TINY, seed=1), x)
+    output = _run(model, [x[..., :1], x[..., 1:]])
     np.testing.assert_allclose(output, wanted, atol=1e-6)
 
 
@@ -421,11 +425,11 @@ def test_mixed_precision_ends_in_float32(policy, activation):
     assert set(dtypes.values()) == {half}
     assert {weight.dtype for weight in model.weights} == {"float32"}
     x = _images(2, 8, 8, 3)
-    output = model.predict(x, verbose=0)
+    output = _run(model, x)
     assert output.dtype == np.float32
     keras.config.set_dtype_policy("float32")
     full = build(TINY.replace(shortcut="A"), seed=1, classifier_activation=activation)
-    np.testing.assert_allclose(output, full.predict(x, verbose=0), atol=0.1)
+    np.testing.assert_allclose(output, _run(full, x), atol=0.1)
 
 
 @pytest.mark.parametrize(
@@ -451,9 +455,9 @@ def test_channels_first(spec, randomize):
     randomize(last, 1)
     randomize(first, 1)
     x = _images(2, size, size, 3)
-    ours = first.predict(x.transpose(0, 3, 1, 2), verbose=0)
+    ours = _run(first, x.transpose(0, 3, 1, 2))
     keras.config.set_image_data_format("channels_last")
-    np.testing.assert_allclose(ours, last.predict(x, verbose=0), atol=1e-4)
+    np.testing.assert_allclose(ours, _run(last, x), atol=1e-4)
 
 
 def test_channels_first_names_its_shape():

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from keras_resnet_train.report import (
     ReportData,
     Sample,
@@ -25,7 +27,6 @@ from keras_resnet_train.report.data import class_scores, confused_pairs
 from keras_resnet_train.report.figures import PANELS, curve, png_address
 from keras_resnet_train.report.markup import element, escape, percent
 from keras_resnet_train.report.tables import size
-from PIL import Image
 
 NBSP = "\N{NO-BREAK SPACE}"
 HOSTILE = '<script>alert("x")</script>$\\frac{'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from typing import Any
 
 from .common import Command
 
@@ -26,9 +27,9 @@ def _run(args: argparse.Namespace) -> int:
     from .export import export_run
 
     started = time.monotonic()
-    changes = {"seed": args.seed, "data.dataset": "digits"}
+    changes: dict[str, Any] = {"seed": args.seed, "data.dataset": "digits"}
     if args.epochs is not None:
-        changes["epochs"] = args.epochs
+        changes |= {"epochs": args.epochs, "schedule.warmup_epochs": min(2.0, args.epochs / 10)}
     config = get_recipe("digits").configure("cifar_resnet20", changes)
     directory = run_training(config, args.output)
     parser = argparse.ArgumentParser()

@@ -15,7 +15,7 @@ from .embedded import load_digits, make_synthetic
 from .folder import load_folder
 from .images import fit
 from .pipeline import Share, evaluation_batches
-from .sources import ArraySource, FileSource, ImageData, Source, take
+from .sources import IN_MEMORY, ArraySource, FileSource, ImageData, Source, take
 from .tfds_source import load_tfds
 
 
@@ -49,16 +49,26 @@ def load_data(config: DataConfig, spec: ResNetSpec) -> ImageData:
 
 
 def at_size(data: ImageData, preprocess: PreprocessSpec, augment: AugmentConfig) -> ImageData:
-    """Resizes images in memory once, where training does not need the originals."""
+    """Resizes images in memory once, where training does not need the originals.
+
+    Images that would outgrow the memory set aside for them stay as they are, and are resized
+    whenever they are read.
+    """
+    parts = (data.train, data.validation, data.test)
+    pixels = preprocess.size[0] * preprocess.size[1] * data.channels
+    if sum(len(part) for part in parts if part is not None) * pixels > IN_MEMORY:
+        return data
 
     def resized(source: Source | None) -> Source | None:
         if not isinstance(source, ArraySource) or source.images.shape[1:3] == preprocess.size:
             return source
-        parts = [
+        resized_parts = [
             fit(source.images[start : start + 256], preprocess).numpy()
             for start in range(0, len(source), 256)
         ]
-        return ArraySource(np.concatenate(parts), source.labels) if parts else source
+        if not resized_parts:
+            return source
+        return ArraySource(np.concatenate(resized_parts), source.labels)
 
     keep = augment.crop in ("resized", "scale")
     train = data.train if keep else resized(data.train) or data.train

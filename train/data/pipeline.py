@@ -226,6 +226,9 @@ def _streamed(source: StreamSource, plan: TrainingPlan, share: Share) -> Any:
     first = start // size
 
     def epoch(number: Any) -> Any:
+        # The seed of this function's graph alone: `shuffle` joins it to the one it is given, so
+        # the process's would count too, and one of 0 makes TensorFlow compare a symbolic tensor.
+        tf.random.set_seed(1)
         seed = tf.random.experimental.stateless_fold_in([plan.seed, _ORDER], number)
         return source.open(tf.cast(seed[0], tf.int64))
 

@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+IN_MEMORY = 2 * 2**30
+"""Bytes of decoded images up to which a data set is kept in memory."""
+
 Split = str  # "train", "validation" or "test"
 
 

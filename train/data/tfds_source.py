@@ -11,9 +11,16 @@ from keras_resnet.catalog import nearest
 
 from ..config import DataConfig
 from .images import decode
-from .sources import ArraySource, ImageData, Source, StreamSource, check_labels, hold_out, take
-
-_IN_MEMORY = 2 * 2**30  # bytes of decoded images
+from .sources import (
+    IN_MEMORY,
+    ArraySource,
+    ImageData,
+    Source,
+    StreamSource,
+    check_labels,
+    hold_out,
+    take,
+)
 
 
 def load_tfds(config: DataConfig) -> ImageData:
@@ -40,7 +47,11 @@ def load_tfds(config: DataConfig) -> ImageData:
     size = sum(split.num_examples for split in splits.values()) * math.prod(
         side or 0 for side in image.shape
     )
-    cached = fixed and (config.cache == "memory" or (config.cache == "auto" and size < _IN_MEMORY))
+    if config.cache == "memory" and not fixed:
+        raise ValueError(
+            f"`cache` can be 'memory' only for images of one size; those of {config.dataset!r} vary"
+        )
+    cached = fixed and (config.cache == "memory" or (config.cache == "auto" and size < IN_MEMORY))
     test_name = next((name for name in ("test", "validation") if name in splits), None)
     test = source(test_name, cached=cached) if test_name else None
     if "train" not in splits:
@@ -51,19 +62,20 @@ def load_tfds(config: DataConfig) -> ImageData:
             )
         empty = ArraySource(np.zeros((0, 1, 1, channels), "uint8"), np.zeros(0, "int64"))
         return ImageData(config.dataset, names, channels, empty, None, test)
-    train, validation = _train_parts(source, cached=cached, config=config)
+    examples = splits["train"].num_examples
+    train, validation = _train_parts(source, examples, cached=cached, config=config)
     return ImageData(config.dataset, names, channels, train, validation, test)
 
 
-def _train_parts(source: Any, *, cached: bool, config: DataConfig) -> tuple[Source, Source | None]:
+def _train_parts(
+    source: Any, examples: int, *, cached: bool, config: DataConfig
+) -> tuple[Source, Source | None]:
     if not config.validation:
         return source("train", cached=cached), None
-    if not cached:
-        percent = round(100 * (1 - config.validation))
-        return (
-            source(f"train[:{percent}%]", cached=False),
-            source(f"train[{percent}%:]", cached=False),
-        )
+    if not cached:  # sequential data is cut, not drawn from: TFDS wrote it in random order
+        rest, _ = hold_out(examples, config.validation)
+        cut = len(rest)
+        return source(f"train[:{cut}]", cached=False), source(f"train[{cut}:]", cached=False)
     whole = source("train", cached=True)
     rest, held = hold_out(len(whole), config.validation)
     return take(whole, rest), take(whole, held)

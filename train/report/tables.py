@@ -55,7 +55,7 @@ EXPORT_COLUMNS = (
     ExportColumn("bytes", "Size", size),
     ExportColumn("accuracy", "Accuracy", percent),
     ExportColumn("top1_agreement", "Agreement", percent),
-    ExportColumn("max_abs_difference", "Max Δ\N{NO-BREAK SPACE}logit", _difference),
+    ExportColumn("max_abs_difference", "Max Δ logit", _difference),
     ExportColumn("latency_ms", "Latency per image", _milliseconds),
     ExportColumn("file", "File", _text, numeric=False),
 )
@@ -89,19 +89,20 @@ def export_table(rows: Sequence[ExportRow]) -> "Table":
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    # The name without its folder, since a console is narrow.
-    short = ({**row, "file": PurePath(str(row.get("file") or "")).name} for row in rows)
-    cells = [export_cells(row) for row in short]
-    for index, entry in enumerate(EXPORT_COLUMNS):
-        # On a narrow console, headings and file names fold; the figures stay whole.
-        whole = max((len(line[index]) for line in cells), default=1)
+    # A console is narrow: the file's name stands first, without its folder, and says the format.
+    columns = [EXPORT_COLUMNS[-1], *EXPORT_COLUMNS[1:-1]]
+    short = [{**row, "file": PurePath(str(row.get("file") or "")).name} for row in rows]
+    for entry in columns:
+        cells = [entry.show(row.get(entry.key)) for row in short]
+        whole = max((len(cell) for cell in cells), default=1)
+        # Headings and long file names fold; the figures stay whole.
         table.add_column(
             entry.heading,
             justify="right" if entry.numeric else "left",
             overflow="fold",
-            min_width=None if entry.key == "file" else max(whole, len(entry.heading.split()[0])),
+            min_width=max(min(whole, 20), *map(len, entry.heading.split())),
         )
-    for line in cells:
+    for row in short:
         # As `Text`, since brackets in a file name are no console markup.
-        table.add_row(*(Text(cell) for cell in line))
+        table.add_row(*(Text(entry.show(row.get(entry.key))) for entry in columns))
     return table

@@ -1,0 +1,136 @@
+"""Decoding and fitting of single images."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras_resnet import PreprocessSpec
+from keras_resnet_train.data.images import decode, fit
+from PIL import Image
+
+pytestmark = pytest.mark.tf
+
+
+def pattern(height: int, width: int, channels: int = 3) -> np.ndarray:
+    return np.random.default_rng(3).integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+def encoded(image: Image.Image, form: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (7, 5), (1, 1)])
+def test_identity_where_the_size_is_right(shape: tuple[int, int]) -> None:
+    image = pattern(*shape)
+    found = fit(tf.constant(image), PreprocessSpec(shape))
+    assert found.dtype == tf.uint8
+    np.testing.assert_array_equal(found, image)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "rows", "columns"),
+    [
+        ((8, 12), (8, 8), (0, 8), (2, 10)),
+        ((12, 8), (8, 8), (2, 10), (0, 8)),
+        ((8, 11), (8, 8), (0, 8), (1, 9)),
+        ((10, 9), (10, 4), (0, 10), (2, 6)),
+    ],
+)
+def test_centre_crop(
+    shape: tuple[int, int], size: tuple[int, int], rows: tuple[int, int], columns: tuple[int, int]
+) -> None:
+    image = pattern(*shape)
+    found = fit(tf.constant(image), PreprocessSpec(size))
+    np.testing.assert_array_equal(found, image[slice(*rows), slice(*columns)])
+
+
+def test_crop_fraction() -> None:
+    """7/8 of the shorter side: the centre 14 of 16 pixels, no pixel resized."""
+    image = pattern(16, 20)
+    found = fit(tf.constant(image), PreprocessSpec((14, 14), crop_fraction=0.875))
+    np.testing.assert_array_equal(found, image[1:15, 3:17])
+
+
+def test_resizing() -> None:
+    """Half the size by nearest neighbour; a constant image stays constant under every kernel."""
+    image = pattern(8, 8)
+    nearest = fit(tf.constant(image), PreprocessSpec((16, 16), interpolation="nearest"))
+    np.testing.assert_array_equal(nearest, image.repeat(2, axis=0).repeat(2, axis=1))
+    for kernel in ("bilinear", "bicubic", "area", "lanczos3"):
+        flat = tf.fill((9, 7, 3), tf.constant(201, tf.uint8))
+        found = fit(flat, PreprocessSpec((5, 5), interpolation=kernel))
+        assert found.dtype == tf.uint8
+        np.testing.assert_array_equal(found, np.full((5, 5, 3), 201))
+
+
+def test_overshoot_is_clipped() -> None:
+    image = np.zeros((8, 8, 1), np.uint8)
+    image[:, 4:] = 255
+    found = fit(tf.constant(image), PreprocessSpec((32, 32), interpolation="bicubic")).numpy()
+    assert found[0, 0, 0] == 0 and found[0, -1, 0] == 255
+    assert (np.diff(found[0, :, 0].astype(int)) >= 0).all()  # no value wrapped around
+
+
+@pytest.mark.parametrize("shape", [(9, 13), (13, 9), (224, 3), (3, 224), (1, 1), (500, 333)])
+@pytest.mark.parametrize("fraction", [1.0, 0.875, 0.33])
+def test_any_size(shape: tuple[int, int], fraction: float) -> None:
+    found = fit(tf.constant(pattern(*shape)), PreprocessSpec((11, 11), crop_fraction=fraction))
+    assert found.shape == (11, 11, 3)
+
+
+def test_batches_are_fitted_as_single_images_are() -> None:
+    images = np.stack([pattern(9, 13), pattern(9, 13)[::-1]])
+    preprocess = PreprocessSpec((6, 6))
+    found = fit(tf.constant(images), preprocess)
+    assert found.shape == (2, 6, 6, 3)
+    for image, one in zip(images, found, strict=True):
+        np.testing.assert_array_equal(fit(tf.constant(image), preprocess), one)
+
+
+def test_decoding() -> None:
+    colour = pattern(5, 7)
+    picture = Image.fromarray(colour)
+    alpha = np.concatenate([colour, pattern(5, 7, 1)], axis=-1)
+    wide = (np.arange(35, dtype=np.uint16).reshape(5, 7) + 10) * 257
+    grey = colour[..., 0]
+    twice = grey[..., None].repeat(3, axis=-1)
+    palette = picture.quantize(16)
+    cases = {
+        "PNG": (encoded(picture, "PNG"), colour),
+        "BMP": (encoded(picture, "BMP"), colour),
+        "RGBA": (encoded(Image.fromarray(alpha), "PNG"), colour),
+        "grey": (encoded(Image.fromarray(grey), "PNG"), twice),
+        "palette": (encoded(palette, "PNG"), np.asarray(palette.convert("RGB"))),
+        "GIF": (encoded(palette, "GIF"), np.asarray(palette.convert("RGB"))),
+        "16 bits": (
+            encoded(Image.fromarray(wide), "PNG"),
+            (wide // 257).astype("uint8")[..., None].repeat(3, axis=-1),
+        ),
+    }
+    for name, (content, expected) in cases.items():
+        found = decode(tf.constant(content), 3)
+        assert found.dtype == tf.uint8, name
+        np.testing.assert_array_equal(found, expected, err_msg=name)
+    one = decode(tf.constant(cases["grey"][0]), 1)
+    np.testing.assert_array_equal(one, grey[..., None])
+
+
+def test_decoding_jpeg() -> None:
+    ramp = np.linspace(0, 255, 64).astype("uint8")
+    smooth = np.stack([np.tile(ramp, (48, 1))] * 3, axis=-1)
+    found = decode(tf.constant(encoded(Image.fromarray(smooth), "JPEG", quality=95)), 3)
+    assert found.shape == (48, 64, 3)
+    np.testing.assert_allclose(found.numpy().astype(int), smooth.astype(int), atol=3)
+
+
+def test_an_animation_gives_its_first_frame() -> None:
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    content = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    found = decode(tf.constant(content), 3).numpy()
+    assert found.shape == (4, 4, 3)
+    assert found[0, 0].tolist() == [255, 0, 0]

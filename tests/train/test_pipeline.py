@@ -1,0 +1,249 @@
+"""Batches are a function of the seed and the step, on any number of workers and replicas."""
+
+from __future__ import annotations
+
+import io
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras_resnet import PreprocessSpec
+from keras_resnet_train.config import AugmentConfig
+from keras_resnet_train.data import (
+    ArraySource,
+    Share,
+    Source,
+    TrainingPlan,
+    evaluation_batches,
+    raw_images,
+    training_batches,
+)
+from keras_resnet_train.data.sources import FileSource, StreamSource
+from PIL import Image
+
+pytestmark = pytest.mark.tf
+
+SIZE, BATCH = 30, 8  # 3.75 batches an epoch
+PREPROCESS = PreprocessSpec((8, 8), (127.0, 100.0, 90.0), (60.0, 50.0, 40.0))
+PLAIN = AugmentConfig()
+PAD = AugmentConfig(crop="pad", pad=2, flip=True)
+RESIZED = AugmentConfig(crop="resized", flip=True)
+SCALE = AugmentConfig(crop="scale", flip=True)
+Batches = list[tuple[np.ndarray, np.ndarray]]
+
+
+def arrays(side: int = 8) -> tuple[np.ndarray, np.ndarray]:
+    """Images that are all different; the label is the example's number."""
+    rng = np.random.default_rng(5)
+    images = rng.integers(0, 256, (SIZE, side, side, 3), dtype=np.uint8)
+    return images, np.arange(SIZE, dtype=np.int64)
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Source]:
+    images, labels = arrays()
+    larger, _ = arrays(11)
+    folder = tmp_path_factory.mktemp("images")
+    paths, encoded = [], []
+    for index, image in enumerate(larger):
+        path = folder / f"{index}.png"
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, "PNG")
+        path.write_bytes(buffer.getvalue())
+        paths.append(str(path))
+        encoded.append(buffer.getvalue())
+
+    def open_stream(seed: Any) -> tf.data.Dataset:
+        records = tf.data.Dataset.from_tensor_slices((encoded, labels))
+        if seed is None:
+            return records
+        return records.shuffle(SIZE, seed=seed, reshuffle_each_iteration=False)
+
+    return {
+        "array": ArraySource(images, labels),
+        "larger array": ArraySource(larger, labels),
+        "files": FileSource(tuple(paths), labels),
+        "stream": StreamSource(SIZE, open_stream),
+    }
+
+
+def take(
+    source: Source,
+    share: Share,
+    augment: AugmentConfig = PLAIN,
+    *,
+    seed: int = 0,
+    start: int = 0,
+    steps: int = 8,
+) -> Batches:
+    plan = TrainingPlan(PREPROCESS, augment, 3, seed, start, steps)
+    return list(training_batches(source, plan, share).as_numpy_iterator())
+
+
+def whole(make: Callable[[Share], Batches], workers: int, replicas: int) -> Batches:
+    """What all replicas of all workers got, put together step by step."""
+    parts = [make(Share(BATCH, worker, workers, replicas)) for worker in range(workers)]
+    assert len({len(part) for part in parts}) == 1
+    steps = range(0, len(parts[0]), replicas)
+    together = [[b for part in parts for b in part[step : step + replicas]] for step in steps]
+    return [tuple(map(np.concatenate, zip(*batch, strict=True))) for batch in together]
+
+
+def assert_equal(one: Batches, other: Batches) -> None:
+    assert len(one) == len(other)
+    for batch, same in zip(one, other, strict=True):
+        for values, expected in zip(batch, same, strict=True):
+            np.testing.assert_array_equal(values, expected)
+
+
+def labels_of(batches: Batches) -> np.ndarray:
+    return np.concatenate([batch[1] for batch in batches])
+
+
+KINDS = ["array", "larger array", "files", "stream"]
+CASES = [
+    ("array", PAD),
+    ("array", RESIZED),
+    ("larger array", PAD),
+    ("files", PAD),
+    ("files", RESIZED),
+    ("files", SCALE),
+    ("stream", PAD),
+    ("stream", SCALE),
+]
+
+
+@pytest.mark.parametrize(("kind", "augment"), CASES, ids=lambda x: getattr(x, "crop", x))
+def test_batches_are_a_function_of_the_step(
+    kind: str, augment: AugmentConfig, sources: dict[str, Source]
+) -> None:
+    """Shares put together, and runs begun at a step, equal the one device's batches exactly."""
+    source = sources[kind]
+    alone = take(source, Share(BATCH), augment)
+    assert len(alone) == 8
+    assert alone[0][0].shape == (BATCH, 8, 8, 3)
+    assert alone[0][0].dtype == np.float32
+    assert alone[0][1].dtype == np.int64
+    assert_equal(whole(lambda s: take(source, s, augment), 2, 2), alone)
+    assert_equal(take(source, Share(BATCH), augment, start=5), alone[5:])
+
+
+@pytest.mark.parametrize("kind", ["array", "files", "stream"])
+@pytest.mark.parametrize(("workers", "replicas"), [(1, 2), (2, 1)])
+def test_workers_or_replicas(
+    kind: str, workers: int, replicas: int, sources: dict[str, Source]
+) -> None:
+    alone = take(sources[kind], Share(BATCH), PAD, start=3)
+    shares = whole(lambda s: take(sources[kind], s, PAD, start=3), workers, replicas)
+    assert_equal(shares, alone)
+
+
+def test_starting_at_every_step(sources: dict[str, Source]) -> None:
+    for kind, part in (("array", Share(BATCH, 1, 2, 2)), ("stream", Share(BATCH, 1, 2, 1))):
+        alone = take(sources[kind], part, PAD)
+        for start in (1, 3, 4, 7):  # within an epoch, across its end, behind it, the last step
+            found = take(sources[kind], part, PAD, start=start)
+            assert_equal(found, alone[start * part.replicas :])
+
+
+def test_a_streams_order_follows_the_seed_it_is_given_alone(sources: dict[str, Source]) -> None:
+    """Not the process's, which is 0 by default: TensorFlow fails on that one."""
+    found = []
+    for process_seed in (0, 1):
+        tf.random.set_seed(process_seed)
+        found.append(take(sources["stream"], Share(BATCH), PAD, steps=4))
+    assert_equal(*found)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_epoch_has_every_example_once(kind: str, sources: dict[str, Source]) -> None:
+    seen = labels_of(take(sources[kind], Share(BATCH), steps=15))  # 4 epochs of 30
+    epochs = seen.reshape(4, SIZE)
+    np.testing.assert_array_equal(np.sort(epochs, axis=1), np.tile(np.arange(SIZE), (4, 1)))
+    assert len({tuple(epoch) for epoch in epochs}) == 4
+    assert not any((epoch == np.arange(SIZE)).all() for epoch in epochs)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_images_belong_to_their_labels(kind: str, sources: dict[str, Source]) -> None:
+    stored, _ = raw_images(sources[kind], PREPROCESS, 3)
+    for images, labels in take(sources[kind], Share(BATCH), steps=4):
+        np.testing.assert_array_equal(images, PREPROCESS.normalize(stored[labels]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_seeds(kind: str, sources: dict[str, Source]) -> None:
+    first, again, other = (
+        take(sources[kind], Share(BATCH), PAD, seed=seed, steps=4) for seed in (3, 3, 4)
+    )
+    assert_equal(first, again)
+    assert not (labels_of(first) == labels_of(other)).all()
+
+
+def test_augmentation_follows_the_seed_and_the_step(sources: dict[str, Source]) -> None:
+    """The same example is varied differently from epoch to epoch, and from seed to seed."""
+    source = ArraySource(np.repeat(arrays()[0][:1], 8, axis=0), np.zeros(8, np.int64))
+    one, other = (take(source, Share(BATCH), PAD, seed=seed, steps=3) for seed in (0, 1))
+    seen = {image.tobytes() for images, _ in [*one, *other] for image in images}
+    assert len(seen) > 30  # of 48; 25 places and 2 sides are possible
+
+
+def test_order_does_not_depend_on_the_batch_size_or_the_source(sources: dict[str, Source]) -> None:
+    """Position p of the run is the same example whatever the batch."""
+    expected = labels_of(take(sources["array"], Share(BATCH), steps=6))
+    np.testing.assert_array_equal(labels_of(take(sources["array"], Share(6), steps=8)), expected)
+    np.testing.assert_array_equal(labels_of(take(sources["files"], Share(BATCH), steps=6)), expected)
+
+
+def test_a_batch_larger_than_the_data(sources: dict[str, Source]) -> None:
+    for kind in KINDS:
+        ((_, labels),) = take(sources[kind], Share(64), steps=1)
+        assert sorted(labels[:SIZE]) == sorted(labels[SIZE : 2 * SIZE]) == list(range(SIZE))
+
+
+# Evaluation.
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("workers", "replicas"), [(1, 1), (1, 2), (2, 2)])
+def test_evaluation_has_every_example_once(
+    kind: str, workers: int, replicas: int, sources: dict[str, Source]
+) -> None:
+    source = sources[kind]
+    found = whole(
+        lambda s: list(evaluation_batches(source, PREPROCESS, 3, s).as_numpy_iterator()),
+        workers,
+        replicas,
+    )
+    assert len(found) == 4  # 30 examples in batches of 8: the last has two to spare
+    images, labels, weights = map(np.concatenate, zip(*found, strict=True))
+    np.testing.assert_array_equal(weights, [1.0] * SIZE + [0.0] * 2)
+    np.testing.assert_array_equal(labels[:SIZE], np.arange(SIZE))
+    stored, _ = raw_images(source, PREPROCESS, 3)
+    np.testing.assert_array_equal(images[:SIZE], PREPROCESS.normalize(stored))
+
+
+def test_evaluation_in_batches_that_divide_the_data(sources: dict[str, Source]) -> None:
+    for kind in KINDS:
+        data = evaluation_batches(sources[kind], PREPROCESS, 3, Share(10))
+        found = list(data.as_numpy_iterator())
+        assert [weights.sum() for _, _, weights in found] == [10, 10, 10]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_raw_images(kind: str, sources: dict[str, Source]) -> None:
+    images, labels = raw_images(sources[kind], PREPROCESS, 3)
+    assert (images.shape, images.dtype) == ((SIZE, 8, 8, 3), np.uint8)
+    np.testing.assert_array_equal(labels, np.arange(SIZE))
+    if kind == "array":
+        np.testing.assert_array_equal(images, arrays()[0])
+    some, labels = raw_images(sources[kind], PREPROCESS, 3, limit=7)
+    assert len(some) == len(labels) == 7
+    np.testing.assert_array_equal(some, images[labels])
+    if kind != "stream":  # which is read from its beginning
+        assert (labels[0], labels[-1]) == (0, SIZE - 1)
+    everything, _ = raw_images(sources[kind], PREPROCESS, 3, limit=1000)
+    assert len(everything) == SIZE
