@@ -93,14 +93,11 @@ def export_table(rows: Sequence[ExportRow]) -> "Table":
     columns = [EXPORT_COLUMNS[-1], *EXPORT_COLUMNS[1:-1]]
     short = [{**row, "file": PurePath(str(row.get("file") or "")).name} for row in rows]
     for entry in columns:
-        cells = [entry.show(row.get(entry.key)) for row in short]
-        whole = max((len(cell) for cell in cells), default=1)
-        # Headings and long file names fold; the figures stay whole.
         table.add_column(
-            entry.heading,
+            entry.heading.replace(" ", "\n"),
             justify="right" if entry.numeric else "left",
             overflow="fold",
-            min_width=max(min(whole, 20), *map(len, entry.heading.split())),
+            no_wrap=entry.key != "file",  # the figures stay whole
         )
     for row in short:
         # As `Text`, since brackets in a file name are no console markup.
