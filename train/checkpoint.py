@@ -32,6 +32,7 @@ class Progress:
         history: One row an epoch.
         epoch_sums: Loss, right answers and images since the epoch began.
         best_value: Best validation accuracy so far, or None.
+        best_loss: Validation loss of it; the lower one wins among equal accuracies.
         best_epoch: Epoch of it.
     """
 
@@ -40,6 +41,7 @@ class Progress:
     history: list[dict[str, float]] = dataclasses.field(default_factory=list)
     epoch_sums: list[float] = dataclasses.field(default_factory=lambda: [0.0, 0.0, 0.0])
     best_value: float | None = None
+    best_loss: float | None = None
     best_epoch: int | None = None
 
 
@@ -85,7 +87,8 @@ class Checkpoints:
         if not self.directory.is_dir():
             return []
         found = self.directory.iterdir()
-        return sorted(p for p in found if re.fullmatch(r"step_\d{8,}", p.name) and p.is_dir())
+        steps = (p for p in found if re.fullmatch(r"step_\d{8,}", p.name) and p.is_dir())
+        return sorted(steps, key=lambda path: int(path.name.removeprefix("step_")))
 
     def restore(
         self, model: Any, optimizer: Any, say: Callable[[str], None] = print
@@ -147,18 +150,23 @@ class Checkpoints:
 
 def _seal(directory: Path, state: Mapping[str, Any]) -> None:
     digests = {file.name: _digest(file) for file in sorted(directory.iterdir())}
-    write_json(directory / _STATE, {"sha256": digests, "state": dict(state)})
+    write_json(
+        directory / _STATE,
+        {"sha256": digests, "state_sha256": _digest_of(state), "state": dict(state)},
+    )
 
 
 def _open(path: Path) -> dict[str, Any]:
     """Returns a checkpoint's state, its files checked."""
     try:
         sealed = read_json(path / _STATE)
-        digests, state = sealed["sha256"], sealed["state"]
+        digests, digest, state = sealed["sha256"], sealed["state_sha256"], sealed["state"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CorruptCheckpointError(f"{_STATE} is unreadable ({error})") from error
-    for name, digest in digests.items():
-        if not (path / name).is_file() or _digest(path / name) != digest:
+    if _digest_of(state) != digest:
+        raise CorruptCheckpointError(f"{_STATE} is not what was written")
+    for name, wanted in digests.items():
+        if not (path / name).is_file() or _digest(path / name) != wanted:
             raise CorruptCheckpointError(f"{name} is not what was written")
     return dict(state)
 
@@ -179,6 +187,10 @@ def _read_optimizer(path: Path, optimizer: Any) -> Sequence[np.ndarray]:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest_of(state: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 
 def bytes_needed(model: Any, slots: int) -> int:

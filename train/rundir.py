@@ -6,6 +6,7 @@ import contextlib
 import csv
 import dataclasses
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,9 @@ from .files import read_json, write_bytes, write_json, write_text
 
 Resume = Literal["auto", "never"]
 Which = Literal["auto", "best", "last"]
+
+# What a run leaves that was killed before its config.json stood.
+_OWN = re.compile(r"\.lock$|\.config\.json\.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +72,7 @@ class RunDirectory:
                     "Give the same settings to resume it, or choose another --output"
                 )
             return
-        if self.path.is_dir() and any(p.name != ".lock" for p in self.path.iterdir()):
+        if self.path.is_dir() and any(not _OWN.match(p.name) for p in self.path.iterdir()):
             raise ValueError(
                 f"{self.path} holds files and no config.json, so it is no run. "
                 "Choose another --output"
@@ -80,9 +84,9 @@ class RunDirectory:
         Called when nothing is left to go wrong before the first step, so that a command that was
         refused leaves no run behind.
         """
-        self._write_facts(data, preprocess)
         if not (self.path / "config.json").is_file():
             write_text(self.path / "config.json", config.to_json())
+        self._write_facts(data, preprocess)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -97,7 +101,7 @@ class RunDirectory:
             raise ValueError(f"`--output` must be a directory. Received: {self.path}")
         self.path.mkdir(parents=True, exist_ok=True)
         lock = self.path / ".lock"
-        with lock.open("w") as handle:
+        with lock.open("a") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -105,9 +109,10 @@ class RunDirectory:
             try:
                 yield
             finally:
-                if [*self.path.iterdir()] == [lock]:  # nothing came of it
+                if not (self.path / "config.json").is_file():  # nothing came of it
                     lock.unlink()
-                    self.path.rmdir()
+                    if not any(self.path.iterdir()):
+                        self.path.rmdir()
 
     def _write_facts(self, data: ImageData, preprocess: PreprocessSpec) -> None:
         """Writes what a user of the model needs to know of the data: `dataset.json`, `labels.txt`.
@@ -186,15 +191,18 @@ def open_run(path: Path, which: Which = "auto") -> Run:
     if not (path / "dataset.json").is_file():
         raise FileNotFoundError(f"{path} has not begun to train: it has no dataset.json")
     facts = read_json(path / "dataset.json")
-    preprocess = PreprocessSpec.from_dict(facts["preprocessing"])
-    names = tuple(facts["class_names"])
+    try:
+        preprocess = PreprocessSpec.from_dict(facts["preprocessing"])
+        names, channels = tuple(facts["class_names"]), int(facts["channels"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path / 'dataset.json'} is not what was written: {error!r}") from error
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
     try:
         model = keras_resnet.build(
             spec.replace(norm_sync=False),
             classes=len(names),
-            input_shape=(*preprocess.size, facts["channels"]),
+            input_shape=(*preprocess.size, channels),
         )
     finally:
         keras.config.set_dtype_policy(policy)

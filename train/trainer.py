@@ -18,7 +18,7 @@ from .checkpoint import Checkpoints, Progress, bytes_needed
 from .config import RunConfig
 from .data import ImageData, Share, Source, TrainingPlan, training_batches
 from .errors import TrainingDivergedError, TrainingStoppedError
-from .evaluation.classify import Evaluator
+from .evaluation.classify import Evaluation, Evaluator
 from .optimizers import make_optimizer
 from .reporting import Reporter
 from .rundir import RunDirectory
@@ -136,7 +136,8 @@ class Trainer:
     @property
     def checkpoint_bytes(self) -> int:
         """About what one checkpoint takes on disk."""
-        return bytes_needed(self.model, 1 + (self.config.optimizer.ema > 0))
+        optimizer = self.config.optimizer
+        return bytes_needed(self.model, 1 + (optimizer.name == "adamw") + (optimizer.ema > 0))
 
     def fit(self) -> Progress:
         """Trains to the end, from the newest sound checkpoint where there is one.
@@ -200,7 +201,7 @@ class Trainer:
         if progress.step >= end:
             self._end_epoch(epoch)
         if progress.step < self.length.steps:
-            if self._agreed(bool(every) and progress.step % every == 0):
+            if self._agreed(progress.step % every == 0 if every else progress.step >= end):
                 self._save()
             if self._stop is not None:
                 self._interrupt()
@@ -251,14 +252,20 @@ class Trainer:
                 self.model, source, self.preprocess, strategy=self.strategy
             )
             found = self._evaluator()
-            best = self.progress.best_value
-            if self.selects and (best is None or found.accuracy > best):
-                self.progress.best_value, self.progress.best_epoch = found.accuracy, epoch
+            if self.selects and self._is_best(found):
+                self.progress.best_value, self.progress.best_loss = found.accuracy, found.loss
+                self.progress.best_epoch = epoch
                 self._best = self.model.get_weights()
                 if self.chief:
                     facts = {"epoch": epoch, "val_accuracy": found.accuracy}
                     self.checkpoints.save_best(self.model, facts)
         return {"val_loss": found.loss, "val_accuracy": found.accuracy}
+
+    def _is_best(self, found: Evaluation) -> bool:
+        best, loss = self.progress.best_value, self.progress.best_loss
+        if best is None or loss is None:
+            return True
+        return (found.accuracy, -found.loss) > (best, -loss)
 
     @contextlib.contextmanager
     def _averaged_weights(self) -> Iterator[None]:
@@ -285,8 +292,10 @@ class Trainer:
             if self.selects and found.best_value is not None:
                 now = self.model.get_weights()
                 try:
-                    self.checkpoints.load_weights(self.model, "best")
+                    facts = self.checkpoints.load_weights(self.model, "best")
                     self._best = self.model.get_weights()
+                    # They may be newer than the checkpoint that the run goes on from.
+                    found.best_value, found.best_epoch = facts["val_accuracy"], facts["epoch"]
                 except (FileNotFoundError, ValueError) as error:
                     self.reporter.say(f"The best checkpoint is lost and chosen anew: {error}")
                     self.progress.best_value = self.progress.best_epoch = None

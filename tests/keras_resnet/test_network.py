@@ -256,7 +256,7 @@ def test_without_zero_init_units_are_not_their_shortcuts():
 
 def _values(model: keras.Model, x: np.ndarray) -> dict[str, np.ndarray]:
     outputs = {layer.name: layer.output for layer in model.layers}
-    return _run(keras.Model(model.inputs, outputs), x)
+    return _run(keras.Model(model.input, outputs), x)
 
 
 # Heads and inputs.

@@ -21,8 +21,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     spec = keras_resnet.get_spec(args.model)
-    size = args.input_size or spec.input_size
-    channels = args.channels or spec.input_channels
+    size = spec.input_size if args.input_size is None else args.input_size
+    channels = spec.input_channels if args.channels is None else args.channels
     model = keras_resnet.build(spec, classes=args.classes, input_shape=(size, size, channels))
     found = count(model)
     if args.json:

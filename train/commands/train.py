@@ -176,7 +176,8 @@ def _run(args: argparse.Namespace) -> int:
     from ..strategies import is_chief
 
     directory = run_training(configuration(args), args.output, resume=args.resume)
-    if is_chief() and not (args.output / "report.html").is_file():
+    measured = directory.metrics.keys() & {"validation", "test"}  # none without such images
+    if is_chief() and measured and not (args.output / "report.html").is_file():
         write_run_report(args.output)
         print(f"Report: {args.output / 'report.html'}")
     return 0 if directory.model.is_file() or not is_chief() else 1

@@ -36,7 +36,7 @@ def load_data(config: DataConfig, spec: ResNetSpec) -> ImageData:
         data = make_synthetic(size, spec.input_channels, config.classes or spec.classes)
     elif Path(config.dataset).is_dir():
         data = load_folder(Path(config.dataset), config)
-    elif "/" in config.dataset.strip("/") and Path(config.dataset).is_absolute():
+    elif Path(config.dataset).is_absolute() or Path(config.dataset).is_file():
         raise ValueError(f"No folder at {config.dataset!r}")
     else:
         data = load_tfds(config)

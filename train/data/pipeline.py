@@ -229,8 +229,9 @@ def _streamed(source: StreamSource, plan: TrainingPlan, share: Share) -> Any:
         # The seed of this function's graph alone: `shuffle` joins it to the one it is given, so
         # the process's would count too, and one of 0 makes TensorFlow compare a symbolic tensor.
         tf.random.set_seed(1)
-        seed = tf.random.experimental.stateless_fold_in([plan.seed, _ORDER], number)
-        return source.open(tf.cast(seed[0], tf.int64))
+        key = tf.random.experimental.stateless_fold_in([plan.seed, _ORDER], number)
+        # A draw with the key: a part of it alone is the same in each epoch.
+        return source.open(tf.random.stateless_uniform((), key, None, None, tf.int64))
 
     records = (
         tf.data.Dataset.range(first, -(-end // size))

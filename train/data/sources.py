@@ -99,8 +99,8 @@ class ImageData:
         if name not in sources:
             raise ValueError(f"`split` must be one of {', '.join(sources)}. Received: {name!r}")
         source = sources[name]
-        if source is None:
-            have = ", ".join(key for key, value in sources.items() if value is not None)
+        if not source:  # None, or no images
+            have = ", ".join(key for key, value in sources.items() if value)
             raise ValueError(f"Data set {self.name!r} has no {name} split. It has: {have}")
         return source
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -84,16 +85,13 @@ def _train_parts(
 def _builder(config: DataConfig) -> Any:
     import tensorflow_datasets as tfds
 
+    # A name that cannot be one is unknown too: TFDS would explain the syntax of its names.
+    if not re.match(r"[A-Za-z_]\w*([:/]\S+)?$", config.dataset):
+        raise _unknown(config)
     try:
         builder = tfds.builder(config.dataset, data_dir=config.data_dir)
     except tfds.core.registered.DatasetNotFoundError:
-        known = [*tfds.list_builders(), "digits", "synthetic"]
-        raise ValueError(
-            f"Unknown data set {config.dataset!r}: neither digits, synthetic, an existing folder, "
-            f"nor a TFDS data set"
-            f"{f' in {config.data_dir}' if config.data_dir else ''}. "
-            f"{nearest(config.dataset, known)}"
-        ) from None
+        raise _unknown(config) from None
     if not builder.is_prepared():
         try:
             builder.download_and_prepare()
@@ -104,6 +102,16 @@ def _builder(config: DataConfig) -> Any:
                 "Point --data-dir at a prepared directory, or try again with a network"
             ) from error
     return builder
+
+
+def _unknown(config: DataConfig) -> ValueError:
+    import tensorflow_datasets as tfds
+
+    return ValueError(
+        f"Unknown data set {config.dataset!r}: neither digits, synthetic, an existing folder, "
+        f"nor a TFDS data set{f' in {config.data_dir}' if config.data_dir else ''}. "
+        f"{nearest(config.dataset, [*tfds.list_builders(), 'digits', 'synthetic'])}"
+    )
 
 
 def _features(builder: Any, name: str) -> tuple[Any, Any]:

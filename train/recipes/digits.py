@@ -19,6 +19,7 @@ RECIPE = Recipe(
         "augment.crop": "pad",
         "augment.pad": 2,
         "optimizer.weight_decay": 5e-4,
+        "optimizer.label_smoothing": 0.1,
         "schedule.kind": "cosine",
         "schedule.learning_rate": 0.1,
         "schedule.warmup_epochs": 2,

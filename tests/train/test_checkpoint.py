@@ -1,0 +1,257 @@
+"""Checkpoints: whole or absent, checked when read, the newest sound one wins."""
+
+from __future__ import annotations
+
+import errno
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras_resnet_train.checkpoint import (
+    Checkpoints,
+    CorruptCheckpointError,
+    Progress,
+    bytes_needed,
+)
+from keras_resnet_train.files import new_directory, read_json, write_bytes, write_json, write_text
+
+pytestmark = pytest.mark.tf
+
+PROGRESS = Progress(7, 1 / 3, [{"epoch": 1, "loss": 0.1}], [0.1, 2.0, 3.0], 0.7, 1)
+
+
+def make(seed: int = 0) -> tuple[keras.Model, keras.optimizers.Optimizer]:
+    """A model and an optimizer with momentum and averages, all of them drawn."""
+    rng = np.random.default_rng(seed)
+    model = keras.Sequential(
+        [keras.Input((3,)), keras.layers.Dense(4, name="a"), keras.layers.BatchNormalization()]
+    )
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.9, use_ema=True)
+    optimizer.build(model.trainable_variables)
+    for variable in [*model.weights, *optimizer.variables]:
+        if "float" in str(variable.dtype):
+            variable.assign(rng.normal(size=variable.shape))
+    optimizer.iterations.assign(seed)
+    return model, optimizer
+
+
+def values(model: Any, optimizer: Any) -> list[np.ndarray]:
+    return [v.numpy() for v in [*model.weights, *optimizer.variables]]
+
+
+def flip_bit(path: pathlib.Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def truncate(path: pathlib.Path) -> None:
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def change_step(path: pathlib.Path) -> None:
+    path.write_text(path.read_text().replace('"step": 2', '"step": 3'))
+
+
+def save_steps(directory: pathlib.Path, *steps: int, keep: int = 9) -> Checkpoints:
+    """Checkpoints whose model and optimizer are `make(step)`."""
+    checkpoints = Checkpoints(directory, keep)
+    for step in steps:
+        checkpoints.save(*make(step), Progress(step))
+    return checkpoints
+
+
+def test_round_trip(tmp_path: pathlib.Path) -> None:
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    saved = make(3)
+    path = checkpoints.save(*saved, PROGRESS)
+    assert path == tmp_path / "checkpoints" / "step_00000007"
+    assert sorted(p.name for p in path.iterdir()) == [
+        "model.weights.h5",
+        "optimizer.npz",
+        "state.json",
+    ]
+    assert [p.name for p in checkpoints.directory.iterdir()] == [path.name]
+    restored = make(4)
+    assert checkpoints.restore(*restored) == PROGRESS
+    for value, expected in zip(values(*restored), values(*saved), strict=True):
+        np.testing.assert_array_equal(value, expected)
+
+
+def test_nothing_to_restore(tmp_path: pathlib.Path) -> None:
+    assert Checkpoints(tmp_path / "none").restore(*make()) is None
+    assert Checkpoints(tmp_path).restore(*make()) is None
+
+
+def test_keep(tmp_path: pathlib.Path) -> None:
+    checkpoints = save_steps(tmp_path, 1, 2, 3, 10, keep=2)
+    assert [p.name for p in checkpoints.steps()] == ["step_00000003", "step_00000010"]
+    restored = make()
+    assert checkpoints.restore(*restored) == Progress(10)
+    np.testing.assert_array_equal(values(*restored)[0], values(*make(10))[0])
+
+
+def test_steps_beyond_eight_digits_are_in_order(tmp_path: pathlib.Path) -> None:
+    checkpoints = save_steps(tmp_path, 99_999_999, 100_000_000)
+    assert checkpoints.restore(*make()) == Progress(100_000_000)
+
+
+def test_saving_a_step_again_replaces_it(tmp_path: pathlib.Path) -> None:
+    checkpoints = save_steps(tmp_path, 2)
+    model, optimizer = make(8)
+    checkpoints.save(model, optimizer, Progress(2, 5.0))
+    assert [p.name for p in tmp_path.iterdir()] == ["step_00000002"]
+    restored = make()
+    assert checkpoints.restore(*restored) == Progress(2, 5.0)
+    np.testing.assert_array_equal(values(*restored)[0], values(model, optimizer)[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "message"),
+    [
+        ("model.weights.h5", flip_bit, "model.weights.h5 is not what was written"),
+        ("model.weights.h5", truncate, "model.weights.h5 is not what was written"),
+        ("model.weights.h5", pathlib.Path.unlink, "model.weights.h5 is not what was written"),
+        ("optimizer.npz", flip_bit, "optimizer.npz is not what was written"),
+        ("optimizer.npz", pathlib.Path.unlink, "optimizer.npz is not what was written"),
+        ("state.json", pathlib.Path.unlink, "state.json is unreadable"),
+        ("state.json", truncate, "state.json is unreadable"),
+        ("state.json", change_step, "state.json is not what was written"),
+        ("state.json", lambda path: path.write_text("[]"), "state.json is unreadable"),
+        ("state.json", lambda path: path.write_bytes(b"\xff"), "state.json is unreadable"),
+    ],
+)
+def test_damage_falls_back_to_the_one_before(
+    name: str, damage: Callable[[pathlib.Path], Any], message: str, tmp_path: pathlib.Path
+) -> None:
+    checkpoints = save_steps(tmp_path, 1, 2)
+    damage(tmp_path / "step_00000002" / name)
+    said: list[str] = []
+    restored = make()
+    assert checkpoints.restore(*restored, said.append) == Progress(1)
+    (line,) = said
+    assert line.startswith(f"Checkpoint step_00000002 is damaged and passed over: {message}")
+    for value, expected in zip(values(*restored), values(*make(1)), strict=True):
+        np.testing.assert_array_equal(value, expected)
+
+
+def test_no_sound_checkpoint(tmp_path: pathlib.Path) -> None:
+    checkpoints = save_steps(tmp_path, 1, 2)
+    for path in checkpoints.steps():
+        flip_bit(path / "model.weights.h5")
+    said: list[str] = []
+    with pytest.raises(CorruptCheckpointError, match="None of the 2 checkpoints in .* is sound"):
+        checkpoints.restore(*make(), said.append)
+    assert len(said) == 2
+    with pytest.raises(CorruptCheckpointError, match="model.weights.h5 is not what was written"):
+        checkpoints.load_weights(make()[0], "last")
+
+
+def test_an_optimizer_of_another_kind_is_refused(tmp_path: pathlib.Path) -> None:
+    checkpoints = save_steps(tmp_path, 1)
+    model, _ = make()
+    optimizer = keras.optimizers.SGD(0.1)
+    optimizer.build(model.trainable_variables)
+    said: list[str] = []
+    with pytest.raises(CorruptCheckpointError, match="None of the 1"):
+        checkpoints.restore(model, optimizer, said.append)
+    assert "do not fit the optimizer's" in said[0]
+
+
+def test_best(tmp_path: pathlib.Path) -> None:
+    checkpoints = save_steps(tmp_path, 1, keep=1)
+    with pytest.raises(FileNotFoundError, match="No best checkpoint in"):
+        checkpoints.load_weights(make()[0])
+    for seed in (5, 6):
+        checkpoints.save_best(make(seed)[0], {"epoch": seed})
+    checkpoints.save(*make(9), Progress(9))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["best", "step_00000009"]
+    model, _ = make()
+    assert checkpoints.load_weights(model) == {"epoch": 6}
+    np.testing.assert_array_equal(model.get_weights()[0], make(6)[0].get_weights()[0])
+    assert checkpoints.load_weights(model, "last")["step"] == 9
+    np.testing.assert_array_equal(model.get_weights()[0], make(9)[0].get_weights()[0])
+    truncate(tmp_path / "best" / "model.weights.h5")
+    with pytest.raises(CorruptCheckpointError, match="model.weights.h5 is not what was written"):
+        checkpoints.load_weights(model)
+    empty = Checkpoints(tmp_path / "empty")
+    with pytest.raises(FileNotFoundError, match="No last checkpoint in"):
+        empty.load_weights(model, "last")
+
+
+def test_a_full_disk(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoints = save_steps(tmp_path, 1)
+
+    def savez(file: Any, **arrays: Any) -> None:
+        pathlib.Path(file).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", savez)
+    with pytest.raises(OSError, match="The disk is full: .*step_00000002 was not written; free"):
+        checkpoints.save(*make(2), Progress(2))
+    assert [p.name for p in tmp_path.iterdir()] == ["step_00000001"]
+    with pytest.raises(OSError, match="The disk is full"):
+        checkpoints.save(*make(2), Progress(1))  # the one that stands, anew
+    assert checkpoints.restore(*make()) == Progress(1)
+
+
+def test_bytes_needed_bounds_what_is_written(tmp_path: pathlib.Path) -> None:
+    model = keras.Sequential([keras.Input((300,)), keras.layers.Dense(1000)])
+    optimizer = keras.optimizers.AdamW()
+    optimizer.build(model.trainable_variables)
+    path = Checkpoints(tmp_path).save(model, optimizer, Progress())
+    size = sum(file.stat().st_size for file in path.iterdir())
+    assert size <= bytes_needed(model, 2) <= 1.5 * size
+
+
+# Files.
+
+
+def test_files_are_replaced_whole(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file.json"
+    write_json(path, {"a": [1, 0.1]})
+    assert read_json(path) == {"a": [1, 0.1]}
+    assert path.stat().st_mode & 0o777 == 0o644
+    write_text(path, "é\n")
+    assert path.read_bytes() == b"\xc3\xa9\n"
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="The disk is full: .*file.json was not written"):
+        write_bytes(path, b"other")
+    assert path.read_bytes() == b"\xc3\xa9\n"
+    assert [p.name for p in tmp_path.iterdir()] == ["file.json"]
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe\x00"])
+def test_a_file_that_is_no_json(content: bytes, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "x.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"x\.json is no JSON"):
+        read_json(tmp_path / "x.json")
+
+
+def test_directories_are_whole_or_absent(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "made"
+    with pytest.raises(KeyboardInterrupt), new_directory(path) as temporary:
+        (temporary / "half").touch()
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+    for name in ("one", "other"):
+        with new_directory(path) as temporary:
+            (temporary / name).write_text(name)
+            assert [p.name for p in path.iterdir()] == (["one"] if name == "other" else []) if (
+                path.exists()
+            ) else True
+        assert [p.name for p in path.iterdir()] == [name]
+    assert [p.name for p in tmp_path.iterdir()] == ["made"]
+    assert path.stat().st_mode & 0o777 == 0o755
+
+
+def test_other_errors_keep_their_words(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(FileNotFoundError, match="none"):
+        write_text(tmp_path / "none" / "file", "x")
