@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import keras
@@ -28,7 +28,7 @@ def build(  # noqa: PLR0913
     include_top: bool = True,
     pooling: Pooling | None = None,
     input_tensor: Any = None,
-    classifier_activation: str | None = None,
+    classifier_activation: str | Callable[..., Any] | None = None,
     seed: int | None = None,
     name: str | None = None,
 ) -> ResNet:
@@ -98,7 +98,9 @@ def residual_unit(x: Any, spec: ResNetSpec, unit: Unit, *, seed: int | None = No
     return relu(x, f"{unit.name}_out") if spec.order == "post" else x
 
 
-def _classifier(x: Any, classes: int, activation: str | None, seed: int | None) -> Any:
+def _classifier(
+    x: Any, classes: int, activation: str | Callable[..., Any] | None, seed: int | None
+) -> Any:
     # Logits and probabilities keep the precision of the weights when the net computes in 16 bits.
     dtype = keras.config.dtype_policy().variable_dtype
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)

@@ -170,11 +170,7 @@ def _finish(
         environment=environment(),
         **measured,
     )
-    model = clone_as_float32(
-        trainer.model,
-        classes=len(data.class_names),
-        input_shape=(*preprocess.size, data.channels),
-    )
+    model = clone_as_float32(trainer.model)
     split = "test" if data.test is not None else "validation"
     if split in measured:
         trainer.directory.write_samples(pick_samples(model, data, split, preprocess))

@@ -9,7 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_resnet.model import ResNet, deep_graph
+from keras_resnet.model import ResNet
+from keras_resnet.network import build
 
 
 def load(model: keras.Model, path: str | os.PathLike[str]) -> None:
@@ -94,20 +95,29 @@ def _assign(stored: dict[str, list[np.ndarray]], target: keras.Model, *, source:
         layer.set_weights(stored[name])
 
 
-def clone_as_float32(model: ResNet, **build_arguments: Any) -> ResNet:
+def clone_as_float32(model: ResNet) -> ResNet:
     """Builds the same net anew in float32 and copies the weights: what exports start from.
 
     Args:
-        model: A net made by `build` under any dtype policy.
-        **build_arguments: Those that `model` was built with.
-    """
-    from keras_resnet.network import build
+        model: A net with its classifier, made by `build` under any dtype policy.
 
+    Raises:
+        ValueError: If the model has no classifier or carries no spec.
+    """
+    layers = {layer.name: layer for layer in model.layers}
+    if "logits" not in layers:
+        raise ValueError(f"{model.name!r} has no layer 'logits': build it with include_top=True")
+    activation = layers["predictions"].activation if "predictions" in layers else None
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
     try:
-        with deep_graph():
-            twin = build(model.spec.replace(norm_sync=False), **build_arguments)
+        twin = build(
+            model.spec.replace(norm_sync=False),
+            classes=layers["logits"].units,
+            input_shape=model.inputs[0].shape[1:],
+            classifier_activation=activation,
+            name=model.name,
+        )
     finally:
         keras.config.set_dtype_policy(policy)
     copy_weights(model, twin)

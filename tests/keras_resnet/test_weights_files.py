@@ -152,7 +152,7 @@ def test_clone_as_float32(policy, randomize):
     keras.config.set_dtype_policy(policy)
     model = build(TINY, input_shape=(None, None, 3), classes=5)
     randomize(model, 1)
-    twin = clone_as_float32(model, input_shape=(None, None, 3), classes=5)
+    twin = clone_as_float32(model)
     assert keras.config.dtype_policy().name == policy
     assert {layer.compute_dtype for layer in twin.layers} == {"float32"}
     assert twin.output_shape == (None, 5)
@@ -165,12 +165,21 @@ def test_clone_as_float32(policy, randomize):
     assert not np.array_equal(output, wanted)
 
 
-def test_clone_as_float32_gives_the_policy_back_on_errors():
+def test_clone_as_float32_gives_the_policy_back_on_errors(monkeypatch):
     keras.config.set_dtype_policy("mixed_float16")
     model = build(TINY)
-    with pytest.raises(ValueError, match="`classes` must be a positive integer"):
-        clone_as_float32(model, classes=0)
+    monkeypatch.setattr(ResNetSpec, "replace", lambda spec, **changes: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        clone_as_float32(model)
     assert keras.config.dtype_policy().name == "mixed_float16"
+
+
+def test_clone_as_float32_keeps_the_head():
+    twin = clone_as_float32(build(TINY, classifier_activation="softmax", name="mine"))
+    assert twin.name == "mine"
+    assert twin.get_layer("predictions").activation is keras.activations.softmax
+    with pytest.raises(ValueError, match="has no layer 'logits': build it with include_top=True"):
+        clone_as_float32(build(TINY, include_top=False))
 
 
 @pytest.mark.tf
