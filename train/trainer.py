@@ -257,8 +257,8 @@ class Trainer:
                 self.progress.best_epoch = epoch
                 self._best = self.model.get_weights()
                 if self.chief:
-                    facts = {"epoch": epoch, "val_accuracy": found.accuracy}
-                    self.checkpoints.save_best(self.model, facts)
+                    facts = {"val_accuracy": found.accuracy, "val_loss": found.loss}
+                    self.checkpoints.save_best(self.model, {"epoch": epoch, **facts})
         return {"val_loss": found.loss, "val_accuracy": found.accuracy}
 
     def _is_best(self, found: Evaluation) -> bool:
@@ -295,7 +295,8 @@ class Trainer:
                     facts = self.checkpoints.load_weights(self.model, "best")
                     self._best = self.model.get_weights()
                     # They may be newer than the checkpoint that the run goes on from.
-                    found.best_value, found.best_epoch = facts["val_accuracy"], facts["epoch"]
+                    found.best_value, found.best_loss = facts["val_accuracy"], facts["val_loss"]
+                    found.best_epoch = facts["epoch"]
                 except (FileNotFoundError, ValueError) as error:
                     self.reporter.say(f"The best checkpoint is lost and chosen anew: {error}")
                     self.progress.best_value = self.progress.best_epoch = None

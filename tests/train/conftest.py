@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from keras_resnet_train.cli import main
 from keras_resnet_train.config import RunConfig
 from keras_resnet_train.recipes import get_recipe

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
+
 from keras_resnet_train.augment import DRAWS, pad_crop_flip, random_crop
 from keras_resnet_train.config import AugmentConfig
 
@@ -66,7 +67,9 @@ def gradient(height: int, width: int) -> np.ndarray:
 ALMOST = float(np.nextafter(np.float32(1), np.float32(0)))
 
 
-def crop(image: np.ndarray, draws: list[float], size: tuple[int, int], **fields: object) -> np.ndarray:
+def crop(
+    image: np.ndarray, draws: list[float], size: tuple[int, int], **fields: object
+) -> np.ndarray:
     config = AugmentConfig(**fields)
     image = tf.constant(image)
     return random_crop(image, tf.constant(draws, tf.float32), config, size).numpy()

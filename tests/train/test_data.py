@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
+
 from keras_resnet import PreprocessSpec, get_spec
 from keras_resnet_train.config import AugmentConfig, DataConfig, RunConfig, with_changes
 from keras_resnet_train.data import (
@@ -29,7 +31,6 @@ from keras_resnet_train.data.sources import (
     hold_out,
 )
 from keras_resnet_train.session import resolve_data
-from PIL import Image
 
 pytestmark = pytest.mark.tf
 
@@ -369,7 +370,10 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
         }
     )
     examples = {
-        split: [dict(zip(("image", "label"), pair, strict=True)) for pair in zip(*colours(count), strict=True)]
+        split: [
+            dict(zip(("image", "label"), pair, strict=True))
+            for pair in zip(*colours(count), strict=True)
+        ]
         for split, count in (("train", 1100), ("test", 10))
     }
     write_tfds(root / "colours" / "1.0.0", features, examples)
@@ -425,8 +429,11 @@ def test_tfds_in_memory(prepared: pathlib.Path) -> None:
     assert lengths(data) == [1100, None, 10]
     for source, count in ((data.train, 1100), (data.test, 10)):
         images, labels = colours(count)
-        found = {image.tobytes(): label for image, label in zip(source.images, source.labels)}
-        expected = {image.tobytes(): label for image, label in zip(images, labels)}
+        found = {
+            image.tobytes(): label
+            for image, label in zip(source.images, source.labels, strict=True)
+        }
+        expected = {image.tobytes(): label for image, label in zip(images, labels, strict=True)}
         assert found == expected
 
 

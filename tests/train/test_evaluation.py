@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+
 from keras_resnet import PreprocessSpec
 from keras_resnet_train.data import ArraySource
 from keras_resnet_train.evaluation import evaluate, wilson

@@ -7,9 +7,10 @@ import io
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
+
 from keras_resnet import PreprocessSpec
 from keras_resnet_train.data.images import decode, fit
-from PIL import Image
 
 pytestmark = pytest.mark.tf
 

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+
 from keras_resnet_train.config import OptimizerConfig, RunConfig, with_changes
 from keras_resnet_train.optimizers import l2_factors, make_optimizer
 from keras_resnet_train.steps import TrainingSteps

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
-import pathlib
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
+
 from keras_resnet import PreprocessSpec
 from keras_resnet_train.config import AugmentConfig
 from keras_resnet_train.data import (
@@ -22,7 +23,6 @@ from keras_resnet_train.data import (
     training_batches,
 )
 from keras_resnet_train.data.sources import FileSource, StreamSource
-from PIL import Image
 
 pytestmark = pytest.mark.tf
 
@@ -195,7 +195,9 @@ def test_order_does_not_depend_on_the_batch_size_or_the_source(sources: dict[str
     """Position p of the run is the same example whatever the batch."""
     expected = labels_of(take(sources["array"], Share(BATCH), steps=6))
     np.testing.assert_array_equal(labels_of(take(sources["array"], Share(6), steps=8)), expected)
-    np.testing.assert_array_equal(labels_of(take(sources["files"], Share(BATCH), steps=6)), expected)
+    np.testing.assert_array_equal(
+        labels_of(take(sources["files"], Share(BATCH), steps=6)), expected
+    )
 
 
 def test_a_batch_larger_than_the_data(sources: dict[str, Source]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+
 from keras_resnet import get_spec
 from keras_resnet_train.config import RunConfig
 from keras_resnet_train.recipes import RECIPES, get_recipe

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import pytest
 import tensorflow as tf
+
 from keras_resnet_train.config import ScheduleConfig
 from keras_resnet_train.schedules import Schedule, make_schedule
 

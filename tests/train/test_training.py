@@ -15,6 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+
 from keras_resnet import PreprocessSpec, build
 from keras_resnet_train.checkpoint import Checkpoints
 from keras_resnet_train.config import AugmentConfig, RunConfig, differences, load_config
@@ -28,7 +29,7 @@ from keras_resnet_train.data import (
 from keras_resnet_train.errors import TrainingDivergedError
 from keras_resnet_train.evaluation import evaluate
 from keras_resnet_train.files import read_json
-from keras_resnet_train.rundir import open_run, spec_of
+from keras_resnet_train.rundir import RunDirectory, open_run, spec_of
 from keras_resnet_train.session import resolve_data, run_training
 
 pytestmark = pytest.mark.tf
@@ -127,11 +128,11 @@ def test_history(finished_run: pathlib.Path) -> None:
     rows = [{k: float(v) for k, v in row.items()} for row in history(finished_run)]
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     assert [row["step"] for row in rows] == [20, 39, 40]  # 1257 / 64 steps an epoch
-    assert rows[1]["loss"] < 0.8 * rows[0]["loss"]
+    assert rows[1]["loss"] < 0.9 * rows[0]["loss"]
     assert rows[0]["accuracy"] < rows[1]["accuracy"] < 1
     # Cosine: the last update of an epoch is counted from 0.
     cosine = [0.1 * (1 + np.cos(np.pi * (row["step"] - 1) / 40)) for row in rows]
-    assert [row["learning_rate"] for row in rows] == pytest.approx(cosine, rel=1e-5)
+    assert [row["learning_rate"] for row in rows] == pytest.approx(cosine, rel=1e-4)
 
 
 def test_the_model_reaches_what_was_reported(finished_run: pathlib.Path, tiny: Tiny) -> None:
@@ -148,11 +149,17 @@ def test_the_model_reaches_what_was_reported(finished_run: pathlib.Path, tiny: T
     training = metrics["training"]
     assert (training["steps"], training["epochs"], training["replicas"]) == (40, 3, 1)
     assert training["chosen_by"] == "validation accuracy"
-    best = max(history(finished_run), key=lambda row: float(row["val_accuracy"]))
+    best = max(
+        history(finished_run), key=lambda row: (float(row["val_accuracy"]), -float(row["val_loss"]))
+    )
     assert training["best_epoch"] == int(best["epoch"])
     assert metrics["validation"]["accuracy"] == pytest.approx(float(best["val_accuracy"]))
     facts = read_json(finished_run / "checkpoints" / "best" / "state.json")["state"]
-    assert facts == {"epoch": int(best["epoch"]), "val_accuracy": float(best["val_accuracy"])}
+    assert facts == {
+        "epoch": int(best["epoch"]),
+        "val_accuracy": float(best["val_accuracy"]),
+        "val_loss": float(best["val_loss"]),
+    }
 
 
 def test_opening_a_run(finished_run: pathlib.Path, copied_run: pathlib.Path) -> None:
@@ -238,6 +245,31 @@ def test_no_room_for_the_checkpoints(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("changes", "slots"),
+    [
+        ({}, 1),
+        ({"optimizer__ema": 0.5}, 2),
+        ({"optimizer__name": "adamw", "optimizer__ema": 0.5}, 3),
+    ],
+)
+def test_the_room_that_an_optimizer_takes(
+    changes: dict[str, Any],
+    slots: int,
+    tmp_path: pathlib.Path,
+    tiny: Tiny,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Values a weight: momentum, or AdamW's two moments, and the average."""
+
+    def needed(model: keras.Model, found: int) -> int:
+        raise PowerCutError(found)
+
+    monkeypatch.setattr("keras_resnet_train.trainer.bytes_needed", needed)
+    with pytest.raises(PowerCutError, match=f"^{slots}$"):
+        run_training(tiny(**changes), tmp_path)
+
+
 def test_a_directory_in_use(tmp_path: pathlib.Path, tiny: Tiny) -> None:
     with (tmp_path / ".lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -252,6 +284,22 @@ def test_a_start_cut_short_is_no_obstacle(tmp_path: pathlib.Path, tiny: Tiny) ->
     with pytest.raises(PowerCutError):
         run_training(tiny(), tmp_path, callbacks=[CutAt(1)])
     assert load_config(tmp_path / "config.json") == tiny()
+
+
+def test_a_start_cut_short_later_is_a_run(
+    tmp_path: pathlib.Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its config.json stands before its other files."""
+
+    def cut(path: pathlib.Path, values: Any) -> None:
+        raise PowerCutError(path)
+
+    monkeypatch.setattr("keras_resnet_train.rundir.write_json", cut)
+    with pytest.raises(PowerCutError, match="dataset.json"):
+        run_training(tiny(), tmp_path)
+    RunDirectory(tmp_path).check(tiny(), "auto")
+    with pytest.raises(FileNotFoundError, match="has not begun to train"):
+        open_run(tmp_path)
 
 
 # Going on.
@@ -344,7 +392,7 @@ def test_callbacks(tmp_path: pathlib.Path, tiny: Tiny) -> None:
             self.model.stop_training = epoch == 1
 
     recorder = Recorder()
-    config = tiny(epochs=5, batch_size=256, runtime__steps_per_call=3)
+    config = tiny(steps=25, batch_size=256, runtime__steps_per_call=3)
     run_training(config, tmp_path, callbacks=[recorder, StopAfter()])
     assert recorder.seen == [
         ("train begins", 0),
@@ -374,10 +422,10 @@ def test_a_loss_that_is_no_number(tmp_path: pathlib.Path, tiny: Tiny) -> None:
                 kernel = self.model.trainable_variables[-2]
                 kernel.assign(np.full(kernel.shape, np.nan))
 
-    config = tiny(runtime__steps_per_call=4, checkpoint__every_steps=4, schedule__kind="constant")
+    config = tiny(runtime__steps_per_call=2, checkpoint__every_steps=6, schedule__kind="constant")
     message = (
         r"The loss became nan at step 8 \(epoch 1\), at learning rate 0.2. Try a lower one "
-        r"\(--learning-rate 0.02\).*The last checkpoint is step_00000004"
+        r"\(--learning-rate 0.02\).*The last checkpoint is step_00000006"
     )
     with pytest.raises(TrainingDivergedError, match=message) as caught:
         run_training(config, tmp_path, callbacks=[Break()])
@@ -442,7 +490,9 @@ def test_nets_train_under_plain_fit(tiny: Tiny) -> None:
         training_batches(data.train, plan, Share(64)),
         epochs=3,
         steps_per_epoch=20,
-        validation_data=evaluation_batches(data.test, preprocess, 1, Share(64)),
+        # Keras takes means over whole batches, so the batch divides the 360 images.
+        validation_data=evaluation_batches(data.test, preprocess, 1, Share(60)),
+        shuffle=False,
         verbose=0,
     ).history
     assert found["loss"][2] < 0.7 * found["loss"][0]
