@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -19,50 +18,12 @@ from .config import RunConfig
 from .data import ImageData, Share, Source, TrainingPlan, training_batches
 from .errors import TrainingDivergedError, TrainingStoppedError
 from .evaluation.classify import Evaluation, Evaluator
+from .length import length_of
 from .optimizers import make_optimizer
 from .reporting import Reporter
 from .rundir import RunDirectory
 from .schedules import make_schedule
 from .steps import TrainingSteps
-
-
-@dataclasses.dataclass(frozen=True)
-class Length:
-    """How long a run is.
-
-    Attributes:
-        steps: Steps of the whole run.
-        steps_per_epoch: Steps that one pass over the training images takes, not always whole.
-    """
-
-    steps: int
-    steps_per_epoch: float
-
-    @property
-    def epochs(self) -> int:
-        """Epochs, the last of which may be cut short."""
-        epoch = max(1, int(self.steps / self.steps_per_epoch))
-        while round(epoch * self.steps_per_epoch) < self.steps:
-            epoch += 1
-        return epoch
-
-    def epoch_of(self, step: int) -> int:
-        """Returns the number, from 1, of the epoch that the update after `step` belongs to."""
-        for epoch in range(max(1, int(step / self.steps_per_epoch) - 1), self.epochs + 1):
-            if step < self.end_of(epoch):
-                return epoch
-        return self.epochs
-
-    def end_of(self, epoch: int) -> int:
-        """Returns the step at which an epoch, counted from 1, is over."""
-        return min(self.steps, max(1, round(epoch * self.steps_per_epoch)))
-
-
-def length_of(config: RunConfig, examples: int) -> Length:
-    """Returns the length of a run over `examples` training images."""
-    per_epoch = examples / config.batch_size
-    steps = config.steps or max(1, round((config.epochs or 0) * per_epoch))
-    return Length(steps, max(per_epoch, 1.0))
 
 
 class Trainer:
@@ -306,6 +267,9 @@ class Trainer:
 
     def _save(self) -> None:
         self.steps.average_statistics()
+        # A last finite loss may have left weights that are not: they must not replace sound ones.
+        if not all(np.isfinite(variable.numpy()).all() for variable in self.model.weights):
+            self._diverged(self.progress.step, float("nan"))
         if self.chief:
             self.checkpoints.save(self.model, self.optimizer, self.progress)
         self._saved_at = time.monotonic()

@@ -164,7 +164,7 @@ def export(
             artifacts.withdraw(directory, [artifacts.LABELS])
         artifacts.write_manifest(directory, {**artifacts.read_manifest(directory), **entries})
     except ExportError:
-        artifacts.withdraw(directory, [*names, artifacts.LABELS])
+        artifacts.withdraw(directory, names)
         raise
     finally:
         shutil.rmtree(staging, ignore_errors=True)

@@ -249,3 +249,18 @@ def test_raw_images(kind: str, sources: dict[str, Source]) -> None:
         assert (labels[0], labels[-1]) == (0, SIZE - 1)
     everything, _ = raw_images(sources[kind], PREPROCESS, 3, limit=1000)
     assert len(everything) == SIZE
+
+
+def test_the_order_is_as_good_as_random() -> None:
+    """Epochs put no more pairs of examples into one batch again than chance does."""
+    size, batch = 20_000, 100
+    source = ArraySource(np.zeros((size, 1, 1, 1), "uint8"), np.arange(size))
+    plan = TrainingPlan(PreprocessSpec((1, 1)), AugmentConfig(), 1, 0, 0, 3 * size // batch)
+    batches = training_batches(source, plan, Share(batch)).as_numpy_iterator()
+    order = np.concatenate([labels for _, labels in batches]).reshape(3, size)
+    places = np.argsort(order, axis=1) // batch  # the batch that each example fell into
+    expected = size * (batch - 1) / 2 * (batch - 1) / (size - 1)
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        _, together = np.unique(places[one] * size + places[other], return_counts=True)
+        pairs = (together * (together - 1) // 2).sum()
+        assert pairs == pytest.approx(expected, rel=0.06)  # the standard deviation is 1.4 %

@@ -8,9 +8,9 @@ import pytest
 
 from keras_resnet import get_spec
 from keras_resnet_train.config import RunConfig
+from keras_resnet_train.length import Length, length_of
 from keras_resnet_train.recipes import RECIPES, get_recipe
 from keras_resnet_train.schedules import Schedule, make_schedule
-from keras_resnet_train.trainer import Length, length_of
 
 pytestmark = pytest.mark.tf
 

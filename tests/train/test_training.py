@@ -445,6 +445,23 @@ def test_a_rate_that_is_far_too_high(tmp_path: pathlib.Path, tiny: Tiny) -> None
     assert int(seen[0][1]) > 0
 
 
+def test_weights_that_are_no_numbers_are_not_saved(tmp_path: pathlib.Path, tiny: Tiny) -> None:
+    """The loss of the last step before a checkpoint may be finite and its update not."""
+
+    class Break(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            if batch == 11:
+                kernel = self.model.get_layer("logits").kernel
+                kernel.assign(kernel * np.nan)
+
+    config = tiny(steps=20, runtime__steps_per_call=2, checkpoint__every_steps=6)
+    message = r"The loss became nan at step 12 .*The last checkpoint is step_00000006"
+    with pytest.raises(TrainingDivergedError, match=message):
+        run_training(config, tmp_path, callbacks=[Break()])
+    names = sorted(path.name for path in (tmp_path / "checkpoints").glob("step_*"))
+    assert names == ["step_00000006"]
+
+
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision(precision: str, tmp_path: pathlib.Path, tiny: Tiny) -> None:
     config = tiny(steps=20, runtime__precision=precision, optimizer__ema=0.5)

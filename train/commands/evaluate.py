@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from .common import Command, add_data_overrides, add_run, run_data
+from .command import Command, add_data_overrides, add_run, run_data
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .common import Command, add_data_overrides, add_run, comma_separated, run_data, split_images
+from .command import Command, add_data_overrides, add_run, comma_separated, run_data, split_images
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,7 +8,7 @@ import json
 import keras_resnet
 from keras_resnet.analysis import Counts, count
 
-from .common import Command
+from .command import Command
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

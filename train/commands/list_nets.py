@@ -8,7 +8,7 @@ import keras_resnet
 from keras_resnet.analysis import count
 from keras_resnet.catalog import nearest
 
-from .common import Command
+from .command import Command
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

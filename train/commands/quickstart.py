@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .common import Command
+from .command import Command
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

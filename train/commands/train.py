@@ -12,7 +12,7 @@ from keras_resnet import get_spec
 from ..config import RunConfig, load_config, with_changes
 from ..recipes import RECIPES, get_recipe
 from ..strategies import NAMES
-from .common import Command, parse_settings
+from .command import Command, parse_settings
 
 # Option -> field of the configuration, with argparse's keywords.
 _FIELDS: tuple[tuple[str, str, dict[str, Any]], ...] = (

@@ -1,4 +1,4 @@
-"""What several commands share."""
+"""What a command is, and the options and checks that several share."""
 
 from __future__ import annotations
 
