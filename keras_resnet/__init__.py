@@ -1,5 +1,8 @@
 """Residual networks for Keras 3: He et al. 2015 and 2016 and what came after."""
 
+from keras_resnet import analysis as analysis
+from keras_resnet import export as export
+from keras_resnet import weights as weights
 from keras_resnet.applications import ResNet18 as ResNet18
 from keras_resnet.applications import ResNet18V2 as ResNet18V2
 from keras_resnet.applications import ResNet34 as ResNet34
@@ -20,6 +23,7 @@ from keras_resnet.layers import PadChannels as PadChannels
 from keras_resnet.model import ResNet as ResNet
 from keras_resnet.network import build as build
 from keras_resnet.preprocessing import PreprocessSpec as PreprocessSpec
+from keras_resnet.reparam import fold_batch_norm as fold_batch_norm
 from keras_resnet.spec import ResNetSpec as ResNetSpec
 from keras_resnet.version import __version__ as __version__
 
@@ -40,9 +44,13 @@ __all__ = [
     "ResNet200",
     "ResNet200V2",
     "ResNetSpec",
+    "analysis",
     "build",
+    "export",
+    "fold_batch_norm",
     "get_spec",
     "list_variants",
     "plain_twin",
     "variants",
+    "weights",
 ]

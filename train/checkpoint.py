@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -15,7 +16,8 @@ import numpy as np
 
 from .files import new_directory, read_json, write_json
 
-_MODEL, _OPTIMIZER, _STATE = "model.weights.h5", "optimizer.npz", "state.json"
+_MODEL, _AVERAGED = "model.weights.h5", "averaged.weights.h5"
+_OPTIMIZER, _STATE = "optimizer.npz", "state.json"
 
 
 class CorruptCheckpointError(ValueError):
@@ -56,8 +58,21 @@ class Checkpoints:
         self.directory = directory
         self.keep = keep
 
-    def save(self, model: Any, optimizer: Any, progress: Progress) -> Path:
+    def save(
+        self,
+        model: Any,
+        optimizer: Any,
+        progress: Progress,
+        averaged: contextlib.AbstractContextManager[None] | None = None,
+    ) -> Path:
         """Writes a checkpoint and removes those that are no longer kept.
+
+        Args:
+            model: The model, with the weights that training goes on from.
+            optimizer: Its variables are written too.
+            progress: How far the run is.
+            averaged: Puts averaged weights in the model while it is entered; they are then
+                written beside the others, for evaluation.
 
         Raises:
             OSError: If it cannot be written; nothing half-written is left and older ones stand.
@@ -70,6 +85,9 @@ class Checkpoints:
                 str(index): variable.numpy() for index, variable in enumerate(optimizer.variables)
             }
             np.savez(temporary / _OPTIMIZER, **values)
+            if averaged is not None:
+                with averaged:
+                    model.save_weights(str(temporary / _AVERAGED))
             _seal(temporary, dataclasses.asdict(progress))
         for old in self.steps()[: -self.keep]:
             shutil.rmtree(old, ignore_errors=True)
@@ -81,6 +99,17 @@ class Checkpoints:
         with new_directory(self.directory / "best") as temporary:
             model.save_weights(str(temporary / _MODEL))
             _seal(temporary, facts)
+
+    def sweep(self) -> None:
+        """Removes what a process killed while it wrote has left, and puts back what it moved."""
+        if not self.directory.is_dir():
+            return
+        for path in self.directory.glob(".*.old.*"):
+            name = path.name.removeprefix(".").split(".old.")[0]
+            if (path / "replaced").is_dir() and not (self.directory / name).exists():
+                (path / "replaced").rename(self.directory / name)
+        for path in self.directory.glob(".*"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def steps(self) -> list[Path]:
         """Returns the checkpoints by step, oldest first."""
@@ -128,6 +157,8 @@ class Checkpoints:
     def load_weights(self, model: Any, which: str = "best") -> Mapping[str, Any]:
         """Loads weights alone, from `best` or from the `last` sound checkpoint.
 
+        They are those that the run would evaluate: averaged ones where it keeps an average.
+
         Raises:
             FileNotFoundError: If there is no such checkpoint.
             CorruptCheckpointError: If it is damaged.
@@ -143,7 +174,8 @@ class Checkpoints:
             except CorruptCheckpointError as error:
                 problem = error
                 continue
-            model.load_weights(str(path / _MODEL))
+            averaged = (path / _AVERAGED).is_file()
+            model.load_weights(str(path / (_AVERAGED if averaged else _MODEL)))
             return state
         raise problem
 

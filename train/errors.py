@@ -57,5 +57,15 @@ def reported(command: str, *, debug: bool) -> Iterator[Outcome]:
         # An operation of TensorFlow failed: an image that cannot be decoded, no memory left.
         if debug or not type(error).__module__.startswith("tensorflow"):
             raise
-        text = str(getattr(error, "message", error)).strip() or type(error).__name__
-        print(f"Error: {text.splitlines()[0]}", file=sys.stderr)
+        print(f"Error: {_substance(error)}", file=sys.stderr)
+
+
+def _substance(error: Exception) -> str:
+    """Returns the line of a TensorFlow error that says what happened, and what to do if known."""
+    lines = str(getattr(error, "message", error)).splitlines()
+    empty = ("Graph execution error", "Detected at node", "File ", "<frozen", "Stack trace", "[[")
+    told = [line.strip() for line in lines if line.strip() and not line.strip().startswith(empty)]
+    text = told[0] if told else type(error).__name__
+    if type(error).__name__ == "ResourceExhaustedError":
+        return f"Out of memory: lower --batch-size. {text}"
+    return text

@@ -83,9 +83,11 @@ class Reporter:
     def epoch(self, row: Mapping[str, float], epochs: int) -> None:
         """Tells of an epoch just ended."""
         self._last_line = time.monotonic()
+        split = next((name for name in ("val", "test") if f"{name}_loss" in row), None)
         watched = (
-            f"  val loss {row['val_loss']:.4f}  val accuracy {row['val_accuracy']:.4f}"
-            if "val_loss" in row
+            f"  {split} loss {row[f'{split}_loss']:.4f}"
+            f"  {split} accuracy {row[f'{split}_accuracy']:.4f}"
+            if split
             else ""
         )
         self.say(

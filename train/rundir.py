@@ -7,6 +7,7 @@ import csv
 import dataclasses
 import io
 import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -114,23 +115,40 @@ class RunDirectory:
                     if not any(self.path.iterdir()):
                         self.path.rmdir()
 
+    def check_data(self, data: ImageData, preprocess: PreprocessSpec) -> None:
+        """Checks that a run goes on with the data that it began with.
+
+        Raises:
+            ValueError: If the data has changed; names the difference.
+        """
+        file = self.path / "dataset.json"
+        if not file.is_file():
+            return
+        before, now = read_json(file), _facts(data, preprocess)
+        changed = [
+            f"{key}: {before.get(key)} then, {now[key]} now"
+            for key in ("class_names", "channels", "examples", "preprocessing")
+            if before.get(key) != now[key]
+        ]
+        if changed:
+            raise ValueError(
+                f"The data of {self.path} has changed since the run began: {'; '.join(changed)}. "
+                "Give it back, or choose another --output"
+            )
+
+    def sweep(self) -> None:
+        """Removes what processes killed while they wrote have left; call it under the lock."""
+        for path in self.path.glob(".*"):
+            if re.match(r"\.(export\.tmp|.*\.keras$)", path.name):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        Checkpoints(self.checkpoints).sweep()
+
     def _write_facts(self, data: ImageData, preprocess: PreprocessSpec) -> None:
         """Writes what a user of the model needs to know of the data: `dataset.json`, `labels.txt`.
 
         The preprocessing stands there as measured on the training images.
         """
-        parts = {"train": data.train, "validation": data.validation, "test": data.test}
-        write_json(
-            self.path / "dataset.json",
-            {
-                "name": data.name,
-                "class_names": list(data.class_names),
-                "channels": data.channels,
-                "examples": {k: len(part) for k, part in parts.items() if part is not None},
-                "preprocessing": preprocess.to_dict(),
-                "notes": list(data.notes),
-            },
-        )
+        write_json(self.path / "dataset.json", _facts(data, preprocess))
         write_text(self.path / "labels.txt", "".join(f"{name}\n" for name in data.class_names))
 
     def write_history(self, history: Sequence[Mapping[str, float]]) -> None:
@@ -227,3 +245,15 @@ def spec_of(config: RunConfig) -> ResNetSpec:
     if config.runtime.sync_batch_norm:
         changes["norm_sync"] = True
     return spec.replace(**changes) if changes else spec
+
+
+def _facts(data: ImageData, preprocess: PreprocessSpec) -> dict[str, Any]:
+    parts = {"train": data.train, "validation": data.validation, "test": data.test}
+    return {
+        "name": data.name,
+        "class_names": list(data.class_names),
+        "channels": data.channels,
+        "examples": {key: len(part) for key, part in parts.items() if part is not None},
+        "preprocessing": preprocess.to_dict(),
+        "notes": list(data.notes),
+    }

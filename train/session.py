@@ -63,10 +63,12 @@ def run_training(
     _check_backend()
     check_name(config.runtime.strategy)
     spec = spec_of(config)
-    chief = is_chief() or config.runtime.strategy != "multi-worker"
+    chief = config.runtime.strategy != "multi-worker" or is_chief()
     directory = RunDirectory(output)
     with directory.locked() if chief else contextlib.nullcontext():
         directory.check(config, resume)
+        if chief:
+            directory.sweep()
         reporter = Reporter(quiet=not chief)
         if directory.model.is_file():
             reporter.say(f"{output} holds this run, finished; nothing to train")
@@ -89,7 +91,7 @@ def resolve_data(config: RunConfig, spec: ResNetSpec) -> tuple[ImageData, Prepro
         )
     data = load_data(config.data, spec)
     preprocess = PreprocessSpec((size, size), crop_fraction=config.data.crop_fraction)
-    data = at_size(data, preprocess, config.augment)
+    data = at_size(data, preprocess, config.augment, config.data.cache)
     mean, std = config.data.mean, config.data.std
     if mean is None or std is None:
         if not len(data.train):
@@ -121,9 +123,11 @@ def _train(  # noqa: PLR0913
     data, preprocess = resolve_data(config, spec)
     if not len(data.train):
         raise ValueError(f"Data set {data.name!r} has no train split to train on")
+    directory.check_data(data, preprocess)
     for note in data.notes:
         reporter.say(f"Note: {note}")
     board = TensorBoardHistory(directory.path / "logs", lambda: trainer.progress.history)
+    policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(config.runtime.precision)
     try:
         trainer = Trainer(
@@ -132,9 +136,9 @@ def _train(  # noqa: PLR0913
             callbacks=[*([board] if chief else []), *callbacks],
         )  # fmt: skip
     finally:
-        keras.config.set_dtype_policy("float32")
-    _check_disk(directory.path, trainer.checkpoint_bytes * (config.checkpoint.keep + 2))
+        keras.config.set_dtype_policy(policy)
     if chief:
+        _check_disk(directory, trainer.checkpoint_bytes * (config.checkpoint.keep + 2))
         directory.begin(config, data, preprocess)
     reporter.say(
         f"{spec.name} on {data.name}: {len(data.train)} training images, "
@@ -162,7 +166,9 @@ def _finish(
             "steps": progress.step,
             "epochs": len(progress.history),
             "seconds": round(progress.seconds, 1),
-            "images_per_second": round(images / max(progress.seconds, 1e-9), 1),
+            "images_per_second": round(
+                trainer.images_per_second or images / max(progress.seconds, 1e-9), 1
+            ),
             "replicas": trainer.strategy.num_replicas_in_sync,
             "best_epoch": progress.best_epoch,
             "chosen_by": "validation accuracy" if trainer.selects else "end of training",
@@ -256,6 +262,8 @@ def _check_backend() -> None:
 
 
 def _check_runtime(config: RunConfig, strategy: Any) -> None:
+    import tensorflow as tf
+
     replicas = strategy.num_replicas_in_sync
     if config.batch_size % replicas:
         low = config.batch_size // replicas * replicas
@@ -264,14 +272,15 @@ def _check_runtime(config: RunConfig, strategy: Any) -> None:
             f"`--batch-size` is the global batch and must divide by the {replicas} replicas. "
             f"Received: {config.batch_size}; nearest: {near}"
         )
-    if config.runtime.xla and config.runtime.strategy.startswith("cpu:"):
+    if config.runtime.xla and replicas > 1 and not tf.config.list_physical_devices("GPU"):
         raise ValueError("XLA cannot compile for CPU replicas: drop --xla or use one-device")
 
 
-def _check_disk(path: Path, needed: int) -> None:
-    free = shutil.disk_usage(path).free
-    if free < needed:
+def _check_disk(directory: RunDirectory, needed: int) -> None:
+    held = sum(f.stat().st_size for f in directory.checkpoints.rglob("*") if f.is_file())
+    free = shutil.disk_usage(directory.path).free
+    if free < needed - held:
         raise OSError(
-            f"{path} has {free / 2**20:.0f} MiB free and the run's checkpoints need about "
-            f"{needed / 2**20:.0f} MiB"
+            f"{directory.path} has {free / 2**20:.0f} MiB free and the run's checkpoints need "
+            f"about {(needed - held) / 2**20:.0f} MiB more"
         )

@@ -106,19 +106,22 @@ class TrainingSteps:
     def _finished(self, gradients: Any) -> list[Any]:
         """Clips by the global norm, then adds the L2 term's gradient.
 
-        The optimizer sums over replicas, so each adds its share. Keras's own `global_clipnorm`
-        would clip each replica's part before the sum.
+        The optimizer sums over replicas, so each adds its share. Two things need the sum before:
+        Keras's own `global_clipnorm` would clip each replica's part, and its loss scaling asks one
+        replica alone whether the gradients are finite.
         """
         import tensorflow as tf
 
         replicas = self._strategy.num_replicas_in_sync
         scale = self._scale(tf.constant(1.0))
         clip = self._config.optimizer.clip_norm
-        if clip:
+        scaled = self._config.runtime.precision == "mixed_float16"
+        if clip or (scaled and replicas > 1):
             context = tf.distribute.get_replica_context()
             summed = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
-            clipped, _ = tf.clip_by_global_norm(summed, clip * scale)
-            gradients = [gradient / replicas for gradient in clipped]
+            if clip:
+                summed, _ = tf.clip_by_global_norm(summed, clip * scale)
+            gradients = [gradient / replicas for gradient in summed]
         return [
             gradient + (factor / replicas) * scale * tf.convert_to_tensor(variable.value)
             if factor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -37,7 +38,9 @@ def make_strategy(name: str) -> Any:
     check_name(name)
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
-        tf.config.experimental.set_memory_growth(gpu, True)
+        # Too late in a process that has used the GPU already; then it stays as it is.
+        with contextlib.suppress(RuntimeError):
+            tf.config.experimental.set_memory_growth(gpu, True)
     if name == "auto":
         name = "mirrored" if len(gpus) > 1 else "one-device"
     if name == "one-device":
@@ -85,10 +88,16 @@ def _mirrored_cpus(count: int) -> Any:
 
 
 def _tf_config() -> dict[str, Any]:
+    text = os.environ.get("TF_CONFIG") or "{}"
     try:
-        return dict(json.loads(os.environ.get("TF_CONFIG", "{}")))
-    except (json.JSONDecodeError, TypeError) as error:
-        raise ValueError(f"TF_CONFIG is no JSON object: {error}") from error
+        config = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"TF_CONFIG is no JSON: {error}") from error
+    parts = config if isinstance(config, dict) else {"TF_CONFIG": config}
+    for name, part in parts.items():
+        if name in ("cluster", "task", "TF_CONFIG") and not isinstance(part, dict):
+            raise ValueError(f"{name} of TF_CONFIG must be an object. Received: {text}")
+    return parts
 
 
 def _check_tf_config() -> None:

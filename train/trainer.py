@@ -92,6 +92,7 @@ class Trainer:
         self._asked: int | None = None  # a signal that this process got
         self._stop: int | None = None  # a signal that all processes act on
         self._best: list[np.ndarray] | None = None
+        self._rated: tuple[int, float] | None = None  # images and seconds after the first call
         self.progress = Progress()
 
     @property
@@ -99,6 +100,12 @@ class Trainer:
         """About what one checkpoint takes on disk."""
         optimizer = self.config.optimizer
         return bytes_needed(self.model, 1 + (optimizer.name == "adamw") + (optimizer.ema > 0))
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Speed of this session's steps, without the call that traced the graph."""
+        images, seconds = self._rated or (0, 0.0)
+        return images / seconds if images else None
 
     def fit(self) -> Progress:
         """Trains to the end, from the newest sound checkpoint where there is one.
@@ -110,6 +117,7 @@ class Trainer:
             TrainingDivergedError: If the loss is no longer finite; says at which step.
             TrainingStoppedError: After SIGTERM or SIGINT, once the state is saved.
         """
+        self._check_agreement()
         self._restore()
         self.model.stop_training = False
         self._callbacks.on_train_begin()
@@ -171,7 +179,13 @@ class Trainer:
         started = time.monotonic()
         first = self.progress.step
         measured = self.steps(batches, count)
-        self.progress.seconds += time.monotonic() - started
+        seconds = time.monotonic() - started
+        self.progress.seconds += seconds
+        if self._rated is None:  # the first call traces the graph
+            self._rated = (0, 0.0)
+        else:
+            images, before = self._rated
+            self._rated = (images + count * self.config.batch_size, before + seconds)
         broken = np.flatnonzero(~np.isfinite(measured[:, 0]))
         if len(broken):
             self._diverged(first + int(broken[0]), float(measured[broken[0], 0]))
@@ -220,7 +234,8 @@ class Trainer:
                 if self.chief:
                     facts = {"val_accuracy": found.accuracy, "val_loss": found.loss}
                     self.checkpoints.save_best(self.model, {"epoch": epoch, **facts})
-        return {"val_loss": found.loss, "val_accuracy": found.accuracy}
+        name = "val" if self.selects else "test"
+        return {f"{name}_loss": found.loss, f"{name}_accuracy": found.accuracy}
 
     def _is_best(self, found: Evaluation) -> bool:
         best, loss = self.progress.best_value, self.progress.best_loss
@@ -265,22 +280,39 @@ class Trainer:
         if self.chief:
             self.directory.write_history(found.history)
 
+    def _check_agreement(self) -> None:
+        """Checks that all machines see the same checkpoints, before they begin to differ."""
+        if not self._several_machines():
+            return
+        saved = self.checkpoints.steps()
+        step = int(saved[-1].name.removeprefix("step_")) if saved else 0
+        (total,) = self.steps.total([float(step)])
+        if total != float(step) * self.strategy.num_replicas_in_sync:
+            raise ValueError(
+                f"The workers stand at different steps (this one at {step}): --output must be one "
+                "directory that all of them share"
+            )
+
+    def _several_machines(self) -> bool:
+        import tensorflow as tf
+
+        return isinstance(self.strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
     def _save(self) -> None:
         self.steps.average_statistics()
         # A last finite loss may have left weights that are not: they must not replace sound ones.
         if not all(np.isfinite(variable.numpy()).all() for variable in self.model.weights):
             self._diverged(self.progress.step, float("nan"))
         if self.chief:
-            self.checkpoints.save(self.model, self.optimizer, self.progress)
+            averaged = self._averaged_weights() if self.config.optimizer.ema else None
+            self.checkpoints.save(self.model, self.optimizer, self.progress, averaged)
         self._saved_at = time.monotonic()
 
     def _agreed(self, due: bool) -> bool:
         """Whether to save now. Machines have different clocks and signals: the chief's counts."""
         minutes = self.config.checkpoint.every_minutes
         late = bool(minutes) and time.monotonic() - self._saved_at >= 60 * minutes
-        import tensorflow as tf
-
-        if not isinstance(self.strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        if not self._several_machines():
             self._stop = self._asked
             return due or late
         own = [float(late and self.chief), float(self._asked is not None)]
@@ -317,12 +349,14 @@ class Trainer:
         )
 
     def _diverged(self, step: int, loss: float) -> None:
-        rate = float(self.schedule(step))
+        peak = self.config.schedule.learning_rate
+        warmup = min(1000, self.length.steps // 10)
         saved = self.checkpoints.steps()
         raise TrainingDivergedError(
             f"The loss became {loss} at step {step} (epoch {self.length.epoch_of(step)}), at "
-            f"learning rate {rate:.3g}. Try a lower one (--learning-rate {rate / 10:.3g}), a "
-            "longer warm-up (--set schedule.warmup_steps=1000), clipping (--set "
-            "optimizer.clip_norm=1), or --precision float32. "
+            f"learning rate {float(self.schedule(step)):.3g}. Try, with another --output, a lower "
+            f"one (--learning-rate {peak / 10:.3g}), a longer warm-up (--set "
+            f"schedule.warmup_steps={warmup}), clipping (--set optimizer.clip_norm=1), or "
+            "--precision float32. "
             + (f"The last checkpoint is {saved[-1].name}" if saved else "No checkpoint was written")
         )

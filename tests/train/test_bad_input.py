@@ -49,8 +49,9 @@ def folder(root: pathlib.Path, *classes: str) -> pathlib.Path:
         (("--model", "cifar_resnet21", "--dataset", "digits"), "no such depth.*cifar_resnet26"),
         (("--recipe", "he2015-cifr", "--dataset", "digits"), "Unknown recipe .* he2015-cifar"),
         (("--dataset", "cifar1O", "--steps", 2), "Unknown data set 'cifar1O': .* cifar10"),
-        (("--dataset", "/none/of/it"), "No folder at '/none/of/it'"),
+        (("--dataset", "/none/of/it", "--steps", 2), "No folder at '/none/of/it'"),
         (("--model", "resnet18"), "Give the data: --dataset"),
+        (("--dataset", "synthetic"), "Say how long to train on 'synthetic': --epochs 90"),
         ((*DIGITS, "--image-size", 3), "cifar_resnet8 needs images of at least 4 x 4 .*size=3"),
         ((*DIGITS, "--classes", 7), "'digits' has 10 classes. Received: classes=7"),
         ((*DIGITS, "--batch-size", 0), "`batch_size` must be at least 1"),
@@ -116,6 +117,7 @@ def test_an_image_that_was_trusted(tmp_path: pathlib.Path, command: Command) -> 
     assert ended.status == 1
     (line,) = ended.err.splitlines()
     assert line.startswith("Error: ")
+    assert not line.startswith("Error: Graph execution error")
 
 
 def test_outputs(
@@ -165,6 +167,43 @@ def test_other_data_for_a_run(
     digits = folder(tmp_path / "digits", *"0123456789")
     line = refused("evaluate", finished_run, "--dataset", digits)
     assert "has images of 3 channel(s), and the net of" in line
+
+
+def test_data_that_changed_since(
+    tmp_path: pathlib.Path, command: Command, refused: Callable[..., str]
+) -> None:
+    """Nothing goes on with other labels, and a refusal leaves the run as it was."""
+    data = folder(tmp_path / "data", "b", "c")
+    run = tmp_path / "run"
+    words = ("train", "--dataset", data, "--output", run, "--steps", 4, "--model", "cifar_resnet8")
+    small = ("--image-size", 8, "--batch-size", 4, "--set", "model.spec.widths=[4,4,4]")
+    assert command(*words, *small).status == 0
+    (run / "model.keras").unlink()  # as if it had been killed before the end
+    facts = (run / "dataset.json").read_text()
+    (data / "c").rename(data / "a")
+    for line in (refused("evaluate", run, "--checkpoint", "last"), refused("export", run)):
+        assert "classes of" in line and "are not those that" in line
+    ended = command(*words, *small)
+    assert ended.status == 1
+    assert "has changed since the run began: class_names: ['b', 'c'] then" in ended.err
+    assert (run / "dataset.json").read_text() == facts
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("{", "TF_CONFIG is no JSON"),
+        ('{"task": []}', "task of TF_CONFIG must be an object"),
+        ("[]", "TF_CONFIG of TF_CONFIG must be an object"),
+    ],
+)
+def test_a_cluster_that_is_none(
+    config: str, message: str, tmp_path: pathlib.Path, refused: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("TF_CONFIG", config)
+    words = ("train", *DIGITS, "--strategy", "multi-worker", "--output", tmp_path / "run")
+    assert message in refused(*words)
 
 
 @pytest.mark.parametrize(

@@ -255,3 +255,15 @@ def test_directories_are_whole_or_absent(tmp_path: pathlib.Path) -> None:
 def test_other_errors_keep_their_words(tmp_path: pathlib.Path) -> None:
     with pytest.raises(FileNotFoundError, match="none"):
         write_text(tmp_path / "none" / "file", "x")
+
+
+def test_sweep(tmp_path: pathlib.Path) -> None:
+    """What a killed process leaves goes; a directory that it had moved away comes back."""
+    checkpoints = save_steps(tmp_path, 1, 2)
+    (tmp_path / ".step_00000003.abcd").mkdir()
+    (tmp_path / ".best.old.wxyz").mkdir()
+    (tmp_path / "step_00000002").rename(tmp_path / ".best.old.wxyz" / "replaced")
+    (tmp_path / ".step_00000001.old.qrst").mkdir()  # its successor did arrive
+    checkpoints.sweep()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best", "step_00000001"]
+    Checkpoints(tmp_path / "none").sweep()

@@ -225,6 +225,24 @@ def test_an_export_that_fails_its_checks(copied_run: pathlib.Path, command: Comm
     assert "exports" not in read_json(copied_run / "metrics.json")
 
 
+def _shown(run: pathlib.Path) -> str:
+    return (run / "report.html").read_text().replace("<wbr>", "")
+
+
+def test_a_failed_export_withdraws_the_earlier_one(
+    copied_run: pathlib.Path, command: Command
+) -> None:
+    words = ("export", copied_run, "--formats", "tflite", "--precision", "float16",
+             "--evaluation-images", 20)  # fmt: skip
+    assert command(*words).status == 0
+    assert "model_float16.tflite" in _shown(copied_run)
+    assert command(*words, "--max-float16-difference", 0).status == 1
+    assert [row["file"] for row in read_json(copied_run / "metrics.json")["exports"]] == [
+        "model.keras"
+    ]
+    assert "model_float16.tflite" not in _shown(copied_run)
+
+
 # How commands end.
 
 

@@ -133,11 +133,11 @@ def test_number_of_classes() -> None:
 
 def test_at_size() -> None:
     data = load("digits")
-    larger = at_size(data, PreprocessSpec((16, 16)), AugmentConfig(crop="pad"))
+    larger = at_size(data, PreprocessSpec((16, 16)), AugmentConfig(crop="pad"), "auto")
     assert larger.train.images.shape == (1257, 16, 16, 1)
     assert larger.test.images.shape == (360, 16, 16, 1)
     # Crops of random size are taken from the originals.
-    kept = at_size(data, PreprocessSpec((16, 16)), AugmentConfig(crop="resized"))
+    kept = at_size(data, PreprocessSpec((16, 16)), AugmentConfig(crop="resized"), "auto")
     assert kept.train is data.train
     assert kept.test.images.shape == (360, 16, 16, 1)
 
@@ -525,3 +525,33 @@ def test_configurations_are_not_changed() -> None:
     config = DataConfig()
     load_data(config, SPEC)
     assert dataclasses.asdict(config) == dataclasses.asdict(DataConfig())
+
+
+def test_tfds_test_split_whose_labels_are_withheld(tmp_path: pathlib.Path) -> None:
+    """As `imagenet2012` has it: then the validation split is the one to test on."""
+    tfds = pytest.importorskip("tensorflow_datasets", reason="writes a TFDS data set")
+    features = tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(shape=(4, 4, 3), encoding_format="png"),
+            "label": tfds.features.ClassLabel(names=COLOURS),
+        }
+    )
+    images, labels = colours(30)
+    examples = [{"image": i, "label": n} for i, n in zip(images, labels, strict=True)]
+    withheld = [{**example, "label": -1} for example in examples]
+    splits = {"train": examples, "test": withheld, "validation": examples[:9]}
+    write_tfds(tmp_path / "contest" / "1.0.0", features, splits)
+    for cache in ("auto", "none"):
+        data = load("contest", data_dir=str(tmp_path), cache=cache)
+        assert lengths(data) == [30, None, 9]
+
+
+def test_a_small_folder_is_decoded_once(tmp_path: pathlib.Path) -> None:
+    data = load(fill(tmp_path, {"a": 6, "b": 6}))
+    preprocess = PreprocessSpec((16, 16))
+    held = at_size(data, preprocess, AugmentConfig(crop="pad"), "auto")
+    assert isinstance(held.train, ArraySource) and isinstance(held.test, ArraySource)
+    np.testing.assert_array_equal(held.train.labels, data.train.labels)
+    np.testing.assert_array_equal(held.train.images, raw_images(data.train, preprocess, 3)[0])
+    for augment, cache in ((AugmentConfig(crop="scale"), "auto"), (AugmentConfig(), "none")):
+        assert at_size(data, preprocess, augment, cache).train is data.train

@@ -157,6 +157,46 @@ def test_two_replicas_train_as_one_device_does(tmp_path, steps, tolerance):
     assert metrics["test"]["examples"] == 360  # each once, though 360 does not fill two batches
 
 
+OVERFLOW = """
+import numpy as np, tensorflow as tf, keras
+from keras_resnet import build
+from keras_resnet_train.recipes import get_recipe
+from keras_resnet_train.optimizers import make_optimizer
+from keras_resnet_train.rundir import spec_of
+from keras_resnet_train.steps import TrainingSteps
+from keras_resnet_train.strategies import make_strategy
+
+strategy = make_strategy("cpu:2")
+config = get_recipe("digits").configure("cifar_resnet8", {
+    "model.spec.widths": [4, 4, 4], "batch_size": 8, "runtime.precision": "mixed_float16"})
+with strategy.scope():
+    model = build(spec_of(config), input_shape=(8, 8, 1))
+    optimizer = make_optimizer(config.optimizer, 0.1, "mixed_float16")
+    optimizer.build(model.trainable_variables)
+steps = TrainingSteps(model, optimizer, config, strategy)
+before, scale = model.get_weights(), float(optimizer.scale_loss(1.0))
+
+def batches(context):
+    good = np.random.default_rng(0).normal(size=(4, 8, 8, 1)).astype("float32")
+    images = np.stack([good, np.full_like(good, np.inf)])  # the second replica alone overflows
+    return tf.data.Dataset.from_tensor_slices((images, np.zeros((2, 4), "int64")))
+
+steps(iter(strategy.distribute_datasets_from_function(batches)), 1)
+trainable = {v.path for v in model.trainable_variables}
+for variable, value in zip(model.weights, before, strict=True):
+    if variable.path in trainable:
+        assert np.array_equal(variable.numpy(), value), variable.path
+assert float(optimizer.scale_loss(1.0)) < scale
+"""
+
+
+def test_one_replicas_overflow_skips_the_step_for_all():
+    done = subprocess.run(
+        [sys.executable, "-c", OVERFLOW], env=environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_batch_that_does_not_divide_is_refused(tmp_path):
     found = run(
         *TRAIN, "--strategy", "cpu:2", "--batch-size", 33, "--steps", 2, "--output", tmp_path / "r"
@@ -201,22 +241,25 @@ def free_ports(count):
     return ports
 
 
-def two_workers(tmp_path, batch_norm):
+def two_workers(tmp_path, batch_norm, directories=("run", "run"), status=(0, 0)):
     addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
     processes = []
     for index in range(2):
         task = {"type": "worker", "index": index}
         config = {"cluster": {"worker": addresses}, "task": task}
         kept = tmp_path / f"worker{index}.npz"
+        arguments = [str(tmp_path / directories[index]), str(kept), batch_norm]
         processes.append(
             subprocess.Popen(
-                [sys.executable, "-c", WORKER, str(tmp_path / "run"), str(kept), batch_norm],
+                [sys.executable, "-c", WORKER, *arguments],
                 env=environment(TF_CONFIG=json.dumps(config)),
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             )
         )  # fmt: skip
     said = [process.communicate(timeout=240)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], said
+    assert tuple(process.returncode for process in processes) == status, said
+    if any(status):
+        return said
     return [dict(np.load(tmp_path / f"worker{index}.npz")) for index in range(2)]
 
 
@@ -240,6 +283,20 @@ def test_two_workers_end_with_identical_weights(tmp_path):
     assert found.returncode == 0, found.stderr
     assert "Resuming at step 8 of 12" in found.stdout
     assert largest_difference(before, weights(alone)) < 2e-4
+
+
+def test_workers_that_see_different_directories_do_not_go_on(tmp_path):
+    two_workers(tmp_path, "sync")
+    (tmp_path / "run" / "model.keras").unlink()
+    newest = tmp_path / "run" / "checkpoints" / "step_00000012"
+    subprocess.run(["rm", "-r", str(newest)], check=True)
+    said = two_workers(tmp_path, "sync", ("run", "elsewhere"), (1, 1))
+    # The one that ends first may cut the other off before it has its answer.
+    refusals = [
+        f"stand at different steps (this one at {step}): --output must be" for step in (8, 0)
+    ]
+    assert any(refusal in text for refusal, text in zip(refusals, said, strict=True)), said
+    assert not (tmp_path / "run" / "checkpoints" / "step_00000012").exists()
 
 
 def test_workers_with_their_own_statistics_save_the_average(tmp_path):

@@ -130,6 +130,10 @@ def test_goyal2017_scales_the_rate_unless_it_is_given() -> None:
     assert rates == pytest.approx({64: 0.025, 256: 0.1, 1024: 0.4})
     given = recipe.configure("resnet50", {"batch_size": 64, "schedule.learning_rate": 0.3})
     assert given.schedule.learning_rate == 0.3
+    # A warm-up rises or is none, also where the rate is below the paper's starting point.
+    for changes in ({"batch_size": 32}, {"schedule.learning_rate": 0.01}):
+        schedule = recipe.configure("resnet50", changes).schedule
+        assert schedule.warmup_rate == schedule.learning_rate < 0.1
     fixed = get_recipe("he2015-imagenet").configure("resnet50", {"batch_size": 64})
     assert fixed.schedule.learning_rate == 0.1
 

@@ -15,6 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_resnet import PreprocessSpec, build
 from keras_resnet_train.checkpoint import Checkpoints
@@ -29,8 +30,11 @@ from keras_resnet_train.data import (
 from keras_resnet_train.errors import TrainingDivergedError
 from keras_resnet_train.evaluation import evaluate
 from keras_resnet_train.files import read_json
+from keras_resnet_train.recipes import get_recipe
+from keras_resnet_train.reporting import Reporter
 from keras_resnet_train.rundir import RunDirectory, open_run, spec_of
 from keras_resnet_train.session import resolve_data, run_training
+from keras_resnet_train.trainer import Trainer
 
 pytestmark = pytest.mark.tf
 
@@ -424,8 +428,8 @@ def test_a_loss_that_is_no_number(tmp_path: pathlib.Path, tiny: Tiny) -> None:
 
     config = tiny(runtime__steps_per_call=2, checkpoint__every_steps=6, schedule__kind="constant")
     message = (
-        r"The loss became nan at step 8 \(epoch 1\), at learning rate 0.2. Try a lower one "
-        r"\(--learning-rate 0.02\).*The last checkpoint is step_00000006"
+        r"The loss became nan at step 8 \(epoch 1\), at learning rate 0.2. Try, with another "
+        r"--output, a lower one \(--learning-rate 0.02\).*The last checkpoint is step_00000006"
     )
     with pytest.raises(TrainingDivergedError, match=message) as caught:
         run_training(config, tmp_path, callbacks=[Break()])
@@ -460,6 +464,38 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path: pathlib.Path, tiny:
         run_training(config, tmp_path, callbacks=[Break()])
     names = sorted(path.name for path in (tmp_path / "checkpoints").glob("step_*"))
     assert names == ["step_00000006"]
+
+
+def test_the_last_checkpoint_of_an_average_is_the_average(
+    tmp_path: pathlib.Path, tiny: Tiny
+) -> None:
+    run_training(tiny(steps=20, optimizer__ema=0.9, data__validation=0.0), tmp_path)
+    finished, last = open_run(tmp_path, "best"), open_run(tmp_path, "last")
+    raw = keras.models.clone_model(last.model)
+    raw.load_weights(next((tmp_path / "checkpoints").glob("step_*")) / "model.weights.h5")
+    kernels = [run.get_layer("logits").kernel.numpy() for run in (last.model, raw)]
+    assert np.abs(kernels[0] - kernels[1]).max() > 1e-3
+    assert finished.weights == "best checkpoint" and last.weights == "last checkpoint"
+
+
+def test_without_validation_the_watched_split_is_named(tmp_path: pathlib.Path) -> None:
+    config = get_recipe("digits").configure(
+        "cifar_resnet8",
+        {
+            "model.spec.widths": [4, 4, 4], "steps": 3, "schedule.warmup_epochs": 0,
+            "data.dataset": "synthetic", "data.image_size": 8, "batch_size": 512,
+        },
+    )  # fmt: skip
+    data, preprocess = resolve_data(config, spec_of(config))
+    trainer = Trainer(
+        config, spec_of(config), dataclasses.replace(data, validation=None), preprocess,
+        RunDirectory(tmp_path), strategy=tf.distribute.get_strategy(),
+        reporter=Reporter(quiet=True),
+    )  # fmt: skip
+    progress = trainer.fit()
+    assert {"test_loss", "test_accuracy"} <= progress.history[0].keys()
+    assert not {"val_loss", "val_accuracy"} & progress.history[0].keys()
+    assert progress.best_value is None
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])

@@ -60,7 +60,7 @@ def run_data(run: Run, args: argparse.Namespace) -> ImageData:
     }
     config: DataConfig = _replaced(run.config.data, changes)
     data = load_data(config, run.spec)
-    if data.class_names != run.class_names and "dataset" in changes:
+    if data.class_names != run.class_names:
         same = len(data.class_names) == len(run.class_names)
         raise ValueError(
             f"The classes of {config.dataset!r} are not those that {run.directory.path} was "
@@ -74,7 +74,7 @@ def run_data(run: Run, args: argparse.Namespace) -> ImageData:
             f"{config.dataset!r} has images of {data.channels} channel(s), and the net of "
             f"{run.directory.path} takes {channels}"
         )
-    return at_size(data, run.preprocess, run.config.augment)
+    return at_size(data, run.preprocess, run.config.augment, config.cache)
 
 
 def split_images(

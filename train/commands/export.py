@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ..rundir import RunDirectory
 from .command import Command, add_data_overrides, add_run, comma_separated, run_data, split_images
 
 
@@ -56,8 +57,9 @@ def export_run(args: argparse.Namespace) -> list[dict[str, Any]]:
     Raises:
         ValueError: If an option does not fit, or an artefact fails its checks.
     """
-    from keras_resnet.export import ExportRequest, Limits, export
+    from keras_resnet.export import ExportError, ExportRequest, Limits, export
 
+    from ..run_report import write_run_report
     from ..rundir import open_run
 
     for option in ("evaluation_images", "calibration_images"):
@@ -85,7 +87,14 @@ def export_run(args: argparse.Namespace) -> list[dict[str, Any]]:
         progress=lambda line: print(line, flush=True),
     )
     output = args.output or run.directory.path
-    found = [verification.to_dict() for verification in export(run.model, output, request)]
+    try:
+        found = [verification.to_dict() for verification in export(run.model, output, request)]
+    except ExportError:
+        if args.output is None and "exports" in run.directory.metrics:
+            # What was withdrawn must not stand in the report either.
+            run.directory.update_metrics(exports=_recorded(run.directory))
+            write_run_report(args.run)
+        raise
     rows = [_row(values) for values in found]
     keras = {
         "format": "keras",
@@ -101,12 +110,18 @@ def export_run(args: argparse.Namespace) -> list[dict[str, Any]]:
         fresh = {row["file"] for row in rows}
         kept = [
             row
-            for row in run.directory.metrics.get("exports", [])
+            for row in _recorded(run.directory)
             if row["file"] not in fresh and row["format"] != "keras"
         ]
         run.directory.update_metrics(exports=[keras, *kept, *rows])
         return [keras, *kept, *rows]
     return [keras, *rows]
+
+
+def _recorded(directory: RunDirectory) -> list[dict[str, Any]]:
+    """Returns the exports in a run's metrics whose files still stand."""
+    rows = directory.metrics.get("exports", [])
+    return [row for row in rows if (directory.path / row["file"]).exists()]
 
 
 def _row(values: dict[str, Any]) -> dict[str, Any]:

@@ -153,8 +153,15 @@ def configuration(args: argparse.Namespace) -> RunConfig:
             "Give the data: --dataset digits, a TFDS name or a folder of class folders"
         )
     fitting = "he2015-imagenet" if spec.stem == "imagenet" else "he2015-cifar"
-    recipe = args.recipe or ("digits" if dataset == "digits" else fitting)
-    return get_recipe(recipe).configure(model, changes)
+    recipe = get_recipe(args.recipe or ("digits" if dataset == "digits" else fitting))
+    papers = dataset == "digits" or dataset.startswith(("cifar", "imagenet"))
+    if args.recipe is None and not papers and not changes.keys() & {"epochs", "steps"}:
+        raise ValueError(
+            f"Say how long to train on {dataset!r}: --epochs 90, for instance. The length of the "
+            f"recipe that fits the net, {recipe.name}, is meant for other data; "
+            f"--recipe {recipe.name} takes it all the same"
+        )
+    return recipe.configure(model, changes)
 
 
 def _from_file(args: argparse.Namespace, changes: Mapping[str, Any]) -> RunConfig:
@@ -175,12 +182,14 @@ def _run(args: argparse.Namespace) -> int:
     from ..session import run_training
     from ..strategies import is_chief
 
-    directory = run_training(configuration(args), args.output, resume=args.resume)
+    config = configuration(args)
+    directory = run_training(config, args.output, resume=args.resume)
+    chief = config.runtime.strategy != "multi-worker" or is_chief()
     measured = directory.metrics.keys() & {"validation", "test"}  # none without such images
-    if is_chief() and measured and not (args.output / "report.html").is_file():
+    if chief and measured and not (args.output / "report.html").is_file():
         write_run_report(args.output)
         print(f"Report: {args.output / 'report.html'}")
-    return 0 if directory.model.is_file() or not is_chief() else 1
+    return 0 if directory.model.is_file() or not chief else 1
 
 
 COMMAND = Command("train", "train a net, or go on training it", _add_arguments, _run)

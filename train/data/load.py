@@ -48,18 +48,29 @@ def load_data(config: DataConfig, spec: ResNetSpec) -> ImageData:
     return data
 
 
-def at_size(data: ImageData, preprocess: PreprocessSpec, augment: AugmentConfig) -> ImageData:
-    """Resizes images in memory once, where training does not need the originals.
+def at_size(
+    data: ImageData, preprocess: PreprocessSpec, augment: AugmentConfig, cache: str
+) -> ImageData:
+    """Brings images to the net's size once and keeps them, where they fit.
 
-    Images that would outgrow the memory set aside for them stay as they are, and are resized
-    whenever they are read.
+    Images of which training needs the originals, and such as would outgrow the memory set aside
+    for them, stay as they are and are read and resized each time.
+
+    Args:
+        data: The data set.
+        preprocess: Gives the size.
+        augment: Random crops of other sizes need the originals.
+        cache: As in `DataConfig`.
     """
     parts = (data.train, data.validation, data.test)
     pixels = preprocess.size[0] * preprocess.size[1] * data.channels
-    if sum(len(part) for part in parts if part is not None) * pixels > IN_MEMORY:
+    fits = sum(len(part) for part in parts if part is not None) * pixels <= IN_MEMORY
+    if cache == "none" or not (fits or cache == "memory"):
         return data
 
     def resized(source: Source | None) -> Source | None:
+        if isinstance(source, FileSource) and len(source):
+            return ArraySource(*raw_images(source, preprocess, data.channels))
         if not isinstance(source, ArraySource) or source.images.shape[1:3] == preprocess.size:
             return source
         resized_parts = [

@@ -99,36 +99,42 @@ def evaluation_batches(
 
     if isinstance(source, ArraySource) and source.images.shape[1:3] == preprocess.size:
         return _in_order(source, preprocess, share, raw=raw)
-    size = len(source)
-    steps = -(-size // share.batch)
-    if isinstance(source, StreamSource):
-        examples = source.open(None).map(
-            lambda image, label: (decode(image, channels), label, 1.0),
-            num_parallel_calls=tf.data.AUTOTUNE,
-        )
-    elif isinstance(source, FileSource):
-        examples = tf.data.Dataset.from_tensor_slices((list(source.paths), source.labels)).map(
-            lambda path, label: (decode(tf.io.read_file(path), channels), label, 1.0),
-            num_parallel_calls=tf.data.AUTOTUNE,
-        )
-    else:
-        images, labels = tf.constant(source.images), tf.constant(source.labels)
-        examples = tf.data.Dataset.range(size).map(lambda i: (images[i], labels[i], 1.0))
+    mine = share.batch // share.workers
+
+    def ours(number: Any, *rest: Any) -> Any:
+        return (number // mine) % share.workers == share.worker
 
     def finish(image: Any, label: Any, weight: Any) -> Any:
+        if image.dtype == tf.string:
+            image = decode(image, channels)
         image = fit(image, preprocess)
         return image if raw else preprocess.normalize(image), tf.cast(label, tf.int64), weight
 
-    examples = examples.map(finish, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    shape = (*preprocess.size, channels)
-    filler = tf.data.Dataset.from_tensors(
-        (tf.zeros(shape, tf.uint8 if raw else tf.float32), tf.constant(0, tf.int64), 0.0)
-    ).repeat(steps * share.batch - size)
-    examples = examples.concatenate(filler)
-    if share.workers > 1:
-        mine = share.batch // share.workers
-        examples = examples.batch(mine).shard(share.workers, share.worker).unbatch()
+    # Each worker picks its examples while they are encoded.
+    examples = _numbered(source, share.batch).filter(ours)
+    size = len(source)
+    examples = examples.map(
+        lambda number, image, label: finish(image, label, tf.cast(number < size, tf.float32)),
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )
     return examples.batch(share.per_replica, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+
+
+def _numbered(source: Source, batch: int) -> Any:
+    """Yields (number, image as it is stored, label), the last batch filled up with any example."""
+    import tensorflow as tf
+
+    size = len(source)
+    total = -(-size // batch) * batch
+    if isinstance(source, StreamSource):
+        records = source.open(None)
+        records = records.concatenate(records.take(1).repeat(total - size))
+        return records.enumerate().map(lambda number, record: (number, *record))
+    fetch = _fetch(source)
+    return tf.data.Dataset.range(total).map(
+        lambda number: (number, *fetch(tf.minimum(number, size - 1), 0.0)[:2])
+    )
 
 
 def _in_order(source: ArraySource, preprocess: PreprocessSpec, share: Share, *, raw: bool) -> Any:

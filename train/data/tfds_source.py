@@ -27,8 +27,9 @@ from .sources import (
 def load_tfds(config: DataConfig) -> ImageData:
     """Opens a TFDS data set, prepared already or downloaded now.
 
-    Its `train` split trains; `test` tests or, where there is none (ImageNet), `validation` does.
-    A data set with a test split alone can be evaluated on, and trains on nothing.
+    Its `train` split trains; `test` tests or, where there is none or its labels are withheld (as
+    in `imagenet2012`), `validation` does. A data set with a test split alone can be evaluated on,
+    and trains on nothing.
 
     Raises:
         ValueError: If the data set is unknown, has no image and label, or cannot be downloaded.
@@ -53,7 +54,9 @@ def load_tfds(config: DataConfig) -> ImageData:
             f"`cache` can be 'memory' only for images of one size; those of {config.dataset!r} vary"
         )
     cached = fixed and (config.cache == "memory" or (config.cache == "auto" and size < IN_MEMORY))
-    test_name = next((name for name in ("test", "validation") if name in splits), None)
+    test_name = next(
+        (n for n in ("test", "validation") if n in splits and _labelled(builder, n)), None
+    )
     test = source(test_name, cached=cached) if test_name else None
     if "train" not in splits:
         if test is None:
@@ -66,6 +69,14 @@ def load_tfds(config: DataConfig) -> ImageData:
     examples = splits["train"].num_examples
     train, validation = _train_parts(source, examples, cached=cached, config=config)
     return ImageData(config.dataset, names, channels, train, validation, test)
+
+
+def _labelled(builder: Any, split: str) -> bool:
+    """Whether a split has its labels: competitions withhold those of the test images, as -1."""
+    if not builder.info.splits[split].num_examples:
+        return False
+    first = _encoded(builder, split).take(16).as_numpy_iterator()
+    return all(label >= 0 for _, label in first)
 
 
 def _train_parts(

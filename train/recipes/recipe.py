@@ -45,6 +45,9 @@ class Recipe:
         if self.rate_follows_batch and "schedule.learning_rate" not in changes:
             ratio = settings["batch_size"] / self.settings["batch_size"]
             settings["schedule.learning_rate"] *= ratio
+        rate, start = settings.get("schedule.learning_rate"), settings.get("schedule.warmup_rate")
+        if rate is not None and start is not None and "schedule.warmup_rate" not in changes:
+            settings["schedule.warmup_rate"] = min(rate, start)  # a warm-up rises
         # Whoever sets one length replaces the recipe's, in whichever unit that is.
         if "epochs" in changes or "steps" in changes:
             settings["epochs"] = changes.get("epochs")

@@ -44,7 +44,8 @@ class ReportData:
         title: heading, such as `cifar_resnet20 on digits`.
         summary: label -> value rows (model, parameters, data, recipe, seed, command, hardware).
         history: one row an epoch with any of `epoch`, `step`, `seconds`, `learning_rate`, `loss`,
-            `accuracy`, `val_loss` and `val_accuracy`; values may be missing or not finite.
+            `accuracy`, `val_loss` and `val_accuracy` or, where no images are held out,
+            `test_loss` and `test_accuracy`; values may be missing or not finite.
         evaluation: final figures; `accuracy`, `top5_accuracy` (0..1), `loss`, `examples`, others.
         split: name of the split that `evaluation`, `confusion` and `samples` come from.
         class_names: one name per class.

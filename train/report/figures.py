@@ -60,12 +60,17 @@ PANELS = (
         (
             Series("accuracy", "train", _TRAIN, "--"),
             Series("val_accuracy", "validation", _VAL, "-"),
+            Series("test_accuracy", "test", _VAL, "-"),
         ),
     ),
     Panel(
         "loss",
         "loss",
-        (Series("loss", "train", _TRAIN, "--"), Series("val_loss", "validation", _VAL, "-")),
+        (
+            Series("loss", "train", _TRAIN, "--"),
+            Series("val_loss", "validation", _VAL, "-"),
+            Series("test_loss", "test", _VAL, "-"),
+        ),
     ),
     Panel(
         "learning rate",

@@ -25,6 +25,8 @@ _HISTORY_COLUMNS: Mapping[str, tuple[str, str]] = {
     "accuracy": ("Accuracy", "%"),
     "val_loss": ("Validation loss", ".4f"),
     "val_accuracy": ("Validation accuracy", "%"),
+    "test_loss": ("Test loss", ".4f"),
+    "test_accuracy": ("Test accuracy", "%"),
 }
 
 
@@ -134,7 +136,7 @@ def _curve_notes(data: ReportData) -> Html:
         notes.append(
             f"Best validation accuracy {percent(validation[best])} at epoch {epoch} (circled)."
         )
-    given = [row.get(key) for row in data.history for key in ("loss", "val_loss")]
+    given = [row.get(key) for row in data.history for key in ("loss", "val_loss", "test_loss")]
     broken = sum(value is not None and math.isinf(value) for value in given)
     if broken:
         notes.append(f"{broken} infinite loss value{'s are' if broken > 1 else ' is'} not drawn.")
