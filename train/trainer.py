@@ -303,9 +303,12 @@ class Trainer:
         # A last finite loss may have left weights that are not: they must not replace sound ones.
         if not all(np.isfinite(variable.numpy()).all() for variable in self.model.weights):
             self._diverged(self.progress.step, float("nan"))
+        averaged = self._averaged_weights() if self.config.optimizer.ema else None
         if self.chief:
-            averaged = self._averaged_weights() if self.config.optimizer.ema else None
             self.checkpoints.save(self.model, self.optimizer, self.progress, averaged)
+        elif averaged is not None:  # assigning is an act of all machines together
+            with averaged:
+                pass
         self._saved_at = time.monotonic()
 
     def _agreed(self, due: bool) -> bool:
