@@ -303,6 +303,8 @@ def test_limits_by_precision(model, request_, tmp_path):
     assert failed(precision="float16", agreement=0.999, max_difference=0.0099) == []
     assert failed(precision="float16", agreement=0.998) == ["top-1 agreement"]
     assert failed(precision="float16", max_difference=0.011) == ["logit difference"]
+    assert failed(precision="float16", max_difference=0.0199, max_logit=20.0) == []
+    assert failed(precision="float16", max_difference=0.021, max_logit=20.0) == ["logit difference"]
     assert failed(operators={"CONV_2D": 1, "FlexRelu": 2}) == ["custom operators"]
     scaled = dataclasses.replace(good.input, scale=1.0, zero_point=0)
     int8 = {"precision": "int8", "input": scaled, "agreement": 0.5, "max_difference": 9.0}

@@ -44,7 +44,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-float16-difference",
         type=float,
         default=1e-2,
-        help="what a logit may change in float16; nets with logits far above 10 need more",
+        help="what a logit may change in float16; in proportion where logits exceed 10",
     )
 
 

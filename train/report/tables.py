@@ -88,7 +88,7 @@ def export_table(rows: Sequence[ExportRow]) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_edge=False)
     # A console is narrow: the file's name stands first, without its folder, and says the format.
     columns = [EXPORT_COLUMNS[-1], *EXPORT_COLUMNS[1:-1]]
     short = [{**row, "file": PurePath(str(row.get("file") or "")).name} for row in rows]
