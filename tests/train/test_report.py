@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import hashlib
 import io
+import math
 import os
 import re
 import subprocess
@@ -23,7 +24,7 @@ from keras_resnet_train.report import (
     render_report,
     write_report,
 )
-from keras_resnet_train.report.data import class_scores, confused_pairs
+from keras_resnet_train.report.data import best_row, class_scores, confused_pairs
 from keras_resnet_train.report.figures import PANELS, curve, png_address
 from keras_resnet_train.report.markup import element, escape, percent
 from keras_resnet_train.report.tables import size
@@ -537,3 +538,14 @@ def test_import_loads_nothing_heavy() -> None:
         [sys.executable, "-c", program], check=True, capture_output=True, text=True
     )
     assert run.stdout.strip() == "[]"
+
+
+def test_the_best_epoch_is_the_one_that_the_run_chose() -> None:
+    rows = [
+        {"epoch": 1, "val_accuracy": 0.9, "val_loss": 0.1},
+        {"epoch": 2, "val_accuracy": 1.0, "val_loss": 0.3},
+        {"epoch": 3, "val_accuracy": math.nan, "val_loss": 0.0},
+        {"epoch": 4, "val_accuracy": 1.0, "val_loss": 0.2},
+    ]
+    assert best_row(rows) == 3
+    assert best_row([{"epoch": 1, "test_accuracy": 0.5}]) is None

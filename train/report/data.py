@@ -141,6 +141,16 @@ def column(rows: Sequence[Mapping[str, float]], key: str) -> np.ndarray:
     return np.array([math.nan if value is None else float(value) for value in values], np.float64)
 
 
+def best_row(rows: Sequence[Mapping[str, float]]) -> int | None:
+    """The row whose weights the run chose: highest `val_accuracy`, then lowest `val_loss`."""
+    accuracy, loss = column(rows, "val_accuracy"), column(rows, "val_loss")
+    measured = np.flatnonzero(np.isfinite(accuracy))
+    if not len(measured):
+        return None
+    loss = np.where(np.isnan(loss), np.inf, loss)
+    return int(min(measured, key=lambda row: (-accuracy[row], loss[row])))
+
+
 def epochs(rows: Sequence[Mapping[str, float]]) -> np.ndarray:
     """The epoch of each row of the history; counted from 1 where the rows do not say."""
     given = column(rows, "epoch")

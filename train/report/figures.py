@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .data import column, epochs
+from .data import best_row, column, epochs
 from .markup import Html, escape
 
 if TYPE_CHECKING:
@@ -111,6 +111,10 @@ def curve(history: Sequence[Mapping[str, float]], panel: Panel, description: str
         _style(axes, panel)
         for series, x, y in drawn:
             _draw(axes, panel, series, x, y)
+        best = best_row(history)
+        if panel.name == "accuracy" and best is not None:
+            place = epochs(history)[best], 100 * column(history, "val_accuracy")[best]
+            axes.plot(*place, "o", markersize=8, mfc="none", mec=_VAL, mew=1.5)
         _scale(axes, panel, np.concatenate([y for _, _, y in drawn]))
         if len(panel.series) > 1:
             axes.legend(frameon=False, labelcolor=_INK, fontsize=10)
@@ -141,9 +145,6 @@ def _draw(axes: "Axes", panel: Panel, series: Series, x: np.ndarray, y: np.ndarr
     line.set(linewidth=1.8, marker=marker, markersize=3.2)
     if panel.name == "learning rate":
         axes.fill_between(x, y, color=_LINE, linewidth=0)
-    if series.key == "val_accuracy":
-        best = int(np.argmax(y))
-        axes.plot(x[best], y[best], "o", markersize=8, mfc="none", mec=_VAL, mew=1.5)
 
 
 def _scale(axes: "Axes", panel: Panel, values: np.ndarray) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from .blocks import data_table, folded, note, section
 from .data import (
     ReportData,
+    best_row,
     column,
     epochs,
 )
@@ -129,13 +130,11 @@ def _describe(data: ReportData, panel: Panel) -> str:
 
 def _curve_notes(data: ReportData) -> Html:
     notes = []
-    validation = column(data.history, "val_accuracy")
-    if np.isfinite(validation).any():
-        best = int(np.nanargmax(np.where(np.isfinite(validation), validation, np.nan)))
+    best = best_row(data.history)
+    if best is not None:
+        share = percent(data.history[best]["val_accuracy"])
         epoch = number(float(epochs(data.history)[best]))
-        notes.append(
-            f"Best validation accuracy {percent(validation[best])} at epoch {epoch} (circled)."
-        )
+        notes.append(f"Best validation accuracy {share} at epoch {epoch} (circled).")
     given = [row.get(key) for row in data.history for key in ("loss", "val_loss", "test_loss")]
     broken = sum(value is not None and math.isinf(value) for value in given)
     if broken:
