@@ -1,7 +1,9 @@
 """Residual networks for Keras 3: He et al. 2015 and 2016 and what came after."""
 
+import importlib
+import types
+
 from keras_resnet import analysis as analysis
-from keras_resnet import export as export
 from keras_resnet import weights as weights
 from keras_resnet.applications import ResNet18 as ResNet18
 from keras_resnet.applications import ResNet18V2 as ResNet18V2
@@ -54,3 +56,10 @@ __all__ = [
     "variants",
     "weights",
 ]
+
+
+def __getattr__(name: str) -> types.ModuleType:
+    """Imports `keras_resnet.export` when it is first used: most programs never do."""
+    if name == "export":
+        return importlib.import_module("keras_resnet.export")
+    raise AttributeError(f"module 'keras_resnet' has no attribute {name!r}")

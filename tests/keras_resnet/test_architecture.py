@@ -133,7 +133,9 @@ def test_import_is_light():
         "new = {name.split('.')[0] for name in set(sys.modules) - before}\n"
         "print(sorted(new - sys.stdlib_module_names - {'keras'}))\n"
         "print([name for name in ('tensorflow_datasets', 'keras_tuner') if name in sys.modules])\n"
-        "print('tensorflow' in sys.modules)"
+        "print('tensorflow' in sys.modules)\n"
+        "print('keras_resnet.export' in sys.modules)\n"
+        "print(keras_resnet.export.ExportRequest.__name__)"
     )
     backend = keras.backend.backend()
     run = subprocess.run(
@@ -143,7 +145,8 @@ def test_import_is_light():
         check=True,
         env=os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "2"},
     )
-    new, never, tensorflow = run.stdout.splitlines()
+    new, never, tensorflow, early, request = run.stdout.splitlines()
     assert new == "['keras_resnet']"
     assert never == "[]"
     assert tensorflow == str(backend == "tensorflow")
+    assert (early, request) == ("False", "ExportRequest")  # on first use alone
