@@ -229,8 +229,3 @@ def bytes_needed(model: Any, slots: int) -> int:
     """Returns about how many bytes one checkpoint takes on disk."""
     size = sum(int(np.prod(variable.shape)) for variable in model.weights)
     return 4 * size * (1 + slots) + 2**20
-
-
-def describe(progress: Progress) -> str:
-    """Returns the progress as JSON, for messages and tests."""
-    return json.dumps(dataclasses.asdict(progress))

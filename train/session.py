@@ -29,17 +29,6 @@ from .strategies import check_name, is_chief, make_strategy
 from .trainer import Trainer
 
 
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """What a finished run leaves in memory."""
-
-    directory: RunDirectory
-    model: Any
-    data: ImageData
-    preprocess: PreprocessSpec
-    progress: Progress
-
-
 def run_training(
     config: RunConfig,
     output: Path,

@@ -146,12 +146,7 @@ class Trainer:
         replicas = self.strategy.num_replicas_in_sync
 
         def share_of(context: Any) -> Any:
-            share = Share(
-                self.config.batch_size,
-                context.input_pipeline_id,
-                context.num_input_pipelines,
-                replicas // context.num_input_pipelines,
-            )
+            share = Share.of(context, self.config.batch_size, replicas)
             return training_batches(self.data.train, plan, share)
 
         return self.strategy.distribute_datasets_from_function(share_of)

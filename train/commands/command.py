@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..config import DataConfig
 from ..data import ImageData, at_size, load_data, raw_images
 from ..rundir import Run
 
@@ -58,7 +57,7 @@ def run_data(run: Run, args: argparse.Namespace) -> ImageData:
         for key, value in (("dataset", args.dataset), ("data_dir", args.data_dir))
         if value is not None
     }
-    config: DataConfig = _replaced(run.config.data, changes)
+    config = dataclasses.replace(run.config.data, **changes)
     data = load_data(config, run.spec)
     if data.class_names != run.class_names:
         same = len(data.class_names) == len(run.class_names)
@@ -100,20 +99,3 @@ def parse_settings(pairs: Sequence[str]) -> Mapping[str, Any]:
         except json.JSONDecodeError:
             settings[key.strip()] = text
     return settings
-
-
-def describe_command() -> str:
-    """Returns the command line as a person would type it."""
-    import shlex
-    import sys
-
-    words = [os.path.basename(sys.argv[0]), *sys.argv[1:]]
-    if words[0] == "__main__.py":
-        words[:1] = ["python", "-m", "train"]
-    return shlex.join(words)
-
-
-def _replaced(config: DataConfig, changes: Mapping[str, Any]) -> DataConfig:
-    import dataclasses
-
-    return dataclasses.replace(config, **changes)

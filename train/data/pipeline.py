@@ -37,6 +37,18 @@ class Share:
     workers: int = 1
     replicas: int = 1
 
+    @classmethod
+    def of(cls, context: Any, batch: int, replicas: int) -> Share:
+        """Returns the share of an input pipeline of `distribute_datasets_from_function`.
+
+        Args:
+            context: The `tf.distribute.InputContext`.
+            batch: Images in a global batch.
+            replicas: Devices of all processes together.
+        """
+        pipelines = context.num_input_pipelines
+        return cls(batch, context.input_pipeline_id, pipelines, replicas // pipelines)
+
     @property
     def per_replica(self) -> int:
         """Images on one device."""

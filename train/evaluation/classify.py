@@ -67,12 +67,7 @@ class Evaluator:
         channels = model.inputs[0].shape[-1]
 
         def batches(context: Any) -> Any:
-            share = Share(
-                self._batch,
-                context.input_pipeline_id,
-                context.num_input_pipelines,
-                replicas // context.num_input_pipelines,
-            )
+            share = Share.of(context, self._batch, replicas)
             return evaluation_batches(source, preprocess, channels, share)
 
         self._data = self._strategy.distribute_datasets_from_function(batches)
