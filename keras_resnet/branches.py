@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from keras_resnet.layers import conv, norm, relu
+import keras
+
+from keras_resnet.layers import Scalar
+from keras_resnet.primitives import Primitives
 from keras_resnet.spec import ResNetSpec
 from keras_resnet.units import Unit
 
 
-def branch(x: Any, spec: ResNetSpec, unit: Unit, *, seed: int | None) -> Any:
-    """Applies a unit's convolutions.
+class _Convolution(NamedTuple):
+    """One convolution of a branch."""
+
+    filters: int
+    size: int
+    stride: int = 1
+    dilation: int = 1
+    groups: int = 1
+
+
+def branch(x: Any, make: Primitives, unit: Unit) -> Any:
+    """Applies a unit's convolutions, and squeeze-and-excitation where the spec has it.
 
     In pre-activation order `x` is already normed and rectified by the unit, because its shortcut
     may start there too; in post-activation order the last norm is not followed by a ReLU, which
@@ -18,31 +31,107 @@ def branch(x: Any, spec: ResNetSpec, unit: Unit, *, seed: int | None) -> Any:
 
     Source: He et al. 2015, Figure 5; He et al. 2016, Figure 4 (a) and (e).
     """
+    spec = make.spec
+    if spec.branch == "repvgg":
+        return _repvgg(x, make, unit)
+    if spec.merge == "fixup":
+        return _fixup(x, make, unit)
     plan = _convolutions(spec, unit)
-    for number, (filters, size, stride) in enumerate(plan, start=1):
+    for number, step in enumerate(plan, start=1):
         last = number == len(plan)
+        normed = spec.order == "post" or not last
         zero = last and spec.zero_init_residual
-        if spec.order == "pre" and number > 1:
-            x = relu(norm(x, spec, f"{unit.name}_norm{number}"), f"{unit.name}_act{number}")
-        x = conv(
-            x, spec, f"{unit.name}_conv{number}",
-            filters=filters, size=size, stride=stride, seed=seed,
-            zero=zero and spec.order == "pre",
+        blurred = spec.blur and step.stride > 1
+        x = make.conv(
+            x, f"{unit.name}_conv{number}",
+            **step._replace(stride=1 if blurred else step.stride)._asdict(),
+            normed=normed, zero=zero and not make.norms(spec.order == "post"),
         )  # fmt: skip
+        # Between two convolutions the order is norm and ReLU in both; the names differ, because a
+        # pre-activation norm belongs to the convolution after it.
         if spec.order == "post":
-            x = norm(x, spec, f"{unit.name}_norm{number}", zero_gamma=zero)
-            if not last:
-                x = relu(x, f"{unit.name}_act{number}")
-    return x
+            x = make.norm(x, f"{unit.name}_norm{number}", zero_gamma=zero)
+            x = x if last else make.relu(x, f"{unit.name}_act{number}")
+        elif not last:
+            x = make.norm_relu(x, f"{unit.name}_norm{number + 1}")
+        if blurred:
+            x = make.blur(x, f"{unit.name}_blur", step.stride)
+    return squeeze_excite(x, make, unit) if spec.se_reduction else x
 
 
-def _convolutions(spec: ResNetSpec, unit: Unit) -> list[tuple[int, int, int]]:
-    """Returns filters, kernel size and stride of each convolution."""
+def _convolutions(spec: ResNetSpec, unit: Unit) -> list[_Convolution]:
+    if spec.branch == "single":
+        return [_Convolution(unit.out_channels, 3, unit.stride, unit.first_dilation)]
     if spec.branch == "basic":
-        return [(unit.width, 3, unit.stride), (unit.out_channels, 3, 1)]
+        return [
+            _Convolution(unit.inner, 3, unit.stride, unit.first_dilation),
+            _Convolution(unit.out_channels, 3, 1, unit.dilation),
+        ]
     early = spec.stride_placement == "1x1"
+    # A stride in the 1x1 stands before the 3x3, which then sees the later dilation already.
+    stride, dilation = (1, unit.dilation) if early else (unit.stride, unit.first_dilation)
     return [
-        (unit.width, 1, unit.stride if early else 1),
-        (unit.width, 3, 1 if early else unit.stride),
-        (unit.out_channels, 1, 1),
+        _Convolution(unit.inner, 1, unit.stride if early else 1),
+        _Convolution(unit.inner, 3, stride, dilation, spec.groups),
+        _Convolution(unit.out_channels, 1),
     ]
+
+
+def squeeze_excite(x: Any, make: Primitives, unit: Unit) -> Any:
+    """Weighs the channels by a gate that sees their means over space.
+
+    Source: Hu et al. 2017 (arXiv:1709.01507), section 3, Figure 3.
+    """
+    squeezed = max(1, unit.out_channels // make.spec.se_reduction)
+    gate = make.layer("GlobalAveragePooling")(keepdims=True, name=f"{unit.name}_se_pool")(x)
+    for part, filters, activation in (
+        ("fc1", squeezed, "relu"),
+        ("fc2", unit.out_channels, "sigmoid"),
+    ):
+        name = f"{unit.name}_se_{part}"
+        gate = make.layer("Conv")(
+            filters,
+            1,
+            activation=activation,
+            kernel_initializer=make.initializer(name),
+            name=name,
+        )(gate)
+    return keras.layers.Multiply(name=f"{unit.name}_se_scale")([x, gate])
+
+
+def _repvgg(x: Any, make: Primitives, unit: Unit) -> Any:
+    """Sums a 3x3 and a 1x1 convolution, each with its norm.
+
+    Source: Ding et al. 2021 (arXiv:2101.03697), section 3.2, Figure 2 (b).
+    """
+    paths = []
+    for number, size in enumerate((3, 1), start=1):
+        path = make.conv(
+            x, f"{unit.name}_conv{number}",
+            filters=unit.out_channels, size=size, stride=unit.stride,
+            dilation=unit.first_dilation if size > 1 else 1,
+        )  # fmt: skip
+        paths.append(make.norm(path, f"{unit.name}_norm{number}"))
+    return keras.layers.Add(name=f"{unit.name}_sum")(paths)
+
+
+def _fixup(x: Any, make: Primitives, unit: Unit) -> Any:
+    """Applies convolutions between learned scalar biases; the last one starts at zero.
+
+    The others start smaller by L^(-1 / (2m - 2)), with L the units of the net and m the
+    convolutions of a branch. `x` carries the first bias already, because the projection shares it.
+
+    Source: Zhang et al. 2019 (arXiv:1901.09321), section 3, "Fixup initialization".
+    """
+    plan = _convolutions(make.spec, unit)
+    gain = sum(make.spec.depths) ** (-1 / (2 * len(plan) - 2))
+    for number, step in enumerate(plan, start=1):
+        last = number == len(plan)
+        if number > 1:
+            x = Scalar("add", 0.0, name=f"{unit.name}_bias{number}a")(x)
+        x = make.conv(x, f"{unit.name}_conv{number}", **step._asdict(), zero=last, gain=gain)
+        if not last:
+            x = Scalar("add", 0.0, name=f"{unit.name}_bias{number}b")(x)
+            x = make.relu(x, f"{unit.name}_act{number}")
+    x = Scalar("multiply", 1.0, name=f"{unit.name}_scale")(x)
+    return Scalar("add", 0.0, name=f"{unit.name}_bias{len(plan)}b")(x)

@@ -1,81 +1,13 @@
-"""Convolution, norm and activation as this package writes them, and its custom layers."""
+"""The custom layers of residual nets, each registered, so that `.keras` files can name them."""
 
 from __future__ import annotations
 
 import math
-import zlib
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
-
-from keras_resnet.spec import ResNetSpec
-
-
-def channel_axis() -> int:
-    """Returns the axis of the channels in a batch of images, from Keras's image data format."""
-    return 1 if keras.config.image_data_format() == "channels_first" else -1
-
-
-def kernel_initializer(name: str, seed: int | None) -> keras.initializers.Initializer:
-    """Returns He's initializer for the layer `name`: normal, variance 2 / fan-in.
-
-    With a seed, each layer's own seed is a function of the seed and the layer's name, so that
-    equal names in different nets (a plain net and its residual twin) start from equal weights.
-
-    Source: He et al. 2015 (arXiv:1502.01852), section 2.2, equation 10.
-    """
-    own_seed = None if seed is None else zlib.crc32(f"{seed}/{name}".encode())
-    return keras.initializers.VarianceScaling(2.0, "fan_in", "untruncated_normal", seed=own_seed)
-
-
-def conv(  # noqa: PLR0913
-    x: Any, spec: ResNetSpec, name: str, *, filters: int, size: int, stride: int, seed: int | None,
-    zero: bool = False,
-) -> Any:  # fmt: skip
-    """Applies a `size` x `size` convolution, padded as the spec says.
-
-    Args:
-        x: Images, `(batch, height, width, channels)`.
-        spec: Gives padding and bias.
-        name: The layer's name; ends in the role (`..._conv1`); a padding layer is named after it.
-        filters: Output channels.
-        size: Kernel height and width.
-        stride: Stride in both directions.
-        seed: Seed of the initial kernel, or None.
-        zero: Whether the kernel starts at zero instead.
-    """
-    padding = "same"
-    if size > 1 and stride > 1 and spec.padding == "symmetric":
-        # At stride 1 "same" is symmetric already; at stride 2 it is not, on even sizes.
-        x = keras.layers.ZeroPadding2D(size // 2, name=name.replace("conv", "pad"))(x)
-        padding = "valid"
-    return keras.layers.Conv2D(
-        filters,
-        size,
-        strides=stride,
-        padding=padding,
-        use_bias=spec.conv_bias,
-        kernel_initializer="zeros" if zero else kernel_initializer(name, seed),
-        name=name,
-    )(x)
-
-
-def norm(x: Any, spec: ResNetSpec, name: str, *, zero_gamma: bool = False) -> Any:
-    """Applies batch norm over the channels, with the spec's eps and momentum."""
-    return keras.layers.BatchNormalization(
-        axis=channel_axis(),
-        momentum=spec.norm_momentum,
-        epsilon=spec.norm_eps,
-        gamma_initializer="zeros" if zero_gamma else "ones",
-        synchronized=spec.norm_sync,
-        name=name,
-    )(x)
-
-
-def relu(x: Any, name: str) -> Any:
-    """Applies ReLU."""
-    return keras.layers.Activation("relu", name=name)(x)
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
@@ -93,7 +25,7 @@ class PadChannels(keras.layers.Layer):
         **kwargs: Keras layer arguments (`name`, `dtype`).
 
     Shapes: `(batch, height, width, channels)` to
-    `(batch, ceil(height / stride), ceil(width / stride), filters)`.
+    `(batch, ceil(height / stride), ceil(width / stride), filters)`; any number of space axes.
     """
 
     def __init__(self, filters: int, stride: int = 1, **kwargs: Any) -> None:
@@ -114,19 +46,22 @@ class PadChannels(keras.layers.Layer):
 
     def call(self, x: Any) -> Any:
         """Returns the subsampled and padded images."""
-        axis = 1 if self._channels_first else 3
+        rank = len(x.shape)
+        axis = 1 if self._channels_first else rank - 1
         added = self.filters - x.shape[axis]
-        pads = [[0, 0]] * 4
-        pads[axis] = [added // 2, added - added // 2]
-        step = slice(None, None, self.stride)
         if self.stride > 1:
-            x = x[:, :, step, step] if self._channels_first else x[:, step, step, :]
+            every = slice(None), slice(None, None, self.stride)
+            x = x[tuple(every[index not in (0, axis)] for index in range(rank))]
+        if not added:
+            return x
+        pads = [[0, 0]] * rank
+        pads[axis] = [added // 2, added - added // 2]
         return ops.pad(x, pads)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Returns the shape after subsampling and padding."""
         batch = input_shape[0]
-        space = input_shape[2:] if self._channels_first else input_shape[1:3]
+        space = input_shape[2:] if self._channels_first else input_shape[1:-1]
         kept = [None if size is None else math.ceil(size / self.stride) for size in space]
         return (
             (batch, self.filters, *kept) if self._channels_first else (batch, *kept, self.filters)
@@ -135,3 +70,257 @@ class PadChannels(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {**super().get_config(), "filters": self.filters, "stride": self.stride}
+
+
+def _channels_first() -> bool:
+    return keras.config.image_data_format() == "channels_first"
+
+
+@keras.saving.register_keras_serializable(package="keras_resnet")
+class PadBelow(keras.layers.Layer):
+    """Pads images by one on each side with minus infinity: what a max pool never picks.
+
+    Keras's own padding of a max pool is one-sided on even sizes, and a padding of zeros is picked
+    over negative values.
+
+    Shapes: `(batch, height, width, channels)` to `(batch, height + 2, width + 2, channels)`; any
+    number of space axes.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._channels_first = _channels_first()
+        self.built = True
+
+    def call(self, x: Any) -> Any:
+        """Returns the padded images."""
+        pads = [[1, 1]] * (len(x.shape) - 2)
+        pads = [[0, 0], [0, 0], *pads] if self._channels_first else [[0, 0], *pads, [0, 0]]
+        return ops.pad(x, pads, constant_values=float("-inf"))
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Returns the shape after padding."""
+        channels = 1 if self._channels_first else len(input_shape) - 1
+        return tuple(
+            size if size is None or axis in (0, channels) else size + 2
+            for axis, size in enumerate(input_shape)
+        )
+
+
+@keras.saving.register_keras_serializable(package="keras_resnet")
+class BlurPool(keras.layers.Layer):
+    """Subsamples after a binomial low-pass filter, over a mirrored border.
+
+    Source: Zhang 2019, "Making Convolutional Networks Shift-Invariant Again" (arXiv:1904.11486),
+    section 3.2 and Figure 3.
+
+    Args:
+        size: Taps of the filter a direction: 3 is `(1, 2, 1) / 4`, 5 `(1, 4, 6, 4, 1) / 16`.
+        stride: Every `stride`-th row and column is kept.
+        **kwargs: Keras layer arguments (`name`, `dtype`).
+
+    Shapes: `(batch, height, width, channels)` to
+    `(batch, ceil(height / stride), ceil(width / stride), channels)`; one or two space axes, each
+    longer than `size // 2`.
+    """
+
+    def __init__(self, size: int = 3, stride: int = 2, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if size not in (3, 5):
+            raise ValueError(f"`size` must be 3 or 5. Received: size={size!r}")
+        self.size = size
+        self.stride = stride
+        self._channels_first = _channels_first()
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Checks the number of axes."""
+        if len(input_shape) not in (3, 4):
+            raise ValueError(
+                "BlurPool takes signals and images, one or two space axes. "
+                f"Received: input shape {tuple(input_shape)}"
+            )
+        self.built = True
+
+    def call(self, x: Any) -> Any:
+        """Returns the filtered and subsampled images."""
+        space = len(x.shape) - 2
+        row = np.asarray([math.comb(self.size - 1, tap) for tap in range(self.size)], "float64")
+        row /= row.sum()
+        kernel = row if space == 1 else np.outer(row, row)
+        channels = x.shape[1 if self._channels_first else -1]
+        kernel = np.repeat(kernel[..., None, None], channels, axis=-2)
+        pads = [[self.size // 2] * 2] * space
+        pads = [[0, 0], [0, 0], *pads] if self._channels_first else [[0, 0], *pads, [0, 0]]
+        return ops.depthwise_conv(
+            ops.pad(x, pads, mode="reflect"),
+            ops.convert_to_tensor(kernel, dtype=x.dtype),
+            strides=self.stride,
+            padding="valid",
+            data_format="channels_first" if self._channels_first else "channels_last",
+        )
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Returns the shape after subsampling."""
+        channels = 1 if self._channels_first else len(input_shape) - 1
+        return tuple(
+            size if size is None or axis in (0, channels) else math.ceil(size / self.stride)
+            for axis, size in enumerate(input_shape)
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "size": self.size, "stride": self.stride}
+
+
+@keras.saving.register_keras_serializable(package="keras_resnet")
+class StochasticDepth(keras.layers.Layer):
+    """Drops the whole branch of single examples in training.
+
+    What is kept is divided by the probability of being kept, so that inference does nothing: the
+    expectation is that of the paper, which scales at inference instead.
+
+    Source: Huang et al. 2016 (arXiv:1603.09382), section 3.
+
+    Args:
+        rate: Probability that an example's branch is dropped, in [0, 1).
+        seed: Seed of the draws; they are a function of it and of the number of calls.
+        **kwargs: Keras layer arguments (`name`, `dtype`).
+
+    Shapes: any, the batch first; unchanged.
+    """
+
+    def __init__(self, rate: float, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not 0 <= rate < 1:
+            raise ValueError(f"`rate` must lie in [0, 1). Received: rate={rate!r}")
+        self.rate = rate
+        self.seed = seed
+        # On PyTorch the generator's state is an int32.
+        self.seed_generator = keras.random.SeedGenerator(None if seed is None else seed % 2**31)
+        self.supports_masking = True
+        self.built = True
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        """Returns the branch, with some examples' set to zero in training."""
+        if not training or not self.rate:
+            return x
+        shape = (ops.shape(x)[0],) + (1,) * (len(x.shape) - 1)
+        draws = keras.random.uniform(shape, seed=self.seed_generator, dtype="float32")
+        kept = ops.cast(draws >= self.rate, x.dtype)
+        return x * kept / (1 - self.rate)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Returns the same shape."""
+        return tuple(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "rate": self.rate, "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable(package="keras_resnet")
+class Scalar(keras.layers.Layer):
+    """Multiplies by, or adds, one learned number.
+
+    Source: the multipliers of ReZero (arXiv:2003.04887, equation 1), SkipInit (arXiv:2002.10444)
+    and Fixup, and Fixup's biases (arXiv:1901.09321, section 3.2).
+
+    Args:
+        operation: `"multiply"` or `"add"`.
+        initial: What the number is at first.
+        **kwargs: Keras layer arguments (`name`, `dtype`).
+
+    Shapes: any; unchanged.
+    """
+
+    def __init__(self, operation: str, initial: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if operation not in ("multiply", "add"):
+            raise ValueError(
+                f"`operation` must be 'multiply' or 'add'. Received: operation={operation!r}"
+            )
+        self.operation = operation
+        self.initial = initial
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Makes the number."""
+        # One element, not a scalar: converters and optimizers meet vectors every day.
+        self.value = self.add_weight(
+            shape=(1,), initializer=keras.initializers.Constant(self.initial), name="value"
+        )
+        self.built = True
+
+    def call(self, x: Any) -> Any:
+        """Returns the product or the sum."""
+        value = ops.cast(self.value, x.dtype)
+        return x * value if self.operation == "multiply" else x + value
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Returns the same shape."""
+        return tuple(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "operation": self.operation, "initial": self.initial}
+
+
+@keras.saving.register_keras_serializable(package="keras_resnet")
+class GatedSum(keras.layers.Layer):
+    """Returns `gate * branch + (1 - gate) * shortcut` of `[shortcut, branch, gate]`.
+
+    Source: Srivastava et al. 2015 (arXiv:1505.00387), equation 3.
+
+    Shapes: three of one shape, to that shape.
+    """
+
+    def call(self, inputs: list[Any]) -> Any:
+        """Returns the gated sum."""
+        shortcut, branch, gate = inputs
+        return shortcut + gate * (branch - shortcut)
+
+    def build(self, input_shape: list[tuple[int | None, ...]]) -> None:
+        """Checks that there are three of one shape."""
+        if len(input_shape) != 3 or len({tuple(shape) for shape in input_shape}) != 1:
+            raise ValueError(
+                "GatedSum takes [shortcut, branch, gate] of one shape. "
+                f"Received: shapes {[tuple(shape) for shape in input_shape]}"
+            )
+        self.built = True
+
+    def compute_output_shape(
+        self, input_shape: list[tuple[int | None, ...]]
+    ) -> tuple[int | None, ...]:
+        """Returns the shape of one."""
+        return tuple(input_shape[0])
+
+
+@keras.saving.register_keras_serializable(package="keras_resnet")
+class DeltaOrthogonal(keras.initializers.Initializer):
+    """Kernels that are zero but for an orthogonal matrix in their centre.
+
+    Such a convolution carries each pixel's channels by a (scaled) isometry, which lets plain nets
+    of thousands of layers start to train.
+
+    Source: Xiao et al. 2018 (arXiv:1806.05393), section 3.2 and algorithm 1.
+
+    Args:
+        gain: Factor of the matrix; the square root of 2 keeps the variance through ReLU.
+        seed: Seed of the draw, or None.
+    """
+
+    def __init__(self, gain: float = math.sqrt(2.0), seed: int | None = None) -> None:
+        self.gain = gain
+        self.seed = seed
+        self._orthogonal = keras.initializers.Orthogonal(gain, seed=seed)
+
+    def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
+        """Returns a kernel `(*space, in, out)`; one without space axes is the matrix itself."""
+        matrix = self._orthogonal(shape[-2:], dtype=dtype)
+        pads = [[(size - 1) // 2, size // 2] for size in shape[:-2]]
+        return ops.pad(
+            ops.reshape(matrix, (1,) * len(pads) + tuple(shape[-2:])), [*pads, [0, 0], [0, 0]]
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {"gain": self.gain, "seed": self.seed}

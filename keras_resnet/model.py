@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
 
+from keras_resnet.preprocess_spec import PreprocessSpec
 from keras_resnet.spec import ResNetSpec
 
 # Keras walks a functional graph recursively, one Python frame a layer, when a model is made. No
@@ -32,13 +33,15 @@ def deep_graph() -> Iterator[None]:
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
 class ResNet(keras.Model):
-    """A functional model made by `build`: all of `keras.Model`, and `spec`.
+    """A functional model made by `build`: a `keras.Model` that knows what it is.
 
     Saving, loading and cloning keep the layer graph as any functional model does, so a net that a
-    user has extended or cut survives them; the spec travels along in the config.
+    user has extended or cut survives them; spec and preprocessing travel along in the config.
     """
 
     _spec: ResNetSpec | None = None
+    _taps: tuple[tuple[str, str], ...] = ()
+    _preprocess: PreprocessSpec | None = None
 
     def __init__(self, inputs: Any, outputs: Any, name: str | None = None, **kwargs: Any) -> None:
         with deep_graph():
@@ -58,10 +61,43 @@ class ResNet(keras.Model):
             )
         return self._spec
 
+    @property
+    def preprocess(self) -> PreprocessSpec | None:
+        """What is done to images before the net sees them; None where no weights have said it.
+
+        `weights=` sets it, files carry it, and it may be assigned. `model.preprocess(images)`
+        applies it to RGB pixels of 0..255.
+        """
+        return self._preprocess
+
+    @preprocess.setter
+    def preprocess(self, value: PreprocessSpec | None) -> None:
+        if value is not None and not isinstance(value, PreprocessSpec):
+            raise TypeError(
+                f"`preprocess` must be a PreprocessSpec or None. Received: preprocess={value!r}"
+            )
+        self._preprocess = value
+
+    @property
+    def pyramid_outputs(self) -> dict[str, Any]:
+        """Keras tensors of the stages' outputs by level: `"P2"` is the first stage's.
+
+        KerasHub's detectors and segmenters take a net with this property as image encoder.
+        """
+        return {f"P{level[1:]}": self.get_layer(layer).output for level, layer in self._taps}
+
+    def _describe(self, spec: ResNetSpec, taps: Iterable[tuple[str, str]]) -> None:
+        """Says what the net is, and which layers end its stages."""
+        names = {layer.name for layer in self.layers}
+        self._spec = spec
+        self._taps = tuple((level, layer) for level, layer in taps if layer in names)
+
     def get_config(self) -> dict[str, Any]:
-        """Returns the layer graph and the spec."""
+        """Returns the layer graph, the spec, the stages' ends and the preprocessing."""
         config = super().get_config()
         config["spec"] = self._spec and self._spec.to_dict()
+        config["taps"] = [list(tap) for tap in self._taps]
+        config["preprocess"] = self._preprocess and self._preprocess.to_dict()
         return config
 
     @classmethod
@@ -69,6 +105,10 @@ class ResNet(keras.Model):
         """Makes the model from what `get_config` returned."""
         config = dict(config)
         spec = config.pop("spec", None)
+        taps = config.pop("taps", ())
+        preprocess = config.pop("preprocess", None)
         model = super().from_config(config, custom_objects=custom_objects)
         model._spec = spec and ResNetSpec.from_dict(spec)
+        model._taps = tuple((level, layer) for level, layer in taps)
+        model._preprocess = preprocess and PreprocessSpec.from_dict(preprocess)
         return model

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import keras
 
 from keras_resnet.branches import branch
 from keras_resnet.catalog import get_spec
-from keras_resnet.layers import channel_axis, kernel_initializer, norm, relu
+from keras_resnet.layers import Scalar, StochasticDepth
 from keras_resnet.merges import merge
 from keras_resnet.model import ResNet
-from keras_resnet.shortcuts import shortcut
+from keras_resnet.primitives import Primitives, channel_axis, kernel_initializer, own_seed
+from keras_resnet.shortcuts import shortcut, subsamples
 from keras_resnet.spec import ResNetSpec
 from keras_resnet.stem import stem
 from keras_resnet.units import Unit, units
 
 Pooling = Literal["avg", "max"]
+Dims = Literal[1, 2, 3]
 
 
 def build(  # noqa: PLR0913
@@ -29,6 +31,8 @@ def build(  # noqa: PLR0913
     pooling: Pooling | None = None,
     input_tensor: Any = None,
     classifier_activation: str | Callable[..., Any] | None = None,
+    features: Sequence[str] | bool = False,
+    dims: Dims = 2,
     seed: int | None = None,
     name: str | None = None,
 ) -> ResNet:
@@ -45,6 +49,11 @@ def build(  # noqa: PLR0913
         input_tensor: A Keras tensor to use as the input, in place of a new one.
         classifier_activation: Activation of the classifier. None returns logits, on which losses
             are numerically best; the functions named as in keras.applications give `"softmax"`.
+        features: True, or names among `"C2"` (the first stage), `"C3"` and so on: the model then
+            returns a dict of these stages' outputs, without the top, in place of one tensor.
+            Of pre-activation nets the last stage's is normed and rectified, the others are sums.
+        dims: Space axes: 1 for signals, `(batch, steps, channels)`, 2 for images, 3 for volumes,
+            `(batch, depth, height, width, channels)`.
         seed: Seed of the initial weights, each layer's a function of it and the layer's name;
             None draws from Keras's global seed.
         name: Name of the model; the spec's where None.
@@ -59,25 +68,41 @@ def build(  # noqa: PLR0913
             than its output stride.
     """
     spec = get_spec(spec)
+    if dims not in get_args(Dims):
+        raise ValueError(f"`dims` must be 1, 2 or 3. Received: dims={dims!r}")
+    levels = _check_features(spec, features)
+    if levels:
+        include_top = False
     classes = _check_head(spec, classes, include_top=include_top, pooling=pooling)
-    inputs, source = _input(spec, input_shape, input_tensor)
-    x = stem(inputs, spec, seed=seed)
+    if levels and pooling is not None:
+        raise ValueError(
+            "`features` returns maps, which `pooling` would not apply to. "
+            f"Received: features={features!r}, pooling={pooling!r}"
+        )
+    inputs, source = _input(spec, dims, input_shape, input_tensor)
+    make = Primitives(spec, dims, seed)
+    x = _stem(inputs, make)
+    maps: dict[str, Any] = {}
     for unit in units(spec):
-        x = residual_unit(x, spec, unit, seed=seed)
+        x = residual_unit(x, make, unit)
+        maps[f"C{unit.stage + 1}"] = x
     if spec.order == "pre":
-        x = relu(norm(x, spec, "final_norm"), "final_act")
+        x = make.norm_relu(x, "final_norm")
+        maps[f"C{len(spec.depths) + 1}"] = x
     if include_top:
-        x = _classifier(x, classes, classifier_activation, seed)
-    elif pooling == "avg":
-        x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    elif pooling == "max":
-        x = keras.layers.GlobalMaxPooling2D(name="pool")(x)
-    model = ResNet(source, x, name=name or spec.name)
-    model._spec = spec
+        x = _classifier(x, make, classes, classifier_activation)
+    elif pooling is not None:
+        kind = {"avg": "GlobalAveragePooling", "max": "GlobalMaxPooling"}[pooling]
+        x = make.layer(kind)(name="pool")(x)
+    outputs = {level: maps[level] for level in levels} if levels else x
+    model = ResNet(source, outputs, name=name or spec.name)
+    model._describe(
+        spec, ((level, tensor._keras_history.operation.name) for level, tensor in maps.items())
+    )
     return model
 
 
-def residual_unit(x: Any, spec: ResNetSpec, unit: Unit, *, seed: int | None = None) -> Any:
+def residual_unit(x: Any, make: Primitives, unit: Unit) -> Any:
     """Applies one unit: `merge(shortcut(x), branch(x))`.
 
     In pre-activation order a unit that changes the shape activates before its paths split, so
@@ -85,28 +110,63 @@ def residual_unit(x: Any, spec: ResNetSpec, unit: Unit, *, seed: int | None = No
 
     Source: He et al. 2015, equation 1; He et al. 2016, equation 3 and appendix.
     """
+    spec = make.spec
     start = carried = x
-    if spec.order == "pre" and not unit.first:  # the stem has activated the first unit's input
-        start = relu(norm(x, spec, f"{unit.name}_norm1"), f"{unit.name}_act1")
+    if spec.order == "pre" and not (unit.first and spec.stem_activation):
+        start = make.norm_relu(x, f"{unit.name}_norm1")
+        carried = start if unit.changes_shape and not subsamples(spec, unit) else x
+    if spec.merge == "fixup":
+        # An identity carries its input as it is; a projection shares the branch's bias.
+        start = Scalar("add", 0.0, name=f"{unit.name}_bias1a")(x)
         carried = start if unit.changes_shape else x
-    x = merge(
-        lambda: shortcut(carried, spec, unit, seed=seed),
-        lambda: branch(start, spec, unit, seed=seed),
-        spec,
-        unit,
-    )
-    return relu(x, f"{unit.name}_out") if spec.order == "post" else x
+
+    def paths() -> Any:
+        x = branch(start, make, unit)
+        drops = unit.drop_rate > 0
+        return (
+            StochasticDepth(
+                unit.drop_rate,
+                seed=own_seed(f"{unit.name}_drop", make.seed),
+                name=f"{unit.name}_drop",
+            )(x)
+            if drops
+            else x
+        )
+
+    def gate(x: Any, name: str, bias: float) -> Any:
+        return make.layer("Conv")(
+            unit.out_channels,
+            1,
+            activation="sigmoid",
+            kernel_initializer=make.initializer(name),
+            bias_initializer=keras.initializers.Constant(bias),
+            name=name,
+        )(x)
+
+    x = merge(spec.merge, lambda: shortcut(carried, make, unit), paths, unit.name, gate)
+    return make.relu(x, f"{unit.name}_out") if spec.order == "post" else x
+
+
+def _stem(x: Any, make: Primitives) -> Any:
+    spec = make.spec
+    if spec.stem != "unit":
+        return stem(x, make)
+    channels = int(x.shape[channel_axis()])
+    return residual_unit(x, make, Unit(0, 1, channels, spec.stem_filters, spec.stem_filters, 2))
 
 
 def _classifier(
-    x: Any, classes: int, activation: str | Callable[..., Any] | None, seed: int | None
+    x: Any, make: Primitives, classes: int, activation: str | Callable[..., Any] | None
 ) -> Any:
     # Logits and probabilities keep the precision of the weights when the net computes in 16 bits.
     dtype = keras.config.dtype_policy().variable_dtype
-    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    x = make.layer("GlobalAveragePooling")(name="pool")(x)
+    fixup = make.spec.merge == "fixup"
+    if fixup:
+        x = Scalar("add", 0.0, name="logits_bias")(x)
     x = keras.layers.Dense(
         classes,
-        kernel_initializer=kernel_initializer("logits", seed),
+        kernel_initializer="zeros" if fixup else kernel_initializer("logits", make.seed),
         dtype=dtype,
         name="logits",
     )(x)
@@ -131,8 +191,23 @@ def _check_head(
     return classes
 
 
+def _check_features(spec: ResNetSpec, features: Sequence[str] | bool) -> tuple[str, ...]:
+    known = tuple(f"C{stage + 1}" for stage in range(1, len(spec.depths) + 1))
+    if features is True:
+        return known
+    if features is False:
+        return ()
+    levels = (features,) if isinstance(features, str) else tuple(features)
+    if not levels or len(set(levels)) < len(levels) or not set(levels) <= set(known):
+        raise ValueError(
+            f"`features` must be True or names of stage outputs, each once: {', '.join(known)}. "
+            f"Received: features={features!r}"
+        )
+    return levels
+
+
 def _input(
-    spec: ResNetSpec, input_shape: Sequence[int | None] | None, input_tensor: Any
+    spec: ResNetSpec, dims: int, input_shape: Sequence[int | None] | None, input_tensor: Any
 ) -> tuple[Any, Any]:
     """Returns the tensor to start from and the model's input."""
     if input_tensor is not None:
@@ -147,31 +222,33 @@ def _input(
                 f"`input_shape` must match `input_tensor`, {shape}, or be left out. "
                 f"Received: input_shape={tuple(input_shape)}"
             )
-        _check_shape(spec, shape)
+        _check_shape(spec, dims, shape)
         sources = keras.utils.get_source_inputs(input_tensor)
         return input_tensor, sources[0] if len(sources) == 1 else sources
-    size, channels = spec.input_size, spec.input_channels
-    default = (channels, size, size) if channel_axis() == 1 else (size, size, channels)
+    space, channels = (spec.input_size,) * dims, spec.input_channels
+    default = (channels, *space) if channel_axis() == 1 else (*space, channels)
     shape = default if input_shape is None else tuple(input_shape)
-    _check_shape(spec, shape)
+    _check_shape(spec, dims, shape)
     tensor = keras.Input(shape, name="images")
     return tensor, tensor
 
 
-def _check_shape(spec: ResNetSpec, shape: tuple[int | None, ...]) -> None:
+def _check_shape(spec: ResNetSpec, dims: int, shape: tuple[int | None, ...]) -> None:
     first = channel_axis() == 1
-    names = "(channels, height, width)" if first else "(height, width, channels)"
-    if len(shape) != 3:
+    axes = {1: ("steps",), 2: ("height", "width"), 3: ("depth", "height", "width")}[dims]
+    names = f"({', '.join(('channels', *axes) if first else (*axes, 'channels'))})"
+    if len(shape) != dims + 1:
         raise ValueError(f"`input_shape` must be {names}. Received: input_shape={shape}")
-    channels = shape[0] if first else shape[2]
-    space = shape[1:] if first else shape[:2]
+    channels = shape[0] if first else shape[-1]
+    space = shape[1:] if first else shape[:-1]
     if not isinstance(channels, int) or channels < 1:
         raise ValueError(
             f"The channels of `input_shape` {names} must be a positive integer. "
             f"Received: input_shape={shape}"
         )
-    if any(size is not None and size < spec.output_stride for size in space):
+    smallest = spec.smallest_input
+    if any(size is not None and size < smallest for size in space):
         raise ValueError(
-            f"{spec.name} needs images of at least {spec.output_stride} x {spec.output_stride} "
-            f"pixels, its output stride. Received: input_shape={shape} as {names}"
+            f"{spec.name} needs inputs of at least {' x '.join([str(smallest)] * dims)}, the "
+            f"product of its strides. Received: input_shape={shape} as {names}"
         )

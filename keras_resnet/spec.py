@@ -6,27 +6,47 @@ This module imports no Keras, so specs can be read, checked and compared without
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, get_args
 
-Branch = Literal["basic", "bottleneck"]
+Branch = Literal["basic", "bottleneck", "repvgg", "single"]
 Order = Literal["post", "pre"]
-Shortcut = Literal["A", "B", "C"]
-Merge = Literal["add", "none"]
-Stem = Literal["imagenet", "cifar"]
+Shortcut = Literal["A", "B", "C", "D"]
+Merge = Literal["add", "none", "rezero", "skipinit", "fixup", "highway"]
+Norm = Literal["batch", "none"]
+Init = Literal["he", "delta_orthogonal"]
+Stem = Literal["imagenet", "deep", "cifar", "unit"]
+StemPool = Literal["max", "max_zero", "conv"]
 StridePlacement = Literal["1x1", "3x3"]
+StrideUnit = Literal["first", "last"]
 Padding = Literal["symmetric", "same"]
+ConvBias = Literal["unnormed"]
 
-_AXES: dict[str, tuple[str, ...]] = {
+_AXES: dict[str, tuple[object, ...]] = {
     "branch": get_args(Branch),
     "order": get_args(Order),
     "shortcut": get_args(Shortcut),
     "merge": get_args(Merge),
+    "norm": get_args(Norm),
+    "init": get_args(Init),
     "stem": get_args(Stem),
+    "stem_pool": get_args(StemPool),
     "stride_placement": get_args(StridePlacement),
+    "stride_unit": get_args(StrideUnit),
     "padding": get_args(Padding),
+    "conv_bias": (False, True, *get_args(ConvBias)),
+    "first_stride": (1, 2),
+    "blur": (0, 3, 5),
+    "max_stride": (None, 1, 2, 4, 8, 16, 32),
 }
-_BOOLEANS = ("conv_bias", "shortcut_norm", "zero_init_residual", "norm_sync")
+_BOOLEANS = (
+    "stem_activation",
+    "stage_projection",
+    "shortcut_norm",
+    "zero_init_residual",
+    "norm_sync",
+)
+_POSITIVE = ("groups", "base_width", "classes", "input_size", "input_channels")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,25 +60,61 @@ class ResNetSpec:
     Attributes:
         name: Name of the net; becomes the name of the Keras model.
         depths: Units in each stage.
-        widths: Filters of the 3x3 convolutions in each stage.
+        widths: Filters of the 3x3 convolutions in each stage, before `base_width` and `groups`.
         branch: `"basic"` is two 3x3 convolutions; `"bottleneck"` is 1x1, 3x3 and a 1x1 that
-            widens to four times the stage's width (He et al. 2015, Figure 5).
+            widens to four times the stage's width (He et al. 2015, Figure 5); `"repvgg"` is one
+            3x3 beside one 1x1, its identity shortcut normed (Ding et al. 2021,
+            arXiv:2101.03697, Figure 4); `"single"` is one 3x3, what `reparam.fuse` makes of it.
         order: `"post"`, convolution then norm then ReLU (He et al. 2015), or `"pre"`, norm and
             ReLU before each convolution (He et al. 2016, Figure 4e).
         shortcut: `"A"`, identity padded with zero channels; `"B"`, projection where shapes
-            differ; `"C"`, projection in every unit (He et al. 2015, section 4.1, Table 3).
-        merge: `"add"`, or `"none"` for the plain net that has no shortcuts.
-        stem: `"imagenet"`, 7x7 stride 2 and a 3x3 stride 2 max pool; `"cifar"`, 3x3 stride 1.
+            differ; `"C"`, projection in every unit (He et al. 2015, section 4.1, Table 3);
+            `"D"`, as B, strided by a 2x2 average pool before the projection (He et al. 2018,
+            arXiv:1812.01187, Figure 2c).
+        merge: `"add"`; `"none"`, the plain net without shortcuts; `"rezero"` (Bachlechner et
+            al. 2020, arXiv:2003.04887, equation 1) and `"skipinit"` (De and Smith 2020,
+            arXiv:2002.10444, section 4), the branch times a learned scalar that starts at 0;
+            `"fixup"` (Zhang et al. 2019, arXiv:1901.09321), rescaled initial weights, scalar
+            biases and a multiplier; `"highway"`, a learned gate between branch and shortcut
+            (Srivastava et al. 2015, arXiv:1505.00387, equation 3).
+        norm: `"batch"`, or `"none"` for nets without normalisation.
+        init: Initial kernels: `"he"` (arXiv:1502.01852, equation 10) or `"delta_orthogonal"`
+            (Xiao et al. 2018, arXiv:1806.05393, section 3).
+        stem: `"imagenet"`, 7x7 stride 2 and a 3x3 stride 2 pool; `"deep"`, three 3x3 in place of
+            the 7x7 (arXiv:1812.01187, Figure 2b); `"cifar"`, 3x3 stride 1; `"unit"`, a unit of the
+            net's own kind at stride 2 (RepVGG).
+        stem_width: Filters of the stem's output; the first stage's width where None.
+        stem_activation: Whether the stem ends in norm and ReLU. Without (pre-activation nets of
+            keras.applications, KerasHub and timm, Wide ResNet), the first unit has its own.
+        stem_pool: `"max"`; `"max_zero"`, padded with zeros even where values were not rectified
+            (keras.applications' V2); `"conv"`, a 3x3 stride 2 convolution with norm and ReLU
+            (ResNet-RS, Bello et al. 2021, arXiv:2103.07579, section 3).
+        first_stride: Stride of the first stage.
         stride_placement: Which convolution of a bottleneck carries the stride: the first 1x1
             (He et al. 2015) or the 3x3 (known as "v1.5"). Basic units always stride in conv1.
+        stride_unit: Which unit strides: the `"first"` of each later stage, or the `"last"` of
+            each stage but the last one, with a subsampled identity (keras.applications' V2).
+        stage_projection: Whether the first unit of every stage projects, even where it keeps the
+            shape (the "vd" nets of PaddleClas and KerasHub).
         padding: `"symmetric"` pads a strided convolution equally on both sides, as Caffe and
             PyTorch do; `"same"` pads as TensorFlow does. They differ at stride 2 on even sizes.
-        conv_bias: Whether convolutions carry a bias (keras.applications' do).
+        conv_bias: Whether convolutions carry a bias; `"unnormed"`: those that no norm follows.
         shortcut_norm: Whether a projection is followed by a norm (post-activation only).
         zero_init_residual: Whether each branch starts as zero, so that each unit starts as its
             shortcut: the last gamma in post-activation units (Goyal et al. 2017, section 5.1),
-            the last convolution in pre-activation ones, where a zero gamma would leave the ReLU
-            behind it without a gradient.
+            the last convolution in those that no norm ends.
+        groups: Groups of a bottleneck's 3x3 convolution: the cardinality of ResNeXt (Xie et al.
+            2016, arXiv:1611.05431, Figure 3c).
+        base_width: Filters of a bottleneck's 3x3 convolution, a group, where the stage's width
+            is 64: 4 in ResNeXt "32x4d", 128 in Wide ResNet "50-2" (arXiv:1605.07146, Table 8).
+        se_reduction: Reduction ratio of squeeze-and-excitation at the end of each branch (Hu et
+            al. 2017, arXiv:1709.01507, section 3.3: 16); 0 is none.
+        stochastic_depth: Probability that the last unit's branch is dropped in training; earlier
+            units' grow linearly from 0 (Huang et al. 2016, arXiv:1603.09382, equation 4).
+        blur: Size of the binomial filter that precedes every subsampling but the stem's
+            convolution (Zhang 2019, arXiv:1904.11486, Figure 3); 0 is none.
+        max_stride: Largest output stride: later stages are dilated in place of strided (Chen et
+            al. 2017, arXiv:1706.05587, section 3.2). No limit where None.
         norm_eps: Added to the variance in batch norm.
         norm_momentum: Keras momentum of the moving statistics (PyTorch's is 1 minus this).
         norm_sync: Whether training statistics are averaged over replicas (TensorFlow only).
@@ -78,12 +134,26 @@ class ResNetSpec:
     order: Order = "post"
     shortcut: Shortcut = "B"
     merge: Merge = "add"
+    norm: Norm = "batch"
+    init: Init = "he"
     stem: Stem = "imagenet"
+    stem_width: int | None = None
+    stem_activation: bool = True
+    stem_pool: StemPool = "max"
+    first_stride: int = 1
     stride_placement: StridePlacement = "3x3"
+    stride_unit: StrideUnit = "first"
+    stage_projection: bool = False
     padding: Padding = "symmetric"
-    conv_bias: bool = False
+    conv_bias: bool | ConvBias = False
     shortcut_norm: bool = True
     zero_init_residual: bool = False
+    groups: int = 1
+    base_width: int = 64
+    se_reduction: int = 0
+    stochastic_depth: float = 0.0
+    blur: int = 0
+    max_stride: int | None = None
     norm_eps: float = 1e-5
     norm_momentum: float = 0.9
     norm_sync: bool = False
@@ -93,6 +163,43 @@ class ResNetSpec:
 
     def __post_init__(self) -> None:
         """Checks every field, and the fields against one another."""
+        self._check_stages()
+        for field, allowed in _AXES.items():
+            value = getattr(self, field)
+            # `True == 1`, so types are compared too.
+            if not any(value == each and type(value) is type(each) for each in allowed):
+                raise ValueError(
+                    f"`{field}` must be one of {', '.join(map(repr, allowed))}. "
+                    f"Received: {field}={value!r}"
+                )
+        for field in _BOOLEANS:
+            if not isinstance(getattr(self, field), bool):
+                raise TypeError(
+                    f"`{field}` must be True or False. Received: {field}={getattr(self, field)!r}"
+                )
+        for field in (*_POSITIVE, *(() if self.stem_width is None else ("stem_width",))):
+            if not _positive(getattr(self, field)):
+                raise ValueError(
+                    f"`{field}` must be a positive integer. "
+                    f"Received: {field}={getattr(self, field)!r}"
+                )
+        if type(self.se_reduction) is not int or self.se_reduction < 0:
+            raise ValueError(
+                "`se_reduction` must be a positive integer, or 0 for none. "
+                f"Received: se_reduction={self.se_reduction!r}"
+            )
+        if not self.norm_eps > 0:
+            raise ValueError(f"`norm_eps` must be above 0. Received: norm_eps={self.norm_eps}")
+        for field in ("norm_momentum", "stochastic_depth"):
+            if not 0 <= getattr(self, field) < 1:
+                raise ValueError(
+                    f"`{field}` must lie in [0, 1). Received: {field}={getattr(self, field)}"
+                )
+        for broken, rule in self._exclusions():
+            if broken:
+                raise ValueError(f"{rule}. Received: {self._differences()}")
+
+    def _check_stages(self) -> None:
         if not isinstance(self.name, str) or not self.name:
             raise TypeError(f"`name` must be a non-empty string. Received: name={self.name!r}")
         for field in ("depths", "widths"):
@@ -110,50 +217,111 @@ class ResNetSpec:
                 f"`depths` needs one entry per stage ({len(self.widths)}). "
                 f"Received: depths={self.depths}"
             )
-        for field, allowed in _AXES.items():
-            value = getattr(self, field)
-            if value not in allowed:
-                raise ValueError(
-                    f"`{field}` must be one of {', '.join(map(repr, allowed))}. "
-                    f"Received: {field}={value!r}"
-                )
-        for field in _BOOLEANS:
-            if not isinstance(getattr(self, field), bool):
-                raise TypeError(
-                    f"`{field}` must be True or False. Received: {field}={getattr(self, field)!r}"
-                )
-        for field in ("classes", "input_size", "input_channels"):
-            if not _positive(getattr(self, field)):
-                raise ValueError(
-                    f"`{field}` must be a positive integer. "
-                    f"Received: {field}={getattr(self, field)!r}"
-                )
-        if not self.norm_eps > 0:
-            raise ValueError(f"`norm_eps` must be above 0. Received: norm_eps={self.norm_eps}")
-        if not 0 <= self.norm_momentum < 1:
-            raise ValueError(
-                f"`norm_momentum` must lie in [0, 1). Received: norm_momentum={self.norm_momentum}"
-            )
-        if self.zero_init_residual and self.merge == "none":
-            raise ValueError(
-                "`zero_init_residual` needs a shortcut: a plain net (merge='none') whose branches "
-                "start at zero passes nothing on. Received: zero_init_residual=True"
-            )
+
+    def _exclusions(self) -> Iterator[tuple[bool, str]]:
+        """Yields whether a rule that joins two fields is broken, and the rule."""
+        plain, single = self.merge == "none", self.branch in ("repvgg", "single")
+        yield (
+            self.zero_init_residual and plain,
+            "`zero_init_residual` needs a shortcut: a plain net (merge='none') whose branches "
+            "start at zero passes nothing on",
+        )
+        yield (
+            self.stochastic_depth > 0 and plain,
+            "`stochastic_depth` needs a shortcut: a plain net (merge='none') without a branch "
+            "passes nothing on",
+        )
+        yield (
+            self.branch == "single" and not plain,
+            "branch='single' is a deployed net without shortcuts: it needs merge='none'",
+        )
+        yield (
+            self.branch == "repvgg"
+            and (self.merge != "add" or self.norm != "batch" or self.shortcut != "B"),
+            "branch='repvgg' sums normed paths: it needs merge='add', norm='batch', shortcut='B'",
+        )
+        yield (
+            single and (self.order, self.stride_unit, self.se_reduction) != ("post", "first", 0),
+            f"branch={self.branch!r} needs order='post', stride_unit='first' and se_reduction=0",
+        )
+        yield (
+            self.stem == "unit" and not single,
+            "stem='unit' is RepVGG's: it needs branch='repvgg' or 'single'",
+        )
+        yield (
+            self.branch != "bottleneck" and (self.groups, self.base_width) != (1, 64),
+            "`groups` and `base_width` apply to bottlenecks only",
+        )
+        yield (
+            any(width * self.base_width // 64 < 1 for width in self.widths),
+            "`base_width` leaves no filters in the narrowest stage",
+        )
+        yield (
+            self.merge == "fixup"
+            and (self.norm, self.order, self.conv_bias) != ("none", "post", False),
+            "merge='fixup' stands in place of norms and biases: it needs norm='none', "
+            "order='post' and conv_bias=False",
+        )
+        yield (
+            not self.stem_activation and self.order != "pre",
+            "`stem_activation=False` needs order='pre', where the first unit activates",
+        )
+        yield (
+            self.stem_pool != "max" and self.stem in ("cifar", "unit"),
+            f"stem={self.stem!r} has no pool: leave `stem_pool` at 'max'",
+        )
+        yield (
+            self.init == "delta_orthogonal" and self.groups > 1,
+            "init='delta_orthogonal' needs groups=1",
+        )
+        yield (
+            self.stride_unit == "last" and (self.first_stride, self.max_stride) != (1, None),
+            "stride_unit='last' goes with neither `first_stride` nor `max_stride`",
+        )
+
+    def _differences(self) -> str:
+        """Returns the fields that are not at their defaults."""
+        return ", ".join(
+            f"{field.name}={getattr(self, field.name)!r}"
+            for field in dataclasses.fields(self)
+            if getattr(self, field.name) != field.default
+        )
 
     @property
     def expansion(self) -> int:
-        """How much wider a unit's output is than its 3x3 convolution."""
+        """How much wider a unit's output is than its stage's width."""
         return 4 if self.branch == "bottleneck" else 1
+
+    @property
+    def stem_filters(self) -> int:
+        """Channels that leave the stem."""
+        return self.stem_width or self.widths[0]
 
     @property
     def layers(self) -> int:
         """Weighted layers as the papers count them: the stem, the branches and the classifier."""
-        return sum(self.depths) * (3 if self.branch == "bottleneck" else 2) + 2
+        each = {"basic": 2, "bottleneck": 3}.get(self.branch, 1)
+        return sum(self.depths) * each + 2
+
+    @property
+    def stem_stride(self) -> int:
+        """Ratio of the input's size to the stem's."""
+        return {"cifar": 1, "unit": 2}.get(self.stem, 4)
 
     @property
     def output_stride(self) -> int:
-        """Ratio of the input's size to the last stage's; also the smallest input the net takes."""
-        return (4 if self.stem == "imagenet" else 1) * 2 ** (len(self.depths) - 1)
+        """Ratio of the input's size to the last stage's."""
+        natural = self.smallest_input
+        return (
+            natural
+            if self.max_stride is None
+            else max(self.stem_stride, min(natural, self.max_stride))
+        )
+
+    @property
+    def smallest_input(self) -> int:
+        """Height and width of the smallest input: what the strides, undilated, multiply to."""
+        return self.stem_stride * self.first_stride * 2 ** (len(self.depths) - 1)
 
     def replace(self, **changes: Any) -> ResNetSpec:
         """Returns a copy with some fields changed and checked anew.

@@ -13,27 +13,36 @@ class Unit:
     """One residual unit of a net.
 
     Attributes:
-        stage: Number of the stage, from 1.
+        stage: Number of the stage, from 1; 0 for a stem that is a unit.
         index: Number of the unit in its stage, from 1.
         in_channels: Channels that come in.
-        width: Filters of the 3x3 convolution.
+        inner: Filters of the 3x3 convolution.
         out_channels: Channels that go out.
         stride: Stride of the unit.
         first: Whether it follows the stem.
+        opens: Whether it is the first of its stage.
+        dilation: Dilation of the 3x3 convolutions.
+        first_dilation: Dilation of the first of them: that of the unit before, where a stride
+            was turned into dilation.
+        drop_rate: Probability that its branch is dropped in training.
     """
 
     stage: int
     index: int
     in_channels: int
-    width: int
+    inner: int
     out_channels: int
     stride: int
-    first: bool
+    first: bool = False
+    opens: bool = False
+    dilation: int = 1
+    first_dilation: int = 1
+    drop_rate: float = 0.0
 
     @property
     def name(self) -> str:
         """Prefix of the unit's layer names."""
-        return f"stage{self.stage}_unit{self.index}"
+        return f"stage{self.stage}_unit{self.index}" if self.stage else "stem"
 
     @property
     def changes_shape(self) -> bool:
@@ -43,17 +52,40 @@ class Unit:
 
 def units(spec: ResNetSpec) -> Iterator[Unit]:
     """Yields the units of a net in order."""
-    channels = spec.widths[0]
+    channels = spec.stem_filters
+    stride, dilation, number, total = spec.stem_stride, 1, 0, sum(spec.depths)
     for stage, (depth, width) in enumerate(zip(spec.depths, spec.widths, strict=True), start=1):
         for index in range(1, depth + 1):
+            number += 1
+            own, before = _stride(spec, stage, index), dilation
+            if spec.max_stride is not None and stride * own > spec.max_stride:
+                own, dilation = 1, dilation * own
+            stride *= own
             out_channels = width * spec.expansion
             yield Unit(
                 stage=stage,
                 index=index,
                 in_channels=channels,
-                width=width,
+                inner=inner_width(spec, width),
                 out_channels=out_channels,
-                stride=2 if stage > 1 and index == 1 else 1,
-                first=stage == 1 and index == 1,
+                stride=own,
+                first=number == 1,
+                opens=index == 1,
+                dilation=dilation,
+                first_dilation=before,
+                drop_rate=spec.stochastic_depth * number / total,
             )
             channels = out_channels
+
+
+def inner_width(spec: ResNetSpec, width: int) -> int:
+    """Returns the filters of the 3x3 convolution in a stage of `width`."""
+    return width * spec.base_width // 64 * spec.groups
+
+
+def _stride(spec: ResNetSpec, stage: int, index: int) -> int:
+    if spec.stride_unit == "last":
+        return 2 if stage < len(spec.depths) and index == spec.depths[stage - 1] else 1
+    if index > 1:
+        return 1
+    return spec.first_stride if stage == 1 else 2

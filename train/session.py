@@ -17,7 +17,7 @@ import keras
 import numpy as np
 
 from keras_resnet import PreprocessSpec, ResNetSpec
-from keras_resnet.weights.files import clone_as_float32
+from keras_resnet.weights.rebuild import clone_as_float32
 
 from .checkpoint import Progress
 from .config import RunConfig
@@ -73,9 +73,9 @@ def resolve_data(config: RunConfig, spec: ResNetSpec) -> tuple[ImageData, Prepro
         ValueError: If the data does not fit the net.
     """
     size = config.data.image_size or spec.input_size
-    if size < spec.output_stride:
+    if size < spec.smallest_input:
         raise ValueError(
-            f"{spec.name} needs images of at least {spec.output_stride} x {spec.output_stride} "
+            f"{spec.name} needs images of at least {spec.smallest_input} x {spec.smallest_input} "
             f"pixels. Received: image_size={size}"
         )
     data = load_data(config.data, spec)
@@ -166,6 +166,7 @@ def _finish(
         **measured,
     )
     model = clone_as_float32(trainer.model)
+    model.preprocess = preprocess
     split = "test" if data.test is not None else "validation"
     if split in measured:
         trainer.directory.write_samples(pick_samples(model, data, split, preprocess))

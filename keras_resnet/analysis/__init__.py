@@ -2,5 +2,6 @@
 
 from keras_resnet.analysis.counts import Counts as Counts
 from keras_resnet.analysis.counts import count as count
+from keras_resnet.analysis.counts import count_spec as count_spec
 
-__all__ = ["Counts", "count"]
+__all__ = ["Counts", "count", "count_spec"]

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import keras
 import numpy as np
 
-from keras_resnet.preprocessing import PreprocessSpec
+from keras_resnet.preprocess_spec import PreprocessSpec
 
 Inputs = Literal["raw", "normalized"]
 Precision = Literal["float32", "float16", "int8"]
@@ -86,7 +86,7 @@ def check_model(model: keras.Model) -> None:
         if {policy.compute_dtype, policy.variable_dtype} != {"float32"} or policy.quantization_mode:
             raise ValueError(
                 "An export starts from a float32 model: rebuild it with "
-                "`keras_resnet.weights.files.clone_as_float32`. "
+                "`keras_resnet.weights.rebuild.clone_as_float32`. "
                 f"Received: layer {layer.name!r} with dtype policy {policy.name!r}"
             )
         if getattr(layer, "data_format", None) == "channels_first":

@@ -33,8 +33,8 @@ from keras_resnet.export.limits import Failure, Limits
 from keras_resnet.export.saved_model import export_saved_model
 from keras_resnet.export.tflite import export_tflite
 from keras_resnet.export.verify import Reference, Verification, verify
-from keras_resnet.preprocessing import PreprocessSpec
-from keras_resnet.reparam import fold_batch_norm
+from keras_resnet.preprocess_spec import PreprocessSpec
+from keras_resnet.reparam import deploy
 
 SAVED_MODEL = "saved_model"
 TFLITE_NAMES: dict[Precision, str] = {
@@ -144,7 +144,7 @@ def export(
     say(f"Keras: running {model.name} on {len(request.images)} images")
     reference = Reference.of(model, request.images, request.labels, request.preprocess)
     say("Folding batch norm")
-    folded = fold_batch_norm(model)
+    folded = deploy(model)
     directory.mkdir(parents=True, exist_ok=True)
     names = [name for name, _, _ in request.targets]
     staging = Path(tempfile.mkdtemp(prefix=".export.tmp", dir=directory))

@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_resnet.export.checks import INPUT_NAMES, Inputs
 from keras_resnet.export.quiet import quiet
-from keras_resnet.preprocessing import PreprocessSpec
+from keras_resnet.preprocess_spec import PreprocessSpec
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,10 +8,12 @@ import keras
 import pytest
 
 from keras_resnet import ResNetSpec, build, variants
-from keras_resnet.analysis import count
+from keras_resnet.analysis import count, count_spec
 
 # Trainable parameters. ResNets of Table 1 and the V2 net: torchvision and timm publish the same;
-# keras_*: keras.applications; CIFAR: from the papers' architecture; ResNet-8: MLPerf Tiny.
+# keras_*: keras.applications; CIFAR: from the papers' architecture; ResNet-8: MLPerf Tiny;
+# ResNeXt and Wide ResNet: torchvision (`num_params`); 200, D, SE: osmr/imgclsmob, whose
+# ResNet(A) is D; Wide ResNet on CIFAR: osmr/imgclsmob and papers' tables, in millions.
 PARAMETERS = {
     "resnet18": 11_689_512,
     "resnet34": 21_797_672,
@@ -31,6 +33,78 @@ PARAMETERS = {
     "cifar_resnet164v2": 1_703_258,
     "cifar_resnet1001v2": 10_327_706,
     "mlperf_tiny_resnet8": 78_186,
+    "resnet50_v1_5": 25_557_032,
+    "resnet200": 64_673_832,
+    "keras_resnet50v2": 25_568_360,
+    "keras_resnet101v2": 44_577_896,
+    "keras_resnet152v2": 60_236_904,
+    "resnet18d": 11_708_744,
+    "resnet50d": 25_576_264,
+    "resnet101d": 44_568_392,
+    "resnet152d": 60_212_040,
+    "resnext50_32x4d": 25_028_904,
+    "resnext101_32x4d": 44_177_704,
+    "resnext101_32x8d": 88_791_336,
+    "resnext101_64x4d": 83_455_272,
+    "wide_resnet50_2": 68_883_240,
+    "wide_resnet101_2": 126_886_696,
+    "seresnet18": 11_778_592,
+    "seresnet34": 21_958_868,
+    "seresnet50": 28_088_024,
+    "seresnet101": 49_326_872,
+    "seresnet152": 66_821_848,
+    "seresnext50_32x4d": 27_559_896,
+    "seresnext101_32x4d": 48_955_416,
+    "seresnext101_32x8d": 93_569_048,
+    "repvgg_a2": 28_210_600,
+    "cifar_wrn16_8": 10_961_370,
+    "cifar_wrn16_10": 17_116_634,
+    "cifar_wrn22_8": 17_158_106,
+    "cifar_wrn28_10": 36_479_194,
+    "cifar_wrn40_2": 2_243_546,
+    "cifar_wrn40_4": 8_949_210,
+    # A filter without weights, and units that are dropped at times, add nothing.
+    "resnet18_blur": 11_689_512,
+    "resnet34_blur": 21_797_672,
+    "resnet50_blur": 25_557_032,
+    "resnet101_blur": 44_549_160,
+    "cifar_resnet110_sd": 1_727_962,
+    "cifar_resnet1202_sd": 19_421_274,
+}
+# Where millions alone are published: timm's results (`param_count`) and, for A0 and A1,
+# OpenMMLab's table of RepVGG before its fusion. Papers: Bello et al. 2021, Table 9, prints whole
+# millions ("36", "64", "87", "93", "130", "164", "192").
+MILLIONS = {
+    "resnet50c": 25.58,
+    "resnet101c": 44.57,
+    "resnet152c": 60.21,
+    "resnet34d": 21.82,
+    "resnet200d": 64.69,
+    "resnetv2_50": 25.55,
+    "resnetv2_101": 44.54,
+    "resnetrs50": 35.69,
+    "resnetrs101": 63.62,
+    "resnetrs152": 86.62,
+    "resnetrs200": 93.21,
+    "resnetrs270": 129.86,
+    "resnetrs350": 163.96,
+    "resnetrs420": 191.89,
+    "repvgg_a0": 9.11,
+    "repvgg_a1": 14.09,
+    "repvgg_b0": 15.82,
+    "repvgg_b1": 57.42,
+}
+# KerasHub's presets (`params`) count the moving statistics too.
+WITH_STATISTICS = {
+    "resnet18vd": 11_722_824,
+    "resnet34vd": 21_838_408,
+    "resnet50vd": 25_629_512,
+    "resnet101vd": 44_673_864,
+    "resnet152vd": 60_363_592,
+    "resnet200vd": 74_933_064,
+    "keras_resnet50v2": 25_613_800,
+    "keras_resnet101v2": 44_675_560,
+    "keras_resnet152v2": 60_380_648,
 }
 # Built whole; test_model.py builds the two deepest, and the rest is counted from the spec.
 BUILT = (
@@ -44,6 +118,10 @@ BUILT = (
     "cifar_resnet110",
     "cifar_resnet164v2",
     "mlperf_tiny_resnet8",
+    "resnext50_32x4d",
+    "seresnet18",
+    "repvgg_a2",
+    "cifar_wrn16_8",
 )
 # Multiply-adds at the net's own input size: 224 x 224, or 32 x 32 for CIFAR.
 MULTIPLY_ADDS = {
@@ -55,69 +133,233 @@ MULTIPLY_ADDS = {
     "cifar_resnet20": 40_551_040,
     "cifar_resnet110": 252_887_680,
     "mlperf_tiny_resnet8": 12_501_632,
+    "resnext50_32x4d": 4_230_479_872,  # torchvision's `_ops`: 4.23
 }
 TABLE_1 = {"resnet18": 1.8, "resnet34": 3.6, "resnet50": 3.8, "resnet101": 7.6, "resnet152": 11.3}
 
 
-def parameters(spec: ResNetSpec) -> int:
-    """Trainable parameters from the spec alone, written without looking at the assembler."""
+class Formula:
+    """Parameters from the spec alone, written without looking at the assembler.
 
-    def conv(size: int, inputs: int, outputs: int) -> int:
-        return size * size * inputs * outputs + (outputs if spec.conv_bias else 0)
+    `trainable` and `statistics` are what a net of that spec has.
+    """
 
-    wide = 4 if spec.branch == "bottleneck" else 1
-    channels = spec.widths[0]
-    total = conv(7 if spec.stem == "imagenet" else 3, spec.input_channels, channels) + 2 * channels
-    for stage, (depth, width) in enumerate(zip(spec.depths, spec.widths, strict=True)):
-        for index in range(depth):
-            outputs = width * wide
-            if spec.branch == "basic":
-                total += conv(3, channels, width) + conv(3, width, width)
-                norms = [width, width]
-            else:
-                total += conv(1, channels, width) + conv(3, width, width) + conv(1, width, outputs)
-                norms = [width, width, outputs]
-            if spec.order == "pre":  # one norm before each convolution; the stem has the first
-                norms = [channels, *norms[:-1]]
-                if stage == index == 0:
-                    norms = norms[1:]
-            total += 2 * sum(norms)
-            differs = channels != outputs or (stage > 0 and index == 0)
-            if spec.merge == "add" and (spec.shortcut == "C" or (spec.shortcut == "B" and differs)):
-                total += conv(1, channels, outputs)
-                total += 2 * outputs if spec.order == "post" and spec.shortcut_norm else 0
-            channels = outputs
-    total += 2 * channels if spec.order == "pre" else 0
-    return total + (channels + 1) * spec.classes
+    def __init__(self, spec: ResNetSpec) -> None:
+        self.spec = spec
+        self.trainable = self.statistics = 0
+        self.channels = spec.stem_width or spec.widths[0]
+        self._stem()
+        for stage in range(len(spec.depths)):
+            for index in range(spec.depths[stage]):
+                self._unit(stage, index)
+        if spec.order == "pre":
+            self._norm(self.channels)
+        self.trainable += (self.channels + 1) * spec.classes
+
+    def _conv(self, size: int, inputs: int, outputs: int, *, groups=1, normed=True) -> None:
+        bias = self.spec.conv_bias
+        if bias == "unnormed":
+            bias = not normed or self.spec.norm == "none"
+        self.trainable += size**2 * inputs // groups * outputs + bias * outputs
+
+    def _norm(self, *channels: int) -> None:
+        if self.spec.norm == "batch":
+            self.trainable += 2 * sum(channels)
+            self.statistics += 2 * sum(channels)
+
+    def _stem(self) -> None:
+        spec, width, activated = self.spec, self.channels, self.spec.stem_activation
+        if spec.stem == "unit":
+            self._paths(spec.input_channels, width, identity=False)
+            return
+        if spec.stem == "deep":
+            self._conv(3, spec.input_channels, width // 2)
+            self._conv(3, width // 2, width // 2)
+            self._conv(3, width // 2, width, normed=activated)
+            self._norm(width // 2, width // 2)
+        else:
+            size = {"imagenet": 7, "cifar": 3}[spec.stem]
+            self._conv(size, spec.input_channels, width, normed=activated)
+        if activated:
+            self._norm(width)
+        if spec.stem_pool == "conv":
+            self._conv(3, width, width)
+            self._norm(width)
+        if spec.merge == "fixup":  # a bias here and one before the classifier
+            self.trainable += 2
+
+    def _paths(self, inputs: int, outputs: int, *, identity: bool) -> None:
+        """A unit of RepVGG, or the one convolution that is left of it."""
+        self._conv(3, inputs, outputs)
+        self._norm(outputs)
+        if self.spec.branch == "repvgg":
+            self._conv(1, inputs, outputs)
+            self._norm(outputs, *[outputs] * identity)
+
+    def _strides(self, stage: int, index: int) -> bool:
+        spec = self.spec
+        if spec.stride_unit == "last":
+            return stage < len(spec.depths) - 1 and index == spec.depths[stage] - 1
+        return index == 0 and (stage > 0 or spec.first_stride == 2)
+
+    def _unit(self, stage: int, index: int) -> None:
+        spec, inputs, width = self.spec, self.channels, self.spec.widths[stage]
+        outputs = 4 * width if spec.branch == "bottleneck" else width
+        strides = self._strides(stage, index)
+        differs = strides or inputs != outputs
+        self.channels = outputs
+        if spec.branch in ("repvgg", "single"):
+            self._paths(inputs, outputs, identity=not differs)
+            return
+        post = spec.order == "post"
+        if spec.branch == "basic":
+            self._conv(3, inputs, width)
+            self._conv(3, width, outputs, normed=post)
+            norms = [width, outputs]
+        else:
+            inner = width * spec.base_width // 64 * spec.groups
+            self._conv(1, inputs, inner)
+            self._conv(3, inner, inner, groups=spec.groups)
+            self._conv(1, inner, outputs, normed=post)
+            norms = [inner, inner, outputs]
+        convolutions = len(norms)
+        if not post:  # one norm before each convolution; the stem may have the first
+            norms = [inputs, *norms[:-1]]
+            if stage == index == 0 and spec.stem_activation:
+                norms = norms[1:]
+        self._norm(*norms)
+        if spec.se_reduction:
+            squeezed = max(1, outputs // spec.se_reduction)
+            self.trainable += 2 * outputs * squeezed + squeezed + outputs
+        if spec.merge == "highway":
+            self.trainable += outputs**2 + outputs
+        elif spec.merge == "fixup":  # biases before and behind each convolution, and a factor
+            self.trainable += 2 * convolutions + 1
+        elif spec.merge in ("rezero", "skipinit"):
+            self.trainable += 1
+        if spec.merge == "none" or (spec.stride_unit == "last" and strides and inputs == outputs):
+            return
+        wanted = {"A": False, "B": differs, "C": True, "D": differs}[spec.shortcut]
+        if wanted or (spec.shortcut != "A" and spec.stage_projection and index == 0):
+            normed = post and spec.shortcut_norm
+            self._conv(1, inputs, outputs, normed=normed)
+            self._norm(*[outputs] * normed)
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_published_parameters_follow_from_the_spec(name):
-    assert parameters(variants[name]) == PARAMETERS[name]
+    assert Formula(variants[name]).trainable == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("name", MILLIONS)
+def test_published_millions_follow_from_the_spec(name):
+    assert round(Formula(variants[name]).trainable / 1e6, 2) == MILLIONS[name]
+
+
+@pytest.mark.parametrize("name", WITH_STATISTICS)
+def test_published_totals_follow_from_the_spec(name):
+    formula = Formula(variants[name])
+    assert formula.trainable + formula.statistics == WITH_STATISTICS[name]
+
+
+# ResNet-20 and -56 have 688 and 2,032 channels behind norms: 16 * 7 + (32 + 64) * 6, and so on.
+@pytest.mark.parametrize(
+    ("name", "base", "difference"),
+    [
+        # A gate over c channels has c * c + c parameters; 3 and 9 units in each stage.
+        ("cifar_highway20", "cifar_resnet20", 3 * (16 * 17 + 32 * 33 + 64 * 65)),
+        ("cifar_highway56", "cifar_resnet56", 9 * (16 * 17 + 32 * 33 + 64 * 65)),
+        ("cifar_rezero20", "cifar_resnet20", 9),
+        ("cifar_rezero56", "cifar_resnet56", 27),
+        # A bias in place of gamma and beta, and a scalar a unit.
+        ("cifar_skipinit20", "cifar_resnet20v2_basic", 9 - 688),
+        ("cifar_skipinit56", "cifar_resnet56v2_basic", 27 - 2032),
+        ("cifar_delta_orthogonal20", "cifar_plain20", -688),
+        ("cifar_delta_orthogonal56", "cifar_plain56", -2032),
+        # Five numbers a unit and two more, in place of gamma and beta.
+        ("cifar_fixup20", "cifar_resnet20", 9 * 5 + 2 - 2 * 688),
+        ("cifar_fixup56", "cifar_resnet56", 27 * 5 + 2 - 2 * 2032),
+        ("cifar_fixup110", "cifar_resnet110", 54 * 5 + 2 - 2 * (16 * 37 + (32 + 64) * 36)),
+        # Pre-activation nets lack nothing: the last norm stands in the stem's place.
+        ("cifar_resnet20v2_basic", "cifar_resnet20", 0),
+        ("cifar_plain20", "cifar_resnet20", 0),
+        # The last bottleneck's norm, 256 channels, goes; the stem's, 16, comes; and each stage's
+        # projection loses its own: 64, 128 and 256.
+        ("cifar_resnet164_bottleneck", "cifar_resnet164v2", 896),
+        ("cifar_resnet1001_bottleneck", "cifar_resnet1001v2", 896),
+        ("resnet200v2", "resnet200", -7_680),
+        ("resnet18v2", "resnet18", -1_792),
+        ("resnet34v2", "resnet34", -1_792),
+        ("resnet101v2", "resnet101", -7_680),
+        ("resnet152v2", "resnet152", -7_680),
+    ],
+)
+def test_differences_by_hand(name, base, difference):
+    ours, theirs = (Formula(variants[each]).trainable for each in (name, base))
+    assert ours - theirs == difference
+
+
+@pytest.mark.parametrize("units", [20, 56])
+def test_cifar_repvgg_by_hand(units):
+    """3n + 2 layers: n units a stage, 10 c^2 weights and three norms in all but the opening one."""
+    n = (units - 2) // 3
+    wanted = 9 * 3 * 16 + 2 * 16 + n * (10 * 16**2 + 6 * 16)
+    for inputs, outputs in ((16, 32), (32, 64)):
+        wanted += 10 * inputs * outputs + 4 * outputs
+        wanted += (n - 1) * (10 * outputs**2 + 6 * outputs)
+    wanted += 65 * 10
+    assert Formula(variants[f"cifar_repvgg{units}"]).trainable == wanted
 
 
 @pytest.mark.parametrize("name", BUILT)
 def test_built_nets_have_the_published_counts(name):
     counts = count(build(name))
     assert counts.parameters == PARAMETERS[name]
-    assert counts.layers == variants[name].layers
+    assert counts.state == Formula(variants[name]).statistics
+    assert counts.layers == _layers(variants[name])
     if name in MULTIPLY_ADDS:
         assert counts.multiply_adds == MULTIPLY_ADDS[name]
 
 
-@pytest.mark.parametrize("name", list(variants))
-def test_every_variant_builds(name):
-    """Builds every combination of axes in the catalog, with few and narrow units."""
-    spec = variants[name]
-    short = spec.replace(
+def _layers(spec: ResNetSpec) -> int:
+    """Layers as the papers count them, and those that they count as one in the stem."""
+    return spec.layers + 2 * (spec.stem == "deep") + (spec.stem_pool == "conv")
+
+
+def _short(spec: ResNetSpec) -> ResNetSpec:
+    """The net with few and narrow units: every axis as it is."""
+    return spec.replace(
         depths=(min(spec.depths[0], 2),) + (1,) * (len(spec.depths) - 1),
-        widths=tuple(width // 8 for width in spec.widths),
+        widths=tuple(width // 8 * (8 if spec.groups > 1 else 1) for width in spec.widths),
+        stem_width=spec.stem_width and spec.stem_width // 8,
+        groups=min(spec.groups, 4),
     )
-    model = build(short, input_shape=(2 * spec.output_stride,) * 2 + (3,))
+
+
+# Nets that differ in depth alone are one net here.
+SHORT = {_short(spec).replace(name="short", input_size=32): name for name, spec in variants.items()}
+
+
+def test_every_kind_of_net_is_among_the_short_ones():
+    assert len(SHORT) >= 40
+    assert {spec.merge for spec in SHORT} == {
+        "add", "none", "rezero", "skipinit", "fixup", "highway",
+    }  # fmt: skip
+    assert {spec.stem for spec in SHORT} == {"imagenet", "deep", "cifar", "unit"}
+    assert {spec.branch for spec in SHORT} == {"basic", "bottleneck", "repvgg"}
+    assert {spec.groups for spec in SHORT} == {1, 4}
+
+
+@pytest.mark.parametrize("short", SHORT, ids=list(SHORT.values()))
+def test_every_variant_builds(short):
+    """Builds every combination of axes in the catalog."""
+    model = build(short, input_shape=(2 * short.smallest_input,) * 2 + (3,))
     assert model.spec == short
-    assert model.output_shape == (None, spec.classes)
-    assert count(model).parameters == parameters(short)
-    assert count(model).layers == short.layers
+    assert model.output_shape == (None, short.classes)
+    counts, formula = count(model), Formula(short)
+    assert counts.parameters == formula.trainable
+    assert counts.state == formula.statistics
+    assert counts.layers == _layers(short)
 
 
 def test_the_whole_of_keras_applications_resnet50():
@@ -141,6 +383,23 @@ def test_multiply_adds_of_table_1(name, billions):
     else:
         assert round(ours, 1) == billions
         assert ours == pytest.approx(billions, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"order": "pre", "stride_unit": "last", "conv_bias": "unnormed"},
+        {"shortcut": "D", "stem": "deep", "se_reduction": 2, "stochastic_depth": 0.5},
+        {"branch": "repvgg", "stem": "unit", "first_stride": 2},
+        {"merge": "highway", "shortcut": "C"},
+        {"merge": "fixup", "norm": "none", "max_stride": 4},
+    ],
+    ids=lambda changes: " ".join(map(str, changes.values())),
+)
+def test_counts_of_a_spec_are_those_of_the_net(changes):
+    spec = ResNetSpec("deep", (5, 1, 4), (4, 8, 8), classes=3, input_size=64).replace(**changes)
+    assert count_spec(spec) == count(build(spec))
 
 
 def test_counts_a_net_by_hand():

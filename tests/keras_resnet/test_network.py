@@ -380,11 +380,15 @@ def test_input_tensor_from_two_inputs():
             "The channels of `input_shape` (height, width, channels) must be a positive integer.",
         ),
         ({"input_shape": (8, 8, 0)}, ValueError, "Received: input_shape=(8, 8, 0)"),
-        ({"input_shape": (1, 8, 3)}, ValueError, "tiny needs images of at least 2 x 2 pixels"),
+        (
+            {"input_shape": (1, 8, 3)},
+            ValueError,
+            "tiny needs inputs of at least 2 x 2, the product",
+        ),
         (
             {"spec": "resnet50", "input_shape": (224, 31, 3)},
             ValueError,
-            "resnet50 needs images of at least 32 x 32 pixels, its output stride. "
+            "resnet50 needs inputs of at least 32 x 32, the product of its strides. "
             "Received: input_shape=(224, 31, 3) as (height, width, channels)",
         ),
         (
@@ -406,7 +410,7 @@ def test_refuses_an_input_tensor_of_another_shape():
     message = "`input_shape` must match `input_tensor`, (8, 8, 3), or be left out. Received: "
     with pytest.raises(ValueError, match=re.escape(message + "input_shape=(9, 8, 3)")):
         build(TINY, input_tensor=tensor, input_shape=(9, 8, 3))
-    with pytest.raises(ValueError, match="tiny needs images of at least 2 x 2"):
+    with pytest.raises(ValueError, match="tiny needs inputs of at least 2 x 2"):
         build(TINY, input_tensor=keras.Input((1, 1, 3)))
 
 
@@ -448,7 +452,7 @@ def test_channels_first(spec, randomize):
     first = build(spec)
     assert first.input_shape == (None, 3, size, size)
     final = first.get_layer("pool").input.shape
-    stride = spec.output_stride
+    stride = spec.smallest_input
     assert final == (None, 8 * spec.expansion, size // stride, size // stride)
     if BACKEND == "tensorflow":
         return  # no channels-first convolutions on TensorFlow's CPU
@@ -462,7 +466,9 @@ def test_channels_first(spec, randomize):
 
 def test_channels_first_names_its_shape():
     keras.config.set_image_data_format("channels_first")
-    message = "at least 2 x 2 pixels, its output stride. Received: input_shape=(3, 1, 8) as (chann"
+    message = (
+        "at least 2 x 2, the product of its strides. Received: input_shape=(3, 1, 8) as (chann"
+    )
     with pytest.raises(ValueError, match=re.escape(message)):
         build(TINY, input_shape=(3, 1, 8))
 

@@ -44,15 +44,44 @@ def test_is_frozen():
         (
             {"branch": "wide"},
             ValueError,
-            "`branch` must be one of 'basic', 'bottleneck'. Received: branch='wide'",
+            "`branch` must be one of 'basic', 'bottleneck', 'repvgg', 'single'. "
+            "Received: branch='wide'",
         ),
         ({"order": "mid"}, ValueError, "`order` must be one of 'post', 'pre'."),
-        ({"shortcut": "D"}, ValueError, "`shortcut` must be one of 'A', 'B', 'C'."),
-        ({"merge": "concat"}, ValueError, "`merge` must be one of 'add', 'none'."),
-        ({"stem": "deep"}, ValueError, "`stem` must be one of 'imagenet', 'cifar'."),
+        ({"shortcut": "E"}, ValueError, "`shortcut` must be one of 'A', 'B', 'C', 'D'."),
+        (
+            {"merge": "concat"},
+            ValueError,
+            "`merge` must be one of 'add', 'none', 'rezero', 'skipinit', 'fixup', 'highway'.",
+        ),
+        ({"norm": "group"}, ValueError, "`norm` must be one of 'batch', 'none'."),
+        ({"norm": None}, ValueError, "Received: norm=None"),
+        ({"init": "glorot"}, ValueError, "`init` must be one of 'he', 'delta_orthogonal'."),
+        (
+            {"stem": "patch"},
+            ValueError,
+            "`stem` must be one of 'imagenet', 'deep', 'cifar', 'unit'.",
+        ),
+        ({"stem_pool": "avg"}, ValueError, "`stem_pool` must be one of 'max', 'max_zero', 'conv'."),
+        ({"first_stride": 3}, ValueError, "`first_stride` must be one of 1, 2."),
+        ({"first_stride": True}, ValueError, "Received: first_stride=True"),
+        ({"stride_unit": "middle"}, ValueError, "`stride_unit` must be one of 'first', 'last'."),
+        ({"blur": 4}, ValueError, "`blur` must be one of 0, 3, 5. Received: blur=4"),
+        ({"blur": False}, ValueError, "Received: blur=False"),
+        ({"blur": 3.0}, ValueError, "Received: blur=3.0"),
+        ({"max_stride": 3}, ValueError, "`max_stride` must be one of None, 1, 2, 4, 8, 16, 32."),
+        ({"max_stride": 64}, ValueError, "Received: max_stride=64"),
+        ({"max_stride": True}, ValueError, "Received: max_stride=True"),
         ({"stride_placement": "2x2"}, ValueError, "`stride_placement` must be one of"),
         ({"padding": "valid"}, ValueError, "`padding` must be one of 'symmetric', 'same'."),
-        ({"conv_bias": 1}, TypeError, "`conv_bias` must be True or False. Received: conv_bias=1"),
+        (
+            {"conv_bias": 1},
+            ValueError,
+            "`conv_bias` must be one of False, True, 'unnormed'. Received: conv_bias=1",
+        ),
+        ({"conv_bias": 0}, ValueError, "Received: conv_bias=0"),
+        ({"stem_activation": 1}, TypeError, "`stem_activation` must be True or False."),
+        ({"stage_projection": 0}, TypeError, "`stage_projection` must be True or False."),
         ({"shortcut_norm": None}, TypeError, "`shortcut_norm` must be True or False."),
         ({"zero_init_residual": "no"}, TypeError, "`zero_init_residual` must be True or False."),
         ({"norm_sync": 0}, TypeError, "`norm_sync` must be True or False."),
@@ -60,21 +89,125 @@ def test_is_frozen():
         ({"classes": True}, ValueError, "Received: classes=True"),
         ({"input_size": 32.0}, ValueError, "`input_size` must be a positive integer."),
         ({"input_channels": -3}, ValueError, "`input_channels` must be a positive integer."),
+        ({"groups": 0}, ValueError, "`groups` must be a positive integer. Received: groups=0"),
+        ({"groups": True}, ValueError, "Received: groups=True"),
+        ({"base_width": 0}, ValueError, "`base_width` must be a positive integer."),
+        ({"base_width": 64.0}, ValueError, "Received: base_width=64.0"),
+        ({"stem_width": 0}, ValueError, "`stem_width` must be a positive integer."),
+        ({"stem_width": True}, ValueError, "Received: stem_width=True"),
+        (
+            {"se_reduction": -4},
+            ValueError,
+            "`se_reduction` must be a positive integer, or 0 for none. Received: se_reduction=-4",
+        ),
+        ({"se_reduction": 0.25}, ValueError, "Received: se_reduction=0.25"),
+        ({"se_reduction": True}, ValueError, "Received: se_reduction=True"),
+        ({"se_reduction": False}, ValueError, "Received: se_reduction=False"),
+        ({"stochastic_depth": 1.0}, ValueError, "`stochastic_depth` must lie in [0, 1)."),
+        ({"stochastic_depth": -0.1}, ValueError, "Received: stochastic_depth=-0.1"),
+        ({"stochastic_depth": float("nan")}, ValueError, "Received: stochastic_depth=nan"),
         ({"norm_eps": 0.0}, ValueError, "`norm_eps` must be above 0. Received: norm_eps=0.0"),
         ({"norm_eps": float("nan")}, ValueError, "`norm_eps` must be above 0."),
         ({"norm_momentum": 1.0}, ValueError, "`norm_momentum` must lie in [0, 1)."),
         ({"norm_momentum": -0.1}, ValueError, "Received: norm_momentum=-0.1"),
-        (
-            {"merge": "none", "zero_init_residual": True},
-            ValueError,
-            "`zero_init_residual` needs a shortcut",
-        ),
-        ({"groups": 2}, ValueError, "ResNetSpec has no field 'groups'. Fields: branch, classes"),
+        ({"color": 2}, ValueError, "ResNetSpec has no field 'color'. Fields: base_width, blur"),
     ],
 )
 def test_refuses(changes, error, message):
     with pytest.raises(error, match=re.escape(message)):
         TINY.replace(**changes)
+
+
+_BOTTLENECK = {"branch": "bottleneck"}
+_REPVGG = {"branch": "repvgg", "stem": "unit"}
+_SINGLE = _REPVGG | {"branch": "single", "merge": "none"}
+_FIXUP = {"merge": "fixup", "norm": "none"}
+# Each rule: a spec that keeps it, what breaks it, and what is said.
+EXCLUSIONS = [
+    (
+        {"merge": "none"},
+        [{"zero_init_residual": True}],
+        "`zero_init_residual` needs a shortcut: a plain net (merge='none') whose branches start "
+        "at zero passes nothing on. Received: name='tiny', depths=(1, 2), widths=(8, 16), "
+        "merge='none', zero_init_residual=True",
+    ),
+    ({"merge": "none"}, [{"stochastic_depth": 0.5}], "`stochastic_depth` needs a shortcut"),
+    (_SINGLE, [{"merge": "add"}, {"merge": "highway"}], "branch='single' is a deployed net"),
+    (
+        _REPVGG,
+        [
+            {"merge": "none"},
+            {"merge": "rezero"},
+            {"norm": "none"},
+            {"shortcut": "A"},
+            {"shortcut": "C"},
+            {"shortcut": "D"},
+        ],
+        "branch='repvgg' sums normed paths: it needs merge='add', norm='batch', shortcut='B'",
+    ),
+    (
+        _REPVGG,
+        [{"order": "pre"}, {"stride_unit": "last"}, {"se_reduction": 4}],
+        "branch='repvgg' needs order='post', stride_unit='first' and se_reduction=0",
+    ),
+    (
+        _SINGLE,
+        [{"order": "pre"}, {"stride_unit": "last"}, {"se_reduction": 4}],
+        "branch='single' needs order='post', stride_unit='first' and se_reduction=0",
+    ),
+    (
+        {},
+        [{"stem": "unit"}, {"stem": "unit", "branch": "bottleneck"}],
+        "stem='unit' is RepVGG's: it needs branch='repvgg' or 'single'",
+    ),
+    (
+        {},
+        [{"groups": 2}, {"base_width": 32}, _REPVGG | {"groups": 2}],
+        "`groups` and `base_width` apply to bottlenecks only",
+    ),
+    (
+        _BOTTLENECK | {"base_width": 8},
+        [{"base_width": 7}, {"widths": (7, 64)}],
+        "`base_width` leaves no filters in the narrowest stage",
+    ),
+    (
+        _FIXUP,
+        [{"norm": "batch"}, {"order": "pre"}, {"conv_bias": True}, {"conv_bias": "unnormed"}],
+        "merge='fixup' stands in place of norms and biases: it needs norm='none', order='post' "
+        "and conv_bias=False",
+    ),
+    (
+        {"order": "pre", "stem_activation": False},
+        [{"order": "post"}],
+        "`stem_activation=False` needs order='pre', where the first unit activates",
+    ),
+    (
+        {"stem_pool": "conv"},
+        [{"stem": "cifar"}, {"stem": "cifar", "stem_pool": "max_zero"}],
+        "stem='cifar' has no pool: leave `stem_pool` at 'max'",
+    ),
+    (_REPVGG, [{"stem_pool": "conv"}], "stem='unit' has no pool: leave `stem_pool` at 'max'"),
+    (
+        _BOTTLENECK | {"init": "delta_orthogonal"},
+        [{"groups": 2}],
+        "init='delta_orthogonal' needs groups=1",
+    ),
+    (
+        {"stride_unit": "last"},
+        [{"first_stride": 2}, {"max_stride": 8}],
+        "stride_unit='last' goes with neither `first_stride` nor `max_stride`",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("kept", "broken", "message"),
+    [(kept, each, message) for kept, several, message in EXCLUSIONS for each in several],
+)
+def test_fields_that_exclude_one_another(kept, broken, message):
+    spec = TINY.replace(**kept)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        spec.replace(**broken)
 
 
 def test_replace_leaves_the_original():
@@ -92,18 +225,89 @@ def test_replace_leaves_the_original():
         (TINY.replace(stem="cifar"), 8, 1, 2),
         (ResNetSpec("deep", (3, 4, 6, 3), (64, 128, 256, 512)), 34, 1, 32),
         (ResNetSpec("one", (5,), (4,), stem="cifar"), 12, 1, 1),
+        (TINY.replace(stem="deep", first_stride=2), 8, 1, 16),
+        (TINY.replace(branch="repvgg", stem="unit", first_stride=2), 5, 1, 8),
+        (TINY.replace(branch="single", merge="none", stem="cifar"), 5, 1, 2),
+        (TINY.replace(max_stride=4), 8, 1, 4),
+        (TINY.replace(max_stride=32), 8, 1, 8),
+        (TINY.replace(max_stride=2), 8, 1, 4),  # the stem's stride stays
+        (TINY.replace(stem="cifar", max_stride=1), 8, 1, 1),
     ],
 )
 def test_derived_numbers(spec, layers, expansion, output_stride):
     assert (spec.layers, spec.expansion, spec.output_stride) == (layers, expansion, output_stride)
 
 
-def test_survives_json():
-    spec = TINY.replace(branch="bottleneck", norm_eps=1.001e-5, conv_bias=True, shortcut="A")
+def test_the_smallest_input_does_not_depend_on_dilation():
+    spec = ResNetSpec("s", (1, 1, 1, 1), (4, 4, 4, 4))
+    assert spec.smallest_input == spec.replace(max_stride=8).smallest_input == 32
+    assert spec.replace(first_stride=2).smallest_input == 64
+    assert spec.replace(stem="cifar").smallest_input == 8
+    assert spec.replace(branch="repvgg", stem="unit", first_stride=2).smallest_input == 32
+
+
+def test_stem_filters():
+    assert TINY.stem_filters == 8
+    assert TINY.replace(stem_width=5).stem_filters == 5
+
+
+# Between them every field is off its default.
+_OFF = (
+    ResNetSpec(
+        "off",
+        (2, 1),
+        (32, 64),
+        branch="bottleneck",
+        order="pre",
+        shortcut="D",
+        merge="highway",
+        norm="none",
+        stem="deep",
+        stem_width=24,
+        stem_activation=False,
+        stem_pool="conv",
+        first_stride=2,
+        stride_placement="1x1",
+        stage_projection=True,
+        padding="same",
+        conv_bias="unnormed",
+        shortcut_norm=False,
+        zero_init_residual=True,
+        groups=2,
+        base_width=16,
+        se_reduction=8,
+        stochastic_depth=0.25,
+        blur=5,
+        max_stride=16,
+        norm_eps=1.001e-5,
+        norm_momentum=0.99,
+        norm_sync=True,
+        classes=7,
+        input_size=48,
+        input_channels=1,
+    ),
+    TINY.replace(stride_unit="last", init="delta_orthogonal"),
+)
+
+
+@pytest.mark.parametrize("spec", _OFF, ids=lambda spec: spec.name)
+def test_survives_json(spec):
     values = json.loads(json.dumps(spec.to_dict()))
-    assert values["depths"] == [1, 2]
+    assert values["depths"] == list(spec.depths)
     assert set(values) == {field.name for field in dataclasses.fields(ResNetSpec)}
-    assert ResNetSpec.from_dict(values) == spec
+    again = ResNetSpec.from_dict(values)
+    assert again == spec
+    assert repr(again) == repr(spec)  # equality alone holds True for 1
+    assert ResNetSpec.from_dict(spec.to_dict()) == spec
+
+
+def test_every_field_survives():
+    off = {
+        field.name
+        for field in dataclasses.fields(ResNetSpec)
+        if any(getattr(spec, field.name) != field.default for spec in _OFF)
+    }
+    assert off == {field.name for field in dataclasses.fields(ResNetSpec)}
 
 
 def test_from_dict_takes_defaults_for_missing_fields():

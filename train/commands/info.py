@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 
 import keras_resnet
@@ -42,15 +43,30 @@ def _facts(model: keras_resnet.ResNet, found: Counts) -> list[tuple[str, str]]:
         ("layers", str(found.layers)),
         ("stages (units x width)", stages),
         ("unit", f"{spec.branch}, {spec.order}-activation, shortcut {shortcut}"),
+        ("further", _further(spec)),
         ("stem", spec.stem),
         ("input", " x ".join(map(str, model.inputs[0].shape[1:]))),
-        ("smallest input", f"{spec.output_stride} x {spec.output_stride}"),
+        ("smallest input", f"{spec.smallest_input} x {spec.smallest_input}"),
         ("classes", str(model.outputs[0].shape[-1])),
         ("parameters", f"{found.parameters:,} trainable, {found.state:,} moving statistics"),
         ("multiply-adds", f"{found.multiply_adds / 1e9:.3f} x 10^9 an image"),
         ("weights", f"{4 * (found.parameters + found.state) / 2**20:.1f} MiB in float32"),
         ("activations", f"{4 * found.activations / 2**20:.1f} MiB an image in float32"),
     ]
+
+
+def _further(spec: keras_resnet.ResNetSpec) -> str:
+    """The fields beyond the paper's that are not at their defaults."""
+    told = {"name", "depths", "widths", "branch", "order", "shortcut", "stem", "classes",
+            "input_size", "input_channels"}  # fmt: skip
+    return (
+        ", ".join(
+            f"{field.name}={getattr(spec, field.name)!r}"
+            for field in dataclasses.fields(spec)
+            if field.name not in told and getattr(spec, field.name) != field.default
+        )
+        or "nothing"
+    )
 
 
 COMMAND = Command("info", "say what a net is and costs", _add_arguments, _run)

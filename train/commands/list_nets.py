@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 import keras_resnet
-from keras_resnet.analysis import count
+from keras_resnet.analysis import count_spec
 from keras_resnet.catalog import nearest
 
 from .command import Command
@@ -13,9 +13,7 @@ from .command import Command
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pattern", nargs="?", default="*", help="such as 'cifar*'")
-    parser.add_argument(
-        "--table", action="store_true", help="parameters and multiply-adds of each (builds them)"
-    )
+    parser.add_argument("--table", action="store_true", help="parameters and multiply-adds of each")
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -31,10 +29,13 @@ def _run(args: argparse.Namespace) -> int:
     from rich.progress import track
     from rich.table import Table
 
-    table = Table("net", "input", "parameters", "multiply-adds (10^9)", "layers")
-    for name in track(names, description="building"):
+    table = Table()
+    table.add_column("net", no_wrap=True)
+    for title in ("input", "parameters", "10^9 multiply-adds", "layers"):
+        table.add_column(title, justify="right")
+    for name in track(names, description="counting"):
         spec = keras_resnet.get_spec(name)
-        found = count(keras_resnet.build(spec))
+        found = count_spec(spec)
         size = f"{spec.input_size} x {spec.input_size}"
         adds = f"{found.multiply_adds / 1e9:.3f}"
         table.add_row(name, size, f"{found.parameters:,}", adds, str(found.layers))
