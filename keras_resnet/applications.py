@@ -6,10 +6,12 @@ import os
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from keras_resnet import weights as weights_io
 from keras_resnet.catalog import VARIANTS
 from keras_resnet.model import ResNet
 from keras_resnet.network import Pooling, build
+from keras_resnet.spec import ResNetSpec
+from keras_resnet.weights import pretrained
+from keras_resnet.weights.sources import SOURCES
 
 
 class Application(Protocol):
@@ -34,7 +36,11 @@ _DOC = """Builds {variant} with keras.applications' arguments.
 
     Args:
         include_top: Whether the net ends in global average pooling and the classifier.
-        weights: None for random weights, or the path of a `.weights.h5` or `.keras` file.
+        weights: None for random weights; the path of a file, of this package or of another
+            library; or published weights: {sources}, or
+            `"hf://owner/repository"`. With published weights the net computes what its
+            publisher's does (stride placement, biases, eps), and `model.preprocess` is what they
+            were evaluated with.
         input_tensor: A Keras tensor to use as the input.
         input_shape: `(height, width, channels)`; height and width may be None. `{default}` where
             None; at least {smallest} x {smallest} pixels, with any number of channels.
@@ -47,10 +53,52 @@ _DOC = """Builds {variant} with keras.applications' arguments.
         A functional Keras model.
 
     Raises:
-        ValueError: If an argument has a value that the net cannot take.
+        DownloadError: If published weights cannot be had.
+        ValueError: If an argument has a value that the net cannot take, or the weights are of
+            another net, or of another number of classes under the top.
 
-    Source: He et al. {source}
+    Source: {source}
     """
+
+
+# Fields that make two nets the same of a family: others (biases, eps, where the stride stands) are
+# a publisher's, and `weights=` brings them along.
+_FAMILY = (
+    "depths", "widths", "branch", "order", "shortcut", "stem", "groups", "base_width",
+    "se_reduction",
+)  # fmt: skip
+
+
+def _open(
+    spec: ResNetSpec, weights: str | os.PathLike[str], include_top: bool
+) -> pretrained.Weights | None:
+    """Returns weights of another library, checked to be of this net; None for our own files."""
+    if os.fspath(weights).endswith((".keras", ".weights.h5")):
+        return None
+    net = spec if pretrained.names_source(os.fspath(weights)) else None
+    found = pretrained.open_weights(weights, net=net, include_top=include_top)
+    if any(getattr(found.spec, field) != getattr(spec, field) for field in _FAMILY):
+        raise ValueError(
+            f"{found.name} holds {found.describe()}, not {spec.name}: take "
+            f"`keras_resnet.from_pretrained({os.fspath(weights)!r})`"
+        )
+    return found
+
+
+def _paper(spec: ResNetSpec) -> str:
+    if spec.stem_pool == "conv":
+        return "Bello et al. 2021 (arXiv:2103.07579), section 3."
+    if spec.se_reduction:
+        return "Hu et al. 2017 (arXiv:1709.01507), section 3 and Table 1."
+    if spec.shortcut == "D":
+        return "He et al. 2018 (arXiv:1812.01187), Figure 2."
+    if spec.groups > 1:
+        return "Xie et al. 2016 (arXiv:1611.05431), Table 1."
+    if spec.base_width != 64:
+        return "Zagoruyko and Komodakis 2016 (arXiv:1605.07146), Table 8."
+    if spec.order == "pre":
+        return "He et al. 2016 (arXiv:1603.05027), section 4."
+    return "He et al. 2015 (arXiv:1512.03385), Table 1."
 
 
 def _application(function_name: str, variant: str) -> Application:
@@ -66,8 +114,9 @@ def _application(function_name: str, variant: str) -> Application:
         classifier_activation: str | None = "softmax",
         name: str | None = None,
     ) -> ResNet:
+        taken = None if weights is None else _open(spec, weights, include_top)
         model = build(
-            spec,
+            spec if taken is None else taken.spec,
             include_top=include_top,
             input_tensor=input_tensor,
             input_shape=input_shape,
@@ -75,22 +124,22 @@ def _application(function_name: str, variant: str) -> Application:
             pooling=None if include_top else pooling,
             classes=classes,
             classifier_activation=classifier_activation,
-            name=name,
+            name=name or spec.name,
         )
-        if weights is not None:
-            weights_io.load(model, weights)
+        if taken is not None:
+            pretrained.apply(model, taken)
+        elif weights is not None:
+            pretrained.load(model, weights)
         return model
 
     application.__name__ = application.__qualname__ = function_name
     application.__doc__ = _DOC.format(
         variant=variant,
         default=(spec.input_size, spec.input_size, spec.input_channels),
-        smallest=spec.output_stride,
-        source=(
-            "2016 (arXiv:1603.05027), section 4."
-            if spec.order == "pre"
-            else "2015 (arXiv:1512.03385), Table 1."
-        ),
+        smallest=spec.smallest_input,
+        sources=", ".join(f'`"{each.name}"`' for each in SOURCES.values() if each.net == variant)
+        or "none of this net",
+        source=_paper(spec),
     )
     return application
 
@@ -107,3 +156,26 @@ ResNet50V2 = _application("ResNet50V2", "resnet50v2")
 ResNet101V2 = _application("ResNet101V2", "resnet101v2")
 ResNet152V2 = _application("ResNet152V2", "resnet152v2")
 ResNet200V2 = _application("ResNet200V2", "resnet200v2")
+ResNet18D = _application("ResNet18D", "resnet18d")
+ResNet34D = _application("ResNet34D", "resnet34d")
+ResNet50D = _application("ResNet50D", "resnet50d")
+ResNet101D = _application("ResNet101D", "resnet101d")
+ResNet152D = _application("ResNet152D", "resnet152d")
+ResNet200D = _application("ResNet200D", "resnet200d")
+ResNeXt50_32x4d = _application("ResNeXt50_32x4d", "resnext50_32x4d")
+ResNeXt101_32x8d = _application("ResNeXt101_32x8d", "resnext101_32x8d")
+ResNeXt101_64x4d = _application("ResNeXt101_64x4d", "resnext101_64x4d")
+WideResNet50_2 = _application("WideResNet50_2", "wide_resnet50_2")
+WideResNet101_2 = _application("WideResNet101_2", "wide_resnet101_2")
+SEResNet50 = _application("SEResNet50", "seresnet50")
+SEResNet101 = _application("SEResNet101", "seresnet101")
+SEResNet152 = _application("SEResNet152", "seresnet152")
+SEResNeXt50_32x4d = _application("SEResNeXt50_32x4d", "seresnext50_32x4d")
+SEResNeXt101_32x4d = _application("SEResNeXt101_32x4d", "seresnext101_32x4d")
+ResNetRS50 = _application("ResNetRS50", "resnetrs50")
+ResNetRS101 = _application("ResNetRS101", "resnetrs101")
+ResNetRS152 = _application("ResNetRS152", "resnetrs152")
+ResNetRS200 = _application("ResNetRS200", "resnetrs200")
+ResNetRS270 = _application("ResNetRS270", "resnetrs270")
+ResNetRS350 = _application("ResNetRS350", "resnetrs350")
+ResNetRS420 = _application("ResNetRS420", "resnetrs420")

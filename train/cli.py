@@ -23,6 +23,7 @@ COMMANDS = {
     "predict": ("predict", "name the classes of image files"),
     "report": ("report", "write a run's report.html anew"),
     "quickstart": ("quickstart", "train on the embedded digits, export and report"),
+    "convert": ("convert", "take weights of another library, or give them, with a certificate"),
     "list": ("list_nets", "list the nets"),
     "info": ("info", "say what a net is and costs"),
 }

@@ -1,5 +1,27 @@
-"""Weights: load them into a net that `build` made."""
+"""Weights: from files and published names into nets, and out again for other libraries."""
 
-from keras_resnet.weights.files import load as load
+from keras_resnet.weights.certificate import Certificate as Certificate
+from keras_resnet.weights.certificate import certify as certify
+from keras_resnet.weights.download import DownloadError as DownloadError
+from keras_resnet.weights.pretrained import Weights as Weights
+from keras_resnet.weights.pretrained import from_pretrained as from_pretrained
+from keras_resnet.weights.pretrained import load as load
+from keras_resnet.weights.pretrained import open_weights as open_weights
+from keras_resnet.weights.publish import save as save
+from keras_resnet.weights.sources import SOURCES as SOURCES
+from keras_resnet.weights.sources import Source as Source
+from keras_resnet.weights.transfer import LoadReport as LoadReport
 
-__all__ = ["load"]
+__all__ = [
+    "SOURCES",
+    "Certificate",
+    "DownloadError",
+    "LoadReport",
+    "Source",
+    "Weights",
+    "certify",
+    "from_pretrained",
+    "load",
+    "open_weights",
+    "save",
+]

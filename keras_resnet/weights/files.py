@@ -1,8 +1,7 @@
-"""Weights in Keras's own files."""
+"""Weights in this package's own files: `.keras` and `.weights.h5`."""
 
 from __future__ import annotations
 
-import os
 import zipfile
 from typing import Any
 
@@ -10,53 +9,50 @@ import keras
 import numpy as np
 
 from keras_resnet.model import ResNet
-from keras_resnet.network import build
+from keras_resnet.preprocess_spec import PreprocessSpec
+from keras_resnet.weights.rebuild import HEAD, assign
+from keras_resnet.weights.transfer import LoadReport
 
 
-def load(model: keras.Model, path: str | os.PathLike[str]) -> None:
-    """Loads a `.weights.h5` or `.keras` file into a model of the same architecture.
+def load_own(model: ResNet, path: str, *, strict: bool) -> LoadReport | None:
+    """Loads a file that a net of this package was saved to, layer by layer, by name.
 
-    Args:
-        model: The net, built.
-        path: The file. Weights are taken layer by layer, by name.
+    Returns:
+        What was loaded; None if the file is none of this package's.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the file is of another kind, damaged, or holds another architecture; the
-            model is then as it was.
+        ValueError: If the file is damaged or, where `strict`, holds another net; the model is
+            then as it was.
     """
-    path = os.fspath(path)
-    if not path.endswith((".weights.h5", ".keras")):
-        raise ValueError(
-            "`weights` must be None or the path of a `.weights.h5` or `.keras` file; named "
-            f"pretrained weights are not part of this version. Received: weights={path!r}"
-        )
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"No weights file at {path!r}")
-    if path.endswith(".weights.h5"):
-        try:
-            stored = _read_h5(path)
-        except (OSError, KeyError) as error:
-            message = f"{path!r} is no readable `.weights.h5` file: {_line(error)}"
-            raise ValueError(message) from error
-        _assign(stored, model, source=repr(path))
-        return
+    preprocess = None
+    if path.endswith(".keras"):
+        stored, preprocess = _read_keras(path)
+    elif path.endswith(".weights.h5"):
+        stored = _read_h5(path)
+    else:
+        return None
+    if not {"stem_conv", "stem_conv1"} & set(stored):
+        return None
+    # A net without the top takes the file of one with it.
+    spare = [name for name in HEAD if name not in {layer.name for layer in model.layers}]
+    left_out = tuple(name for name in spare if stored.pop(name, None))
+    if strict:
+        assign(stored, model, source=repr(path))
+        report = LoadReport(tuple(stored), left_out=left_out)
+    else:
+        report = _assign_what_fits(stored, model)
+    if model.preprocess is None:
+        model.preprocess = preprocess
+    return report
+
+
+def _read_keras(path: str) -> tuple[dict[str, list[np.ndarray]], PreprocessSpec | None]:
     try:
         source: Any = keras.saving.load_model(path, compile=False)
     except (zipfile.BadZipFile, OSError, KeyError, ValueError) as error:
         raise ValueError(f"{path!r} is no readable `.keras` file: {_line(error)}") from error
-    copy_weights(source, model)
-
-
-def copy_weights(source: keras.Model, target: keras.Model) -> None:
-    """Copies weights from one model to another, layer by layer, by name.
-
-    Raises:
-        ValueError: If a layer with weights is missing on either side or differs in shape; names
-            the first of each.
-    """
     stored = {layer.name: layer.get_weights() for layer in source.layers if layer.weights}
-    _assign(stored, target, source=source.name)
+    return stored, source.preprocess if isinstance(source, ResNet) else None
 
 
 def _read_h5(path: str) -> dict[str, list[np.ndarray]]:
@@ -68,60 +64,41 @@ def _read_h5(path: str) -> dict[str, list[np.ndarray]]:
     import h5py
 
     stored = {}
-    with h5py.File(path, "r") as file:
-        for group in file["layers"].values():
-            values = group["vars"]
-            if len(values):
-                arrays = [np.asarray(values[str(index)]) for index in range(len(values))]
-                stored[str(values.attrs["name"])] = arrays
+    try:
+        with h5py.File(path, "r") as file:
+            for group in file["layers"].values():
+                values = group.get("vars", ())
+                if len(values):
+                    arrays = [np.asarray(values[str(index)]) for index in range(len(values))]
+                    stored[str(values.attrs["name"])] = arrays
+    except (OSError, KeyError) as error:
+        raise ValueError(f"{path!r} is no readable `.weights.h5` file: {_line(error)}") from error
     return stored
 
 
-def _assign(stored: dict[str, list[np.ndarray]], target: keras.Model, *, source: str) -> None:
-    ours = {layer.name: layer for layer in target.layers if layer.weights}
-    problems = [f"no {name!r} in the source" for name in ours if name not in stored]
-    problems += [f"no {name!r} in the target" for name in stored if name not in ours]
-    for name, layer in ours.items():
-        had = [array.shape for array in stored.get(name, [])]
-        wanted = [tuple(weight.shape) for weight in layer.weights]
-        if name in stored and had != wanted:
-            problems.append(f"{name!r} has shapes {had}, not {wanted}")
-    if problems:
-        raise ValueError(
-            f"Weights of {source} do not fit {target.name}: {'; '.join(problems[:4])}"
-            + (f"; and {len(problems) - 4} more" if len(problems) > 4 else "")
-        )
-    for name, layer in ours.items():
-        layer.set_weights(stored[name])
-
-
-def clone_as_float32(model: ResNet) -> ResNet:
-    """Builds the same net anew in float32 and copies the weights: what exports start from.
-
-    Args:
-        model: A net with its classifier, made by `build` under any dtype policy.
-
-    Raises:
-        ValueError: If the model has no classifier or carries no spec.
-    """
-    layers = {layer.name: layer for layer in model.layers}
-    if "logits" not in layers:
-        raise ValueError(f"{model.name!r} has no layer 'logits': build it with include_top=True")
-    activation = layers["predictions"].activation if "predictions" in layers else None
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32")
-    try:
-        twin = build(
-            model.spec.replace(norm_sync=False),
-            classes=layers["logits"].units,
-            input_shape=model.inputs[0].shape[1:],
-            classifier_activation=activation,
-            name=model.name,
-        )
-    finally:
-        keras.config.set_dtype_policy(policy)
-    copy_weights(model, twin)
-    return twin
+def _assign_what_fits(stored: dict[str, list[np.ndarray]], model: ResNet) -> LoadReport:
+    """Sets the layers that are on both sides and of the same shapes, and says which are not."""
+    missing, misshaped, loaded = [], [], []
+    for layer in model.layers:
+        if not layer.weights:
+            continue
+        arrays = stored.get(layer.name)
+        if arrays is None:
+            missing.append(layer.name)
+            continue
+        had, need = [a.shape for a in arrays], [tuple(w.shape) for w in layer.weights]
+        if had != need:
+            first = next(
+                (pair for pair in zip(had, need, strict=False) if pair[0] != pair[1]), ((), ())
+            )
+            misshaped.append((layer.name, *first))
+            continue
+        layer.set_weights(arrays)
+        loaded.append(layer.name)
+    ours = {layer.name for layer in model.layers}
+    return LoadReport(
+        tuple(loaded), tuple(missing), tuple(n for n in stored if n not in ours), tuple(misshaped)
+    )
 
 
 def _line(error: BaseException) -> str:

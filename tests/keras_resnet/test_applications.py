@@ -1,4 +1,7 @@
-"""`ResNet50(...)` and its sisters: arguments and numbers of keras.applications."""
+"""`ResNet50(...)` and its sisters: the arguments of keras.applications.
+
+Their numbers against keras.applications' own are in `weights/test_parity.py`.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import numpy as np
 import pytest
 
 import keras_resnet
-from keras_resnet import build, variants
+from keras_resnet import variants
 
 APPLICATIONS = {
     "ResNet18": "resnet18",
@@ -25,7 +28,44 @@ APPLICATIONS = {
     "ResNet101V2": "resnet101v2",
     "ResNet152V2": "resnet152v2",
     "ResNet200V2": "resnet200v2",
+    "ResNet18D": "resnet18d",
+    "ResNet34D": "resnet34d",
+    "ResNet50D": "resnet50d",
+    "ResNet101D": "resnet101d",
+    "ResNet152D": "resnet152d",
+    "ResNet200D": "resnet200d",
+    "ResNeXt50_32x4d": "resnext50_32x4d",
+    "ResNeXt101_32x8d": "resnext101_32x8d",
+    "ResNeXt101_64x4d": "resnext101_64x4d",
+    "WideResNet50_2": "wide_resnet50_2",
+    "WideResNet101_2": "wide_resnet101_2",
+    "SEResNet50": "seresnet50",
+    "SEResNet101": "seresnet101",
+    "SEResNet152": "seresnet152",
+    "SEResNeXt50_32x4d": "seresnext50_32x4d",
+    "SEResNeXt101_32x4d": "seresnext101_32x4d",
+    "ResNetRS50": "resnetrs50",
+    "ResNetRS101": "resnetrs101",
+    "ResNetRS152": "resnetrs152",
+    "ResNetRS200": "resnetrs200",
+    "ResNetRS270": "resnetrs270",
+    "ResNetRS350": "resnetrs350",
+    "ResNetRS420": "resnetrs420",
 }
+PAPERS = {
+    "ResNet": "He et al. 2015 (arXiv:1512.03385)",
+    "V2": "He et al. 2016 (arXiv:1603.05027)",
+    "D": "He et al. 2018 (arXiv:1812.01187)",
+    "ResNeXt": "Xie et al. 2016 (arXiv:1611.05431)",
+    "WideResNet": "Zagoruyko and Komodakis 2016 (arXiv:1605.07146)",
+    "SE": "Hu et al. 2017 (arXiv:1709.01507)",
+    "ResNetRS": "Bello et al. 2021 (arXiv:2103.07579)",
+}
+
+
+def test_every_application_is_named_here():
+    made = {name for name in dir(keras_resnet) if re.fullmatch(r"\w*ResNe[tX]\w*\d\w*", name)}
+    assert made == set(APPLICATIONS)
 
 
 @pytest.mark.parametrize(("function", "variant"), APPLICATIONS.items())
@@ -40,7 +80,21 @@ def test_signatures_are_those_of_keras_applications(function, variant):
     assert ours.__name__ == ours.__qualname__ == function
     assert f"Builds {variant} with" in ours.__doc__
     assert ours.__doc__.count("{") == 0
-    assert ("2016 (arXiv:1603.05027)" in ours.__doc__) == function.endswith("V2")
+    start, end = re.fullmatch(r"(SE|ResNetRS|ResNeXt|Wide)?.*?(V2|D)?", function).groups()
+    paper = PAPERS.get({"Wide": "WideResNet"}.get(start, start) or end or "ResNet")
+    assert f"Source: {paper}" in ours.__doc__
+
+
+@pytest.mark.parametrize(
+    ("function", "listed"),
+    [
+        ("ResNet50", '`"imagenet"`, `"torchvision/v1"`, `"torchvision/v2"`, or\n'),
+        ("ResNet34", '`"torchvision/v1"`, or\n'),
+        ("ResNet200", "none of this net, or\n"),
+    ],
+)
+def test_published_weights_are_listed(function, listed):
+    assert f"or published weights: {listed}" in getattr(keras_resnet, function).__doc__
 
 
 @pytest.mark.parametrize("function", ["ResNet18", "ResNet50V2"])
@@ -77,10 +131,11 @@ def test_pooling_under_the_top_is_ignored_as_in_keras_applications():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"weights": "imagenet"}, ValueError, "named pretrained weights are not part of this"),
+        ({"weights": "imagenet"}, ValueError, "No weights named 'imagenet' for 'resnet18'."),
+        ({"weights": "hf://timm"}, ValueError, "A net of the hub is named `hf://owner/repository`"),
         ({"weights": "no.weights.h5"}, FileNotFoundError, "No weights file at 'no.weights.h5'"),
         ({"classes": -1}, ValueError, "`classes` must be a positive integer."),
-        ({"input_shape": (31, 32, 3)}, ValueError, "resnet18 needs images of at least 32 x 32"),
+        ({"input_shape": (31, 32, 3)}, ValueError, "resnet18 needs inputs of at least 32 x 32"),
         ({"include_top": False, "pooling": "sum"}, ValueError, "`pooling` must be None, 'avg' or"),
     ],
 )
@@ -92,58 +147,3 @@ def test_refuses(arguments, error, message):
 def test_refuses_unknown_arguments():
     with pytest.raises(TypeError, match="unexpected keyword argument 'weight'"):
         keras_resnet.ResNet18(weight=None)
-
-
-def _copy(theirs: keras.Model, ours: keras.Model) -> int:
-    """Copies weights by keras.applications' names; returns how many layers they filled."""
-    copied = 0
-    kinds = {"conv": "conv", "bn": "norm"}
-    for layer in theirs.layers:
-        if not layer.weights:
-            continue
-        if layer.name == "predictions":
-            name = "logits"
-        elif match := re.fullmatch(r"conv1_(conv|bn)", layer.name):
-            name = f"stem_{kinds[match[1]]}"
-        else:
-            match = re.fullmatch(r"conv(\d)_block(\d+)_(\d)_(conv|bn)", layer.name)
-            end = f"shortcut_{kinds[match[4]]}" if match[3] == "0" else kinds[match[4]] + match[3]
-            name = f"stage{int(match[1]) - 1}_unit{match[2]}_{end}"
-        ours.get_layer(name).set_weights(layer.get_weights())
-        copied += 1
-    return copied
-
-
-def _call(model: keras.Model, x: np.ndarray) -> np.ndarray:
-    """Inference without `predict`, which would trace these deep nets anew for every size."""
-    return keras.ops.convert_to_numpy(model(x, training=False))
-
-
-@pytest.mark.parametrize("depth", [50, 101])
-def test_parity_with_keras_applications(depth, randomize):
-    """Random weights, random statistics; odd and even sizes in every stage, through one net."""
-    make = getattr(keras.applications, f"ResNet{depth}")
-    # With its own top, keras.applications takes no open sizes; the top is this one.
-    base = make(weights=None, include_top=False, pooling="avg", input_shape=(None, None, 3))
-    theirs = keras.Model(base.input, keras.layers.Dense(7, name="predictions")(base.output))
-    randomize(theirs, 6)
-    for layer in theirs.layers:  # weaker branches, so that logits stay of the order of 1
-        if layer.name.endswith("_3_bn"):
-            gamma, *others = layer.get_weights()
-            layer.set_weights([0.2 * gamma, *others])
-    ours = build(f"keras_resnet{depth}", input_shape=(None, None, 3), classes=7)
-    with_weights = [layer for layer in ours.layers if layer.weights]
-    assert _copy(theirs, ours) == len(with_weights)
-    assert ours.count_params() == theirs.count_params()
-    rng = np.random.default_rng(7)
-    for size in (97, 128):
-        x = rng.uniform(-1, 1, (2, size, size, 3)).astype("float32")
-        wanted = _call(theirs, x)
-        assert 0.5 < wanted.std() < 10
-        assert np.abs(wanted[0] - wanted[1]).max() > 1e-2
-        np.testing.assert_allclose(_call(ours, x), wanted, atol=1e-4)
-    if depth == 50:  # the comparison sees a stride in the wrong convolution
-        spec = variants["keras_resnet50"].replace(stride_placement="3x3")
-        other = build(spec, input_shape=(None, None, 3), classes=7)
-        _copy(theirs, other)
-        assert np.abs(_call(other, x) - wanted).max() > 1e-2

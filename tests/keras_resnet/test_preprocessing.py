@@ -1,4 +1,4 @@
-"""`PreprocessSpec`: normalisation against literal values, and what it refuses."""
+"""`PreprocessSpec` against literal values, and keras.applications' functions for images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_resnet import PreprocessSpec
+import keras_resnet
+from keras_resnet import PreprocessSpec, decode_predictions, preprocess_input
+from keras_resnet.preprocessing import for_weights
 
 PIXEL = np.array([[[0, 128, 255]]], "uint8")
 
@@ -95,3 +97,63 @@ def test_survives_json():
 def test_refuses(arguments, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         PreprocessSpec(**({"size": (32, 32)} | arguments))
+
+
+@pytest.mark.parametrize(
+    ("name", "net", "mode"),
+    [
+        ("imagenet", "resnet50", "caffe"),
+        ("imagenet", "resnet50v2", "tf"),
+        ("torchvision/v1", "resnet50", "torch"),
+        ("torchvision/v2", None, "torch"),
+        ("akamaster", "cifar_resnet20", "torch"),
+    ],
+)
+def test_published_preprocessing_is_that_of_keras_applications(name, net, mode):
+    images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3)).astype("float32")
+    wanted = keras.applications.imagenet_utils.preprocess_input(images.copy(), mode=mode)
+    found = for_weights(name, net).normalize(images)
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(preprocess_input(images.copy(), mode=mode), wanted)
+
+
+def test_preprocess_input_as_keras_applications_call_it():
+    images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3)).astype("float32")
+    wanted = keras.applications.resnet50.preprocess_input(images.copy())
+    np.testing.assert_array_equal(preprocess_input(images.copy()), wanted)
+    channels_first = np.moveaxis(images, -1, 1).copy()
+    found = preprocess_input(channels_first, data_format="channels_first")
+    np.testing.assert_allclose(np.moveaxis(found, 1, -1), wanted, rtol=1e-6)
+    with pytest.raises(ValueError, match="Expected mode to be one of"):
+        preprocess_input(images, mode="timm")
+
+
+def test_preprocessing_of_unknown_weights():
+    with pytest.raises(ValueError, match="No weights named 'imagenet21k'. Nearest: imagenet; "):
+        for_weights("imagenet21k")
+    with pytest.raises(ValueError, match="No weights named 'imagenet' for 'resnet18'. Known: "):
+        for_weights("imagenet", "resnet18")
+
+
+def test_decode_predictions(monkeypatch):
+    """Keras downloads the classes' names once a process; here they are there already."""
+    from keras.src.applications import imagenet_utils
+
+    names = {str(index): [f"n{index:08}", f"class_{index}"] for index in range(1000)}
+    monkeypatch.setattr(imagenet_utils, "CLASS_INDEX", names)
+    chances = np.zeros((2, 1000), "float32")
+    chances[0, [3, 999]] = 0.25, 0.5
+    chances[1, 7] = 1.0
+    first, second = decode_predictions(chances, top=2)
+    assert first == [("n00000999", "class_999", 0.5), ("n00000003", "class_3", 0.25)]
+    assert second[0] == ("n00000007", "class_7", 1.0)
+    assert [len(each) for each in decode_predictions(chances)] == [5, 5]
+    with pytest.raises(ValueError, match=r"samples, 1000.*shape: \(2, 10\)"):
+        decode_predictions(np.zeros((2, 10)))
+
+
+def test_the_package_has_both_modules():
+    assert keras_resnet.preprocessing.PreprocessSpec is PreprocessSpec
+    assert set(keras_resnet.preprocessing.__all__) == {
+        "PreprocessSpec", "decode_predictions", "for_weights", "preprocess_input",
+    }  # fmt: skip

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import pathlib
 
-import h5py
 import keras
 import numpy as np
 import pytest
 
-from keras_resnet import PreprocessSpec, build
+from keras_resnet import from_pretrained, variants
+from keras_resnet.weights import SOURCES, certify, open_weights
+from keras_resnet.weights.certificate import source_of
 
+AKAMASTER = "resnet20-12fca82f.th"
+AKAMASTER_NET = ("cifar_resnet20", "akamaster")
+MLPERF_NET = ("mlperf_tiny_resnet8", "mlperf_tiny")
 BATCH = 339  # three equal batches of 1,017
 
 
@@ -29,47 +33,50 @@ def _weights_file(shared: pathlib.Path, name: str) -> pathlib.Path:
     return path
 
 
-# Layers of MLPerf Tiny's ResNet-8 in its own order: `conv2d_5` and `conv2d_8` are projections.
-RESNET8 = {
-    "conv2d": "stem_conv",
-    "batch_normalization": "stem_norm",
-    "conv2d_1": "stage1_unit1_conv1",
-    "batch_normalization_1": "stage1_unit1_norm1",
-    "conv2d_2": "stage1_unit1_conv2",
-    "batch_normalization_2": "stage1_unit1_norm2",
-    "conv2d_3": "stage2_unit1_conv1",
-    "batch_normalization_3": "stage2_unit1_norm1",
-    "conv2d_4": "stage2_unit1_conv2",
-    "conv2d_5": "stage2_unit1_shortcut_conv",
-    "batch_normalization_4": "stage2_unit1_norm2",
-    "conv2d_6": "stage3_unit1_conv1",
-    "batch_normalization_5": "stage3_unit1_norm1",
-    "conv2d_7": "stage3_unit1_conv2",
-    "conv2d_8": "stage3_unit1_shortcut_conv",
-    "batch_normalization_6": "stage3_unit1_norm2",
-    "dense": "logits",
-}
-
-
 def test_mlperf_tiny_resnet8(shared, cifar10_sample):
     """88.0 % of 1,017 images: 895. Raw pixels, "same" padding, norm eps 1e-3."""
-    model = build("mlperf_tiny_resnet8")
-    assert sorted(RESNET8.values()) == sorted(x.name for x in model.layers if x.weights)
-    with h5py.File(_weights_file(shared, "mlperf_tiny_resnet8.h5")) as file:
-        groups = file["model_weights"] if "model_weights" in file else file
-        for theirs, ours in RESNET8.items():
-            group = groups[theirs]
-            values = [np.asarray(group[name]) for name in group.attrs["weight_names"]]
-            model.get_layer(ours).set_weights(values)
+    model = from_pretrained(_weights_file(shared, "mlperf_tiny_resnet8.h5"))
+    assert model.spec is variants["mlperf_tiny_resnet8"]
     images, labels = cifar10_sample
     assert len(labels) == 1017
-    assert _accurate(model, images.astype("float32"), labels) == pytest.approx(895, abs=1)
+    pixels = model.preprocess.normalize(images)
+    np.testing.assert_array_equal(pixels, images)
+    assert _accurate(model, pixels, labels) == pytest.approx(895, abs=1)
+
+
+def test_akamaster_resnet20_classifies_932_of_1017(shared, cifar10_sample):
+    """91.6 %, of 91.73 % that its author publishes for all 10,000 test images."""
+    model = from_pretrained(_weights_file(shared, AKAMASTER))
+    assert model.spec is variants["cifar_resnet20"]
+    images, labels = cifar10_sample
+    assert _accurate(model, model.preprocess.normalize(images), labels) == 932
+
+
+@pytest.mark.parametrize("name", ["resnet20-12fca82f.th", "mlperf_tiny_resnet8.h5"])
+def test_published_files_under_other_names(shared, tmp_path, name):
+    """Their hash tells what they are and what they want to see."""
+    path = tmp_path / "mine"
+    path.write_bytes(_weights_file(shared, name).read_bytes())
+    opened = open_weights(path)
+    source = SOURCES[AKAMASTER_NET if name == AKAMASTER else MLPERF_NET]
+    assert (opened.spec, opened.preprocess) == (source.spec, source.preprocess)
+
+
+def test_akamaster_resnet20_has_a_certificate(shared):
+    """The NumPy side of it reads the file's own names and knows none of ours."""
+    opened = open_weights(_weights_file(shared, AKAMASTER))
+    model = from_pretrained(opened)
+    told = source_of(opened)
+    certificate = certify(model, opened.tensors, opened.layout, source=told)
+    assert certificate.holds
+    assert certificate.max_logit > 5
+    assert told["files"][0]["sha256"].startswith("12fca82f")
 
 
 @pytest.fixture(scope="module")
 def akamaster(shared):
     torch = pytest.importorskip("torch")
-    path = _weights_file(shared, "resnet20-12fca82f.th")
+    path = _weights_file(shared, AKAMASTER)
     state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
     return {name.removeprefix("module."): value for name, value in state.items()}
 
@@ -101,40 +108,13 @@ def _pytorch_resnet20(state, x):
     return functional.linear(x.mean((2, 3)), state["linear.weight"], state["linear.bias"])
 
 
-def _load_akamaster(model: keras.Model, state) -> None:
-    names = {"conv1": "stem_conv", "bn1": "stem_norm"}
-    for stage in (1, 2, 3):
-        for unit in (1, 2, 3):
-            for number in (1, 2):
-                theirs, ours = f"layer{stage}.{unit - 1}", f"stage{stage}_unit{unit}"
-                names[f"{theirs}.conv{number}"] = f"{ours}_conv{number}"
-                names[f"{theirs}.bn{number}"] = f"{ours}_norm{number}"
-    for theirs, ours in names.items():
-        if "conv" in theirs:
-            values = [state[f"{theirs}.weight"].permute(2, 3, 1, 0)]
-        else:
-            ends = ("weight", "bias", "running_mean", "running_var")
-            values = [state[f"{theirs}.{end}"] for end in ends]
-        model.get_layer(ours).set_weights([value.numpy() for value in values])
-    head = [state["linear.weight"].T.numpy(), state["linear.bias"].numpy()]
-    model.get_layer("logits").set_weights(head)
-
-
-AKAMASTER_PIXELS = PreprocessSpec(
-    (32, 32),
-    mean=(0.485 * 255, 0.456 * 255, 0.406 * 255),
-    std=(0.229 * 255, 0.224 * 255, 0.225 * 255),
-)
-
-
 @pytest.mark.torch
-def test_akamaster_resnet20_has_pytorchs_logits(akamaster):
+def test_akamaster_resnet20_has_pytorchs_logits(shared, akamaster):
     import torch
 
-    model = build("cifar_resnet20")
-    _load_akamaster(model, akamaster)
+    model = from_pretrained(_weights_file(shared, AKAMASTER))
     pixels = np.random.default_rng(8).integers(0, 256, (16, 32, 32, 3)).astype("uint8")
-    x = AKAMASTER_PIXELS.normalize(pixels)
+    x = model.preprocess.normalize(pixels)
     with torch.no_grad():
         wanted = _pytorch_resnet20(akamaster, torch.tensor(x).permute(0, 3, 1, 2)).numpy()
     assert wanted.std() > 1
@@ -142,15 +122,12 @@ def test_akamaster_resnet20_has_pytorchs_logits(akamaster):
 
 
 @pytest.mark.torch
-def test_akamaster_resnet20_classifies_932_of_1017(akamaster, cifar10_sample):
+def test_akamaster_resnet20_has_pytorchs_logits_of_the_images(shared, akamaster, cifar10_sample):
     import torch
 
-    model = build("cifar_resnet20")
-    _load_akamaster(model, akamaster)
-    images, labels = cifar10_sample
-    x = AKAMASTER_PIXELS.normalize(images)
-    assert _accurate(model, x, labels) == 932
+    model = from_pretrained(_weights_file(shared, AKAMASTER))
+    x = model.preprocess.normalize(cifar10_sample[0][:BATCH])
     with torch.no_grad():
-        wanted = _pytorch_resnet20(akamaster, torch.tensor(x[:BATCH]).permute(0, 3, 1, 2)).numpy()
-    logits = model.predict(x[:BATCH], batch_size=BATCH, verbose=0)
+        wanted = _pytorch_resnet20(akamaster, torch.tensor(x).permute(0, 3, 1, 2)).numpy()
+    logits = model.predict(x, batch_size=BATCH, verbose=0)
     np.testing.assert_allclose(logits, wanted, atol=1e-4)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from keras_resnet import ResNet18, ResNetSpec, build, weights
-from keras_resnet.weights.files import clone_as_float32, copy_weights
+from keras_resnet.weights.rebuild import clone_as_float32, copy_weights
 
 TINY = ResNetSpec("tiny", (1, 1), (4, 8), stem="cifar", classes=3, input_size=8)
 
@@ -73,10 +73,42 @@ def test_refuses_h5_files_without_layers(tmp_path):
 
 
 @pytest.mark.parametrize("path", ["imagenet", "net.h5", "net.pt", ""])
-def test_refuses_other_kinds(path):
-    message = f"named pretrained weights are not part of this version. Received: weights={path!r}"
-    with pytest.raises(ValueError, match=re.escape(message)):
+def test_takes_files_only(path):
+    """Published names are for `from_pretrained` and the applications."""
+    with pytest.raises(FileNotFoundError, match=re.escape(f"No weights file at {path!r}")):
         weights.load(build(TINY), path)
+
+
+def test_a_net_without_the_top_takes_the_file_of_one_with_it(tmp_path, trained):
+    trained.save_weights(tmp_path / "net.weights.h5")
+    model = build(TINY, include_top=False)
+    report = weights.load(model, tmp_path / "net.weights.h5")
+    assert report.left_out == ("logits",)
+    assert report.complete
+    for layer in model.layers:
+        for one, other in zip(
+            layer.get_weights(), trained.get_layer(layer.name).get_weights(), strict=True
+        ):
+            np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("ending", [".weights.h5", ".keras"])
+def test_what_fits_is_loaded_where_asked(tmp_path, trained, ending):
+    path = tmp_path / f"net{ending}"
+    trained.save_weights(path) if ending == ".weights.h5" else trained.save(path)
+    model = build(TINY.replace(depths=(2, 1), shortcut="A", classes=4), seed=7)
+    before = model.get_layer("logits").get_weights()
+    report = weights.load(model, path, strict=False)
+    assert not report.complete
+    assert report.missing == tuple(
+        f"stage1_unit2_{kind}{number}" for number in (1, 2) for kind in ("conv", "norm")
+    )
+    assert set(report.unexpected) == {"stage2_unit1_shortcut_conv", "stage2_unit1_shortcut_norm"}
+    assert report.misshaped == (("logits", (8, 3), (8, 4)),)
+    np.testing.assert_array_equal(
+        model.get_layer("stem_conv").get_weights()[0], trained.get_weights()[0]
+    )
+    np.testing.assert_array_equal(model.get_layer("logits").get_weights()[0], before[0])
 
 
 @pytest.mark.parametrize("ending", [".weights.h5", ".keras"])

@@ -1,0 +1,216 @@
+"""A certificate: how far a net's logits are from those of the library that its weights are of."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.metadata
+import importlib.util
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_resnet.model import ResNet
+from keras_resnet.spec import ResNetSpec
+from keras_resnet.version import __version__
+from keras_resnet.weights import reference
+from keras_resnet.weights.layouts import Layout
+from keras_resnet.weights.pretrained import Weights
+from keras_resnet.weights.publish import hf_config
+
+Tensors = Mapping[str, np.ndarray]
+# Of logits of the size of 1; larger ones are held to the same share of the largest.
+LIMIT = 1e-4
+
+
+@dataclasses.dataclass(frozen=True)
+class Certificate:
+    """What was compared, and how far apart it is.
+
+    Attributes:
+        source: Name, URL, SHA-256 and licence of the weights.
+        layout: Whose names they have.
+        spec: The net that was built.
+        preprocess: What the weights were evaluated with, or None.
+        inputs: What was put in: shape, and seed or file.
+        compared_with: The code on the other side, with its version.
+        max_difference: Largest absolute difference of two logits.
+        max_logit: Largest absolute logit on the other side.
+        agreement: Share of inputs with the same likeliest class.
+        limit: What the difference was held to.
+        versions: Of this package, Keras, its backend and NumPy.
+    """
+
+    source: dict[str, Any]
+    layout: str
+    spec: dict[str, Any]
+    preprocess: dict[str, Any] | None
+    inputs: dict[str, Any]
+    compared_with: str
+    max_difference: float
+    max_logit: float
+    agreement: float
+    limit: float
+    versions: dict[str, str]
+
+    @property
+    def holds(self) -> bool:
+        """Whether the difference keeps to the limit."""
+        return self.max_difference <= self.limit
+
+    def to_json(self) -> str:
+        """Returns the certificate as a JSON text."""
+        return json.dumps({**dataclasses.asdict(self), "holds": self.holds}, indent=2) + "\n"
+
+
+def source_of(weights: Weights) -> dict[str, Any]:
+    """Returns what a certificate says of where weights come from."""
+    return {
+        "name": weights.name,
+        "licence": weights.licence,
+        "files": [dataclasses.asdict(file) for file in weights.files],
+    }
+
+
+def certify(
+    model: ResNet,
+    tensors: Tensors,
+    layout: Layout,
+    *,
+    source: Mapping[str, Any],
+    images: np.ndarray | None = None,
+    seed: int = 0,
+) -> Certificate:
+    """Compares a net with the library that its tensors come from, or with NumPy.
+
+    keras.applications, KerasHub and transformers compute the other side where the tensors are
+    theirs and they are installed; PyTorch's other nets are computed by `reference`, in NumPy and
+    float64, by the tensors' own names.
+
+    Args:
+        model: The net, with logits as outputs.
+        tensors: The source's.
+        layout: Their name map.
+        source: What to say of them.
+        images: Normalised inputs `(batch, height, width, channels)`; None draws four.
+        seed: Of the inputs that are drawn.
+
+    Raises:
+        ValueError: If there is nothing to compare with; says what to install.
+    """
+    told: dict[str, Any] = {"seed": seed}
+    if images is None:
+        space = [size or model.spec.input_size for size in model.inputs[0].shape[1:-1]]
+        shape = (4, *space, model.inputs[0].shape[-1])
+        images = np.random.default_rng(seed).normal(size=shape).astype("float32")
+    else:
+        told = {"given": True}
+    ours = keras.ops.convert_to_numpy(model(images))
+    theirs, name = _other_side(model.spec, tensors, layout, images)
+    if theirs.shape != ours.shape:
+        raise ValueError(
+            f"{name} returns {theirs.shape}, the net {ours.shape}: build it with its classifier "
+            "and without an activation"
+        )
+    largest = float(np.abs(theirs).max())
+    return Certificate(
+        source=dict(source),
+        layout=layout.name,
+        spec=model.spec.to_dict(),
+        preprocess=model.preprocess.to_dict() if model.preprocess else None,
+        inputs={"shape": list(images.shape), **told},
+        compared_with=name,
+        max_difference=float(np.abs(ours - theirs).max()),
+        max_logit=largest,
+        agreement=float((ours.argmax(-1) == theirs.argmax(-1)).mean()),
+        limit=LIMIT * max(1.0, largest),
+        versions={
+            "keras_resnet": __version__,
+            "keras": keras.__version__,
+            "backend": keras.backend.backend(),
+            "numpy": np.__version__,
+        },
+    )
+
+
+def _other_side(
+    spec: ResNetSpec, tensors: Tensors, layout: Layout, images: np.ndarray
+) -> tuple[np.ndarray, str]:
+    if layout.name == "keras":
+        return _keras_applications(spec, tensors, layout, images)
+    if layout.name == "keras_hub":
+        if importlib.util.find_spec("keras_hub") is None:
+            raise ValueError("KerasHub's nets are compared with KerasHub: pip install keras-hub")
+        return _keras_hub(spec, tensors, images)
+    if layout.name == "mlperf_tiny":
+        raise ValueError("MLPerf Tiny's net has no code here to be compared with")
+    if layout.name == "hf" and importlib.util.find_spec("transformers") is not None:
+        return _transformers(spec, tensors, images)
+    early = spec.stride_placement == "1x1"
+    logits = reference.forward(tensors, images, stride_in_1x1=early)
+    return logits, f"NumPy {np.__version__} in float64, by the names of {layout.library}"
+
+
+def _keras_applications(
+    spec: ResNetSpec, tensors: Tensors, layout: Layout, images: np.ndarray
+) -> tuple[np.ndarray, str]:
+    kinds = {50: "ResNet50", 101: "ResNet101", 152: "ResNet152"}
+    if spec.layers not in kinds:
+        raise ValueError(f"keras.applications has no net of {spec.layers} layers to compare with")
+    name = kinds[spec.layers] + ("V2" if spec.order == "pre" else "")
+    theirs = getattr(keras.applications, name)(
+        weights=None,
+        input_shape=images.shape[1:],
+        classes=tensors["predictions/kernel"].shape[-1],
+        classifier_activation=None,
+    )
+    for layer in theirs.layers:
+        if layer.weights:
+            kind = "norm" if isinstance(layer, keras.layers.BatchNormalization) else "conv"
+            roles = layout.roles[kind][: len(layer.weights)]
+            layer.set_weights([tensors[f"{layer.name}/{role}"] for role in roles])
+    logits = keras.ops.convert_to_numpy(theirs(images))
+    return logits, f"keras.applications.{name} of Keras {keras.__version__}"
+
+
+def _keras_hub(spec: ResNetSpec, tensors: Tensors, images: np.ndarray) -> tuple[np.ndarray, str]:
+    keras_hub = importlib.import_module("keras_hub")
+    vd = "_vd" if spec.shortcut == "D" else ""
+    deep = spec.stem == "deep"
+    width = spec.stem_filters
+    backbone = keras_hub.models.ResNetBackbone(
+        input_conv_filters=[width // 2, width // 2, width] if deep else [width],
+        input_conv_kernel_sizes=[3, 3, 3] if deep else [7],
+        stackwise_num_filters=list(spec.widths),
+        stackwise_num_blocks=list(spec.depths),
+        stackwise_num_strides=[1] + [2] * (len(spec.depths) - 1),
+        block_type=("basic_block" if spec.branch == "basic" else "bottleneck_block") + vd,
+        use_pre_activation=spec.order == "pre",
+        image_shape=images.shape[1:],
+    )
+    theirs = keras_hub.models.ResNetImageClassifier(
+        backbone=backbone, num_classes=tensors["predictions/0"].shape[-1]
+    )
+    for layer in [*backbone.layers, *theirs.layers]:
+        if layer.weights and layer is not backbone:
+            count = len(layer.weights)
+            layer.set_weights([tensors[f"{layer.name}/{index}"] for index in range(count)])
+    logits = keras.ops.convert_to_numpy(theirs(images))
+    return logits, f"keras_hub.models.ResNetImageClassifier of KerasHub {keras_hub.__version__}"
+
+
+def _transformers(spec: ResNetSpec, tensors: Tensors, images: np.ndarray) -> tuple[np.ndarray, str]:
+    torch, transformers = map(importlib.import_module, ("torch", "transformers"))
+    config = hf_config(spec, classes=tensors["classifier.1.bias"].shape[0])
+    config["num_channels"] = images.shape[-1]
+    theirs = transformers.ResNetForImageClassification(transformers.ResNetConfig(**config)).eval()
+    theirs.load_state_dict(
+        {name: torch.tensor(np.asarray(array)) for name, array in tensors.items()}, strict=False
+    )
+    with torch.no_grad():
+        logits = theirs(torch.tensor(np.moveaxis(images, -1, 1).copy())).logits.numpy()
+    version = importlib.metadata.version("transformers")
+    return logits, f"transformers.ResNetForImageClassification {version}"

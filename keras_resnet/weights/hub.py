@@ -1,0 +1,186 @@
+"""Nets of the Hugging Face hub: timm's, transformers' and KerasHub's, told by their config."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from keras_resnet.preprocess_spec import Interpolation, PreprocessSpec
+
+_NAME = re.compile(r"hf://([\w.-]+)/([\w.-]+)(?:@([\w.-]+))?")
+# timm's nets whose function the shapes of their tensors and timm's defaults determine. Others of
+# its resnet.py (anti-aliased, ECA, CLIP, other activations or norms) have like shapes or names.
+_TIMM = re.compile(
+    r"(resnet(10|14|18|26|34|50|101|152|200)[cds]?|resnext\d+d?_\d+x\d+d|wide_resnet(50|101)_2"
+    r"|seresnet(18|34|50|101|152)d?|seresnext\d+d?_\d+x\d+d|resnetrs\d+|resnetv2_(18|34|50|101|152)"
+    r"|repvgg_(a[0-2]|b[0-3]))"
+)
+# PIL's numbers, in which transformers' processors name a resampling.
+_RESAMPLE: dict[int, Interpolation] = {0: "nearest", 1: "lanczos3", 2: "bilinear", 3: "bicubic"}
+
+
+@dataclasses.dataclass(frozen=True)
+class HubNet:
+    """What a repository says of its net.
+
+    Attributes:
+        library: `"timm"`, `"transformers"` or `"keras_hub"`.
+        files: Names under which the weights may stand, the best first.
+        head: Name of a file that holds the classifier alone, or None.
+        changes: Fields of the spec that the tensors do not show.
+        preprocess: What the net was evaluated with.
+        licence: As the repository states it, or "see the model card".
+    """
+
+    library: str
+    files: tuple[str, ...]
+    changes: dict[str, Any]
+    preprocess: PreprocessSpec | None
+    licence: str = "see the model card"
+    head: str | None = None
+
+
+def parse(name: str) -> tuple[str, str]:
+    """Returns repository and revision of `hf://owner/repository[@revision]`.
+
+    Raises:
+        ValueError: If it is of another form.
+    """
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise ValueError(
+            "A net of the hub is named `hf://owner/repository` or "
+            f"`hf://owner/repository@revision`. Received: {name!r}"
+        )
+    return f"{match[1]}/{match[2]}", match[3] or "main"
+
+
+def file_url(repository: str, revision: str, file: str) -> str:
+    """Returns where a file of a repository is; `HF_ENDPOINT` names a mirror of the hub."""
+    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+    return f"{endpoint}/{repository}/resolve/{revision}/{file}"
+
+
+def describe(repository: str, config: Mapping[str, Any], processor: Mapping[str, Any]) -> HubNet:
+    """Reads a repository's config and, for transformers and KerasHub, its processor's.
+
+    Raises:
+        ValueError: If it is no residual net that this package builds.
+    """
+    if "pretrained_cfg" in config or "architecture" in config:
+        return _timm(repository, config)
+    if config.get("model_type") == "resnet":
+        return _transformers(repository, config, processor)
+    if config.get("class_name") == "ResNetBackbone":
+        return _keras_hub(config, processor)
+    kind = config.get("model_type") or config.get("class_name") or "unknown"
+    raise ValueError(
+        f"hf://{repository} is no residual net of timm, transformers or KerasHub: its config "
+        f"names {kind!r}"
+    )
+
+
+def _timm(repository: str, config: Mapping[str, Any]) -> HubNet:
+    architecture = str(config.get("architecture"))
+    if "bit" in architecture or "_gn" in architecture:
+        raise ValueError(
+            f"hf://{repository} is {architecture!r}: BiT and other GroupNorm nets are not built"
+        )
+    if not _TIMM.fullmatch(architecture) or config.get("model_args"):
+        told = f" with {config['model_args']}" if config.get("model_args") else ""
+        raise ValueError(
+            f"hf://{repository} is timm's {architecture!r}{told}, whose function is not known "
+            "here: resnet, resnext, wide_resnet, seresnet, seresnext, resnetrs, resnetv2 and "
+            "repvgg in their plain forms are"
+        )
+    cfg = {**config, **config.get("pretrained_cfg", {})}
+    size = tuple(cfg.get("input_size", (3, 224, 224)))[-2:]
+    interpolation = cfg.get("interpolation", "bilinear")
+    return HubNet(
+        "timm",
+        ("model.safetensors", "pytorch_model.bin"),
+        {},
+        PreprocessSpec(
+            size,
+            tuple(255 * value for value in cfg.get("mean", (0.485, 0.456, 0.406))),
+            tuple(255 * value for value in cfg.get("std", (0.229, 0.224, 0.225))),
+            crop_fraction=float(cfg.get("crop_pct", 0.875)),
+            interpolation=interpolation if interpolation in get_args(Interpolation) else "bicubic",
+        ),
+        str(cfg.get("license", "see the model card")),
+    )
+
+
+def _transformers(
+    repository: str, config: Mapping[str, Any], processor: Mapping[str, Any]
+) -> HubNet:
+    if config.get("hidden_act", "relu") != "relu":
+        raise ValueError(
+            f"hf://{repository} has the activation {config['hidden_act']!r}; the nets built here "
+            "have 'relu'"
+        )
+    changes = {
+        "stride_placement": "1x1" if config.get("downsample_in_bottleneck") else "3x3",
+        "first_stride": 2 if config.get("downsample_in_first_stage") else 1,
+    }
+    preprocess = None
+    if processor:
+        side = processor.get("size", 224)
+        if isinstance(side, Mapping):
+            side = side.get("shortest_edge") or side.get("height", 224)
+        scale = 255 if processor.get("do_rescale", True) else 1
+        told = processor if processor.get("do_normalize", True) else {}
+        preprocess = PreprocessSpec(
+            (side, side),
+            tuple(scale * value for value in told.get("image_mean", (0.0,) * 3)),
+            tuple(scale * value for value in told.get("image_std", (1.0,) * 3)),
+            # The processor crops below 384 pixels only.
+            crop_fraction=float(processor.get("crop_pct") or 0.875) if side < 384 else 1.0,
+            interpolation=_RESAMPLE.get(processor.get("resample", 2), "bilinear"),
+        )
+    return HubNet("transformers", ("model.safetensors", "pytorch_model.bin"), changes, preprocess)
+
+
+def _keras_hub(config: Mapping[str, Any], processor: Mapping[str, Any]) -> HubNet:
+    inner = config.get("config", {})
+    changes: dict[str, Any] = {"conv_bias": False}
+    if str(inner.get("block_type", "")).endswith("_vd"):
+        changes.update(shortcut="D", stage_projection=True)
+    converter = processor.get("config", {}).get("image_converter") or {}
+    told = converter.get("config", {})
+    preprocess = None
+    if told.get("image_size"):
+        preprocess = PreprocessSpec(tuple(told["image_size"]), *_scaled(told))
+    # KerasHub's backbone and its classifier stand in files of their own.
+    return HubNet("keras_hub", ("model.weights.h5",), changes, preprocess, head="task.weights.h5")
+
+
+def _scaled(told: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Returns mean and std of `scale * pixels + offset`."""
+    scale, offset = told.get("scale"), told.get("offset")
+    scales = tuple(scale) if isinstance(scale, list | tuple) else (float(scale or 1),) * 3
+    offsets = tuple(offset) if isinstance(offset, list | tuple) else (float(offset or 0),) * 3
+    return (
+        tuple(-b / a for a, b in zip(scales, offsets, strict=True)),
+        tuple(1 / a for a in scales),
+    )
+
+
+def read_json(path: str) -> dict[str, Any]:
+    """Reads a config.
+
+    Raises:
+        ValueError: If it is no JSON object.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = json.load(file)
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path!r} is no JSON file: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path!r} holds no JSON object")
+    return found

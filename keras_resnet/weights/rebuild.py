@@ -1,0 +1,139 @@
+"""Building a net anew as it is, but for what is to change, and copying its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_resnet.model import ResNet
+from keras_resnet.network import build
+from keras_resnet.primitives import channel_axis
+from keras_resnet.spec import ResNetSpec
+
+# Layers with weights that belong to the head; the others are the net's.
+HEAD = ("logits", "logits_bias")
+
+
+def rebuild(
+    model: ResNet,
+    *,
+    spec: ResNetSpec | None = None,
+    classes: int | None = None,
+    channels: int | None = None,
+    seed: int | None = None,
+) -> ResNet:
+    """Builds a net of the same form with new weights.
+
+    Input, head, feature outputs, number of space axes, name and preprocessing are read off the
+    model; layers that a user has added are not part of the form.
+
+    Args:
+        model: A net made by `build`.
+        spec: The new net; the model's where None.
+        classes: Outputs of the classifier; the model's where None.
+        channels: Channels of the input; the model's where None.
+        seed: Seed of the initial weights.
+
+    Raises:
+        ValueError: If the model carries no spec, or its outputs are none that `build` makes.
+    """
+    layers = {layer.name: layer for layer in model.layers}
+    shape = list(model.inputs[0].shape[1:])
+    if channels is not None:
+        shape[channel_axis() if channel_axis() < 0 else 0] = channels
+    form: dict[str, Any] = {"include_top": False}
+    if isinstance(model.output, dict):
+        form["features"] = tuple(model.output)
+    elif "logits" in layers:
+        top = layers.get("predictions")
+        form = {
+            "classes": layers["logits"].units if classes is None else classes,
+            "classifier_activation": None if top is None else top.activation,
+        }
+    elif "pool" in layers:
+        form["pooling"] = "max" if "Max" in type(layers["pool"]).__name__ else "avg"
+    twin = build(
+        model.spec if spec is None else spec,
+        input_shape=shape,
+        dims=len(shape) - 1,  # type: ignore[arg-type]
+        seed=seed,
+        name=model.name,
+        **form,
+    )
+    twin.preprocess = model.preprocess
+    return twin
+
+
+def copy_weights(source: keras.Model, target: keras.Model, *, skip: Sequence[str] = ()) -> None:
+    """Copies weights from one model to another, layer by layer, by name.
+
+    Args:
+        source: Where they are taken from.
+        target: Where they are put.
+        skip: Names of layers that are left as they are, on both sides.
+
+    Raises:
+        ValueError: If a layer with weights is missing on either side or differs in shape; names
+            the first of each.
+    """
+    stored = {
+        layer.name: layer.get_weights()
+        for layer in source.layers
+        if layer.weights and layer.name not in skip
+    }
+    assign(stored, target, source=source.name, skip=skip)
+
+
+def assign(
+    stored: dict[str, list[np.ndarray]],
+    target: keras.Model,
+    *,
+    source: str,
+    skip: Sequence[str] = (),
+) -> None:
+    """Sets a model's weights, layer by layer, by name; all of them or none.
+
+    Raises:
+        ValueError: If the two do not fit; names the first differences.
+    """
+    ours = {
+        layer.name: layer for layer in target.layers if layer.weights and layer.name not in skip
+    }
+    problems = [f"no {name!r} in the source" for name in ours if name not in stored]
+    problems += [f"no {name!r} in the target" for name in stored if name not in ours]
+    for name, layer in ours.items():
+        had = [array.shape for array in stored.get(name, [])]
+        wanted = [tuple(weight.shape) for weight in layer.weights]
+        if name in stored and had != wanted:
+            problems.append(f"{name!r} has shapes {had}, not {wanted}")
+    if problems:
+        raise ValueError(
+            f"Weights of {source} do not fit {target.name}: {'; '.join(problems[:4])}"
+            + (f"; and {len(problems) - 4} more" if len(problems) > 4 else "")
+        )
+    for name, layer in ours.items():
+        layer.set_weights(stored[name])
+
+
+def clone_as_float32(model: ResNet) -> ResNet:
+    """Builds the same net anew in float32 and copies the weights: what exports start from.
+
+    Args:
+        model: A net with its classifier, made by `build` under any dtype policy.
+
+    Raises:
+        ValueError: If the model has no classifier or carries no spec.
+    """
+    if "logits" not in {layer.name for layer in model.layers}:
+        raise ValueError(f"{model.name!r} has no layer 'logits': build it with include_top=True")
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        twin = rebuild(model, spec=model.spec.replace(norm_sync=False))
+    finally:
+        keras.config.set_dtype_policy(policy)
+    copy_weights(model, twin)
+    return twin

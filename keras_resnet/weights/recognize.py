@@ -1,0 +1,225 @@
+"""Telling a net by its tensors: whose names they are, and which spec has their shapes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from keras_resnet.catalog import VARIANTS
+from keras_resnet.spec import ResNetSpec
+from keras_resnet.weights.layouts import LAYOUTS, Layout, LayoutName
+
+# A tensor that only this library's nets have, in the order in which they are asked for.
+_SIGNS: tuple[tuple[str, LayoutName], ...] = (
+    ("resnet.embedder.embedder.convolution.weight", "hf"),
+    ("stem.conv_kxk.conv.weight", "timm_repvgg"),
+    ("stages.0.blocks.0.conv1.weight", "timm_v2"),
+    ("layer1.0.conv1.weight", "torchvision"),
+    ("stack0_block0_1_conv/0", "keras_hub"),
+    ("conv2_block1_1_conv/kernel", "keras"),
+    ("conv2d/kernel", "mlperf_tiny"),
+)
+# What tells two nets of the catalog apart by the names and shapes of their tensors alone.
+_VISIBLE = (
+    "depths", "widths", "branch", "order", "merge", "groups", "base_width", "se_reduction",
+    "conv_bias", "stem_activation",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Recognized:
+    """What a set of tensors shows of the net that they belong to.
+
+    Attributes:
+        layout: Whose names they are.
+        spec: A net with these names and shapes. What they do not show (stride placement, eps,
+            padding) is as the library's nets usually have it.
+        variants: Names of the catalog's nets that have the same shapes.
+        classes: Outputs of the classifier; None without one.
+    """
+
+    layout: Layout
+    spec: ResNetSpec
+    variants: tuple[str, ...]
+    classes: int | None
+
+
+def find_layout(tensors: Mapping[str, np.ndarray], *, source: str) -> Layout:
+    """Returns whose tensors these are.
+
+    Raises:
+        ValueError: If no library that is known names its tensors so, or the net has group norms.
+    """
+    name = next((layout for sign, layout in _SIGNS if sign in tensors), None)
+    if name is None:
+        listed = ", ".join(list(tensors)[:4])
+        raise ValueError(
+            f"{source} holds no residual net of {', '.join(LAYOUTS)}. Its tensors: {listed} ..."
+        )
+    layout = LAYOUTS[name]
+    if layout.torch and not any(key.endswith("running_mean") for key in tensors):
+        raise ValueError(
+            f"{source} holds a net without batch-norm statistics: GroupNorm nets such as BiT are "
+            "other nets (weight-standardised convolutions), which this package does not build"
+        )
+    if name == "torchvision":
+        if "linear.weight" in tensors:
+            return LAYOUTS["akamaster"]
+        if _timm_only(tensors):
+            return LAYOUTS["timm"]
+    return layout
+
+
+def _timm_only(tensors: Mapping[str, np.ndarray]) -> bool:
+    signs = ("conv1.0.weight", "layer2.0.downsample.2.weight", "layer1.0.se.fc1.weight")
+    return any(sign in tensors for sign in signs)
+
+
+def recognize(tensors: Mapping[str, np.ndarray], *, source: str) -> Recognized:
+    """Reads a spec off names and shapes.
+
+    Raises:
+        ValueError: If they are of no net that this package builds.
+    """
+    layout = find_layout(tensors, source=source)
+    found = _Shapes(tensors, layout)
+    try:
+        spec = found.spec()
+    except (KeyError, TypeError, ValueError, IndexError, ArithmeticError) as error:
+        raise ValueError(
+            f"{source} has names as {layout.library}, but not the shapes of a residual net: {error}"
+        ) from error
+    variants = tuple(name for name in VARIANTS if same_shapes(VARIANTS[name], spec))
+    return Recognized(layout, spec, variants, found.classes())
+
+
+def same_shapes(one: ResNetSpec, other: ResNetSpec) -> bool:
+    """Whether two nets cannot be told apart by the shapes of their weights."""
+    return all(getattr(one, field) == getattr(other, field) for field in _VISIBLE) and (
+        (one.stem, one.stem_filters, one.shortcut == "A", _opens(one))
+        == (other.stem, other.stem_filters, other.shortcut == "A", _opens(other))
+    )
+
+
+def _opens(spec: ResNetSpec) -> bool:
+    """Whether `stage_projection` adds projections: the first of bottlenecks projects anyway."""
+    return spec.stage_projection and spec.branch == "basic"
+
+
+class _Shapes:
+    """The tensors of one net, asked for by our names."""
+
+    def __init__(self, tensors: Mapping[str, np.ndarray], layout: Layout) -> None:
+        self.tensors = tensors
+        self.layout = layout
+        pools = "layer2.0.downsample.2.weight" in tensors
+        form: dict[str, Any] = {"shortcut": "D" if pools else "B", **layout.base}
+        if layout.name == "mlperf_tiny":
+            form = _form(VARIANTS["mlperf_tiny_resnet8"])
+        elif layout.name == "timm_repvgg":
+            form = _form(VARIANTS["repvgg_a0"])
+        elif layout.name == "keras_hub" and "conv2_conv/0" in tensors:
+            form["shortcut"] = "D"
+        if any(key in tensors for key in ("post_bn/0", "post_bn/gamma")):
+            bare = VARIANTS["keras_resnet50v2" if layout.name == "keras" else "resnetv2_50"]
+            form = {**_form(bare), "branch": "basic", "stride_placement": "3x3"}
+        if layout.name == "keras" and form.get("order") != "pre":
+            form["stride_placement"] = "1x1"
+        self.probe = ResNetSpec("net", (1,), (1,), **form)
+
+    def shape(self, layer: str, role: int = 0) -> tuple[int, ...] | None:
+        """Shape of a layer's tensor with Keras's axes; None if there is none."""
+        prefix = self.layout.translate(layer, self.probe)
+        kind = "norm" if "norm" in layer else "dense" if layer == "logits" else "conv"
+        if prefix is None:
+            return None
+        name = f"{prefix}{self.layout.separator}{self.layout.roles[kind][role]}"
+        array = self.tensors.get(name)
+        if array is None:
+            return None
+        shape = tuple(array.shape)
+        if self.layout.torch and kind != "norm" and role == 0 and len(shape) > 1:
+            shape = (*shape[2:], shape[1], shape[0])
+        return shape
+
+    def kernel(self, layer: str) -> tuple[int, ...]:
+        shape = self.shape(layer)
+        if shape is None:
+            raise ValueError(f"no kernel for {layer!r}")
+        return shape
+
+    def classes(self) -> int | None:
+        shape = self.shape("logits")
+        return shape[-1] if shape else None
+
+    def spec(self) -> ResNetSpec:
+        if self.layout.name == "mlperf_tiny":
+            return VARIANTS["mlperf_tiny_resnet8"]
+        depths: list[int] = []
+        widths: list[int] = []
+        while self.shape(f"stage{len(depths) + 1}_unit1_conv1"):
+            stage = len(depths) + 1
+            units = 1
+            while self.shape(f"stage{stage}_unit{units + 1}_conv1"):
+                units += 1
+            depths.append(units)
+            widths.append(self._width(stage))
+        deep = self.shape("stem_conv3") is not None
+        changes: dict[str, Any] = {
+            "name": "net",
+            "depths": tuple(depths),
+            "widths": tuple(widths),
+            **self._branch(widths[0]),
+        }
+        if self.probe.stem != "unit":
+            stem = self.kernel("stem_conv3" if deep else "stem_conv")
+            sizes = {7: "imagenet", 3: "deep" if deep else "cifar"}
+            changes["stem"] = sizes[stem[0]]
+        else:
+            stem = self.kernel("stem_conv1")
+        changes["stem_width"] = None if stem[-1] == widths[0] else stem[-1]
+        if self.shape("stem_pool_conv"):
+            changes["stem_pool"] = "conv"
+        projected = self.shape("stage1_unit1_shortcut_conv") is not None
+        if changes["branch"] == "basic" and projected and stem[-1] == widths[0]:
+            changes["stage_projection"] = True
+        classes = self.classes()
+        if classes:
+            changes["classes"] = classes
+        spec = self.probe.replace(**changes)
+        return spec.replace(name=f"resnet{spec.layers}")
+
+    def _width(self, stage: int) -> int:
+        last = self.shape(f"stage{stage}_unit1_conv3")
+        if last is None:
+            return self.kernel(f"stage{stage}_unit1_conv1")[-1]
+        return last[-1] // 4
+
+    def _branch(self, width: int) -> dict[str, Any]:
+        if self.probe.branch == "repvgg":
+            return {"branch": "repvgg"}
+        gate = self.shape("stage1_unit1_se_fc1")
+        middle = self.kernel("stage1_unit1_conv2")
+        if self.shape("stage1_unit1_conv3") is None:
+            reduction = round(gate[-2] / gate[-1]) if gate else 0
+            return {"branch": "basic", "se_reduction": reduction}
+        groups = middle[-1] // middle[-2]
+        return {
+            "branch": "bottleneck",
+            "groups": groups,
+            "base_width": middle[-1] * 64 // (groups * width),
+            "se_reduction": round(gate[-2] / gate[-1]) if gate else 0,
+        }
+
+
+def _form(spec: ResNetSpec) -> dict[str, Any]:
+    """Returns a spec's fields but those that the tensors show."""
+    shown = {"name", "depths", "widths", "stem_width"}
+    return {
+        field.name: getattr(spec, field.name)
+        for field in dataclasses.fields(spec)
+        if field.name not in shown
+    }

@@ -1,0 +1,212 @@
+"""What PyTorch's nets compute, in NumPy and float64: the other side of a comparison.
+
+A forward pass that reads another library's tensors by that library's own names, with none of
+this package's specs, name maps or Keras layers in it, so that an error in those shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+Tensors = Mapping[str, np.ndarray]
+_EPS = 1e-5  # of PyTorch's BatchNorm2d
+
+
+def forward(tensors: Tensors, images: np.ndarray, *, stride_in_1x1: bool = False) -> np.ndarray:
+    """Returns logits, `(batch, classes)`, or pooled features where there is no classifier.
+
+    Args:
+        tensors: Of torchvision, timm (`resnet`, `resnetv2`, `repvgg`), transformers or akamaster.
+        images: Normalised, `(batch, height, width, channels)`.
+        stride_in_1x1: Whether bottlenecks stride in their first 1x1 (transformers'
+            `downsample_in_bottleneck`).
+
+    Raises:
+        ValueError: If the tensors are of none of these.
+    """
+    x = np.moveaxis(np.asarray(images, "float64"), -1, 1)
+    if "stem.conv_kxk.conv.weight" in tensors:
+        x, head = _repvgg(tensors, x), "head.fc"
+    elif "stages.0.blocks.0.conv1.weight" in tensors:
+        x, head = _preactivation(tensors, x), "head.fc"
+    elif "layer1.0.conv1.weight" in tensors:
+        x, head = _residual(tensors, x), "linear" if "linear.weight" in tensors else "fc"
+    elif "resnet.embedder.embedder.convolution.weight" in tensors:
+        tensors = {_as_torchvision(name): array for name, array in tensors.items()}
+        x, head = _residual(tensors, x, early=stride_in_1x1), "classifier.1"
+    else:
+        raise ValueError("The NumPy reference knows PyTorch's residual nets only")
+    x = x.mean((2, 3))
+    if f"{head}.weight" not in tensors:
+        return x
+    kernel = np.asarray(tensors[f"{head}.weight"], "float64")
+    return x @ kernel.reshape(kernel.shape[:2]).T + tensors[f"{head}.bias"]
+
+
+def _conv(
+    x: np.ndarray, tensors: Tensors, name: str, *, stride: int = 1, pad: int | None = None
+) -> np.ndarray:
+    kernel = np.asarray(tensors[f"{name}.weight"], "float64")
+    out, per_group, size = kernel.shape[0], kernel.shape[1], kernel.shape[2]
+    pad = size // 2 if pad is None else pad
+    x = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    windows = np.lib.stride_tricks.sliding_window_view(x, (size, size), axis=(2, 3))
+    windows = windows[:, :, ::stride, ::stride]
+    groups = x.shape[1] // per_group
+    parts = []
+    for group in range(groups):
+        inputs = windows[:, group * per_group : (group + 1) * per_group]
+        filters = kernel[group * (out // groups) : (group + 1) * (out // groups)]
+        parts.append(np.tensordot(inputs, filters, ((1, 4, 5), (1, 2, 3))))
+    y = np.moveaxis(np.concatenate(parts, axis=-1), -1, 1)
+    bias = tensors.get(f"{name}.bias")
+    return y if bias is None else y + np.asarray(bias, "float64")[:, None, None]
+
+
+def _norm(x: np.ndarray, tensors: Tensors, name: str) -> np.ndarray:
+    weight, bias, mean, variance = (
+        np.asarray(tensors[f"{name}.{part}"], "float64")[:, None, None]
+        for part in ("weight", "bias", "running_mean", "running_var")
+    )
+    return (x - mean) / np.sqrt(variance + _EPS) * weight + bias
+
+
+def _relu(x: np.ndarray) -> np.ndarray:
+    return np.maximum(x, 0)
+
+
+def _max_pool(x: np.ndarray) -> np.ndarray:
+    """MaxPool2d(kernel_size=3, stride=2, padding=1)."""
+    x = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
+    windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(2, 3))
+    return windows[:, :, ::2, ::2].max((4, 5))
+
+
+def _average_pool(x: np.ndarray) -> np.ndarray:
+    """AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False)."""
+    height, width = x.shape[2:]
+    x = np.pad(x, ((0, 0), (0, 0), (0, height % 2), (0, width % 2)), constant_values=np.nan)
+    windows = np.lib.stride_tricks.sliding_window_view(x, (2, 2), axis=(2, 3))
+    return np.nanmean(windows[:, :, ::2, ::2], axis=(4, 5))
+
+
+def _blocks(tensors: Tensors, form: str) -> list[tuple[str, int]]:
+    """Names of the blocks and the strides of a net whose later stages stride."""
+    found, stage = [], 0
+    first = 1 if form.startswith("layer") else 0
+    while f"{form.format(stage + first, 0)}.conv1.weight" in tensors:
+        block = 0
+        while f"{form.format(stage + first, block)}.conv1.weight" in tensors:
+            stride = 2 if stage and not block else 1
+            found.append((form.format(stage + first, block), stride))
+            block += 1
+        stage += 1
+    return found
+
+
+def _residual(tensors: Tensors, x: np.ndarray, *, early: bool = False) -> np.ndarray:
+    """Torchvision's and timm's `resnet.py`, and akamaster's CIFAR nets."""
+    if "conv1.weight" in tensors:
+        small = tensors["conv1.weight"].shape[-1] == 3
+        x = _conv(x, tensors, "conv1", stride=1 if small else 2)
+    else:
+        small = False
+        for number, stride in (("0", 2), ("3", 1)):
+            x = _conv(x, tensors, f"conv1.{number}", stride=stride)
+            x = _relu(_norm(x, tensors, f"conv1.{int(number) + 1}"))
+        x = _conv(x, tensors, "conv1.6")
+    x = _relu(_norm(x, tensors, "bn1"))
+    if "maxpool.0.weight" in tensors:
+        x = _relu(_norm(_conv(x, tensors, "maxpool.0", stride=2), tensors, "maxpool.1"))
+    elif not small:
+        x = _max_pool(x)
+    for name, stride in _blocks(tensors, "layer{}.{}"):
+        x = _relu(_shortcut(tensors, name, x, stride) + _block(tensors, name, x, stride, early))
+    return x
+
+
+def _block(tensors: Tensors, name: str, x: np.ndarray, stride: int, early: bool) -> np.ndarray:
+    deep = f"{name}.conv3.weight" in tensors
+    strides = [stride, 1] if not deep else [stride, 1, 1] if early else [1, stride, 1]
+    for number, step in enumerate(strides, start=1):
+        x = _conv(x, tensors, f"{name}.conv{number}", stride=step)
+        x = _norm(x, tensors, f"{name}.bn{number}")
+        x = _relu(x) if number < len(strides) else x
+    if f"{name}.se.fc1.weight" in tensors:
+        gate = _conv(x.mean((2, 3), keepdims=True), tensors, f"{name}.se.fc1")
+        gate = _conv(_relu(gate), tensors, f"{name}.se.fc2")
+        x = x / (1 + np.exp(-gate))
+    return x
+
+
+def _shortcut(tensors: Tensors, name: str, x: np.ndarray, stride: int) -> np.ndarray:
+    if f"{name}.downsample.2.weight" in tensors:
+        x = _average_pool(x) if stride > 1 else x
+        return _norm(_conv(x, tensors, f"{name}.downsample.1"), tensors, f"{name}.downsample.2")
+    if f"{name}.downsample.0.weight" in tensors:
+        x = _conv(x, tensors, f"{name}.downsample.0", stride=stride)
+        return _norm(x, tensors, f"{name}.downsample.1")
+    planes = tensors[f"{name}.conv1.weight"].shape[0]
+    if stride > 1:  # option A of akamaster's nets
+        return np.pad(x[:, :, ::2, ::2], ((0, 0), (planes // 4,) * 2, (0, 0), (0, 0)))
+    return x
+
+
+def _preactivation(tensors: Tensors, x: np.ndarray) -> np.ndarray:
+    """Timm's `resnetv2.py` with batch norm."""
+    x = _max_pool(_conv(x, tensors, "stem.conv", stride=2))
+    for name, stride in _blocks(tensors, "stages.{}.blocks.{}"):
+        start = _relu(_norm(x, tensors, f"{name}.norm1"))
+        carried = x
+        if f"{name}.downsample.conv.weight" in tensors:
+            carried = _conv(start, tensors, f"{name}.downsample.conv", stride=stride)
+        deep = f"{name}.conv3.weight" in tensors
+        y = _conv(start, tensors, f"{name}.conv1", stride=1 if deep else stride)
+        y = _relu(_norm(y, tensors, f"{name}.norm2"))
+        y = _conv(y, tensors, f"{name}.conv2", stride=stride if deep else 1)
+        if deep:
+            y = _conv(_relu(_norm(y, tensors, f"{name}.norm3")), tensors, f"{name}.conv3")
+        x = carried + y
+    return _relu(_norm(x, tensors, "norm"))
+
+
+def _repvgg(tensors: Tensors, x: np.ndarray) -> np.ndarray:
+    """Timm's RepVGG in its training form."""
+    names = ["stem"]
+    stage = 0
+    while f"stages.{stage}.0.conv_kxk.conv.weight" in tensors:
+        block = 0
+        while f"stages.{stage}.{block}.conv_kxk.conv.weight" in tensors:
+            names.append(f"stages.{stage}.{block}")
+            block += 1
+        stage += 1
+    for name in names:
+        stride = 2 if name == "stem" or name.endswith(".0") else 1
+        y = _norm(
+            _conv(x, tensors, f"{name}.conv_kxk.conv", stride=stride),
+            tensors, f"{name}.conv_kxk.bn",
+        )  # fmt: skip
+        y = y + _norm(
+            _conv(x, tensors, f"{name}.conv_1x1.conv", stride=stride),
+            tensors, f"{name}.conv_1x1.bn",
+        )  # fmt: skip
+        if f"{name}.identity.weight" in tensors:
+            y = y + _norm(x, tensors, f"{name}.identity")
+        x = _relu(y)
+    return x
+
+
+def _as_torchvision(name: str) -> str:
+    """Returns torchvision's name for a tensor of transformers' ResNet."""
+    parts = name.split(".")
+    if name.startswith("resnet.embedder.embedder."):
+        return f"{'conv1' if parts[3] == 'convolution' else 'bn1'}.{parts[-1]}"
+    if not name.startswith("resnet.encoder.stages."):
+        return name
+    prefix = f"layer{int(parts[3]) + 1}.{parts[5]}"
+    conv = parts[-2] == "convolution"
+    if parts[6] == "shortcut":
+        return f"{prefix}.downsample.{0 if conv else 1}.{parts[-1]}"
+    return f"{prefix}.{'conv' if conv else 'bn'}{int(parts[7]) + 1}.{parts[-1]}"

@@ -1,0 +1,210 @@
+"""Tensors of other libraries into a net, and a net's weights into such tensors."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_resnet.model import ResNet
+from keras_resnet.weights.layouts import Layout
+from keras_resnet.weights.rebuild import HEAD
+
+Conv = keras.layers.Conv1D | keras.layers.Conv2D | keras.layers.Conv3D
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadReport:
+    """What a load found; empty lists where everything fitted.
+
+    Attributes:
+        loaded: Tensors that were taken.
+        missing: Tensors that the net needs and the source has not.
+        unexpected: Tensors that the source has and the net does not need.
+        misshaped: Name, shape in the source and shape that the net needs.
+        left_out: Tensors of the classifier, for a net that is built without.
+    """
+
+    loaded: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    misshaped: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = ()
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every tensor found its place."""
+        return not (self.missing or self.unexpected or self.misshaped)
+
+    def describe(self, limit: int = 4) -> str:
+        """Returns what did not fit, on one line, with at most `limit` names of a kind."""
+        parts = []
+        shapes = [f"{name} {had} in place of {need}" for name, had, need in self.misshaped]
+        for kind, names in (
+            ("missing", self.missing),
+            ("unexpected", self.unexpected),
+            ("of another shape", shapes),
+        ):
+            if names:
+                more = f" and {len(names) - limit} more" if len(names) > limit else ""
+                parts.append(f"{len(names)} {kind}: {', '.join(names[:limit])}{more}")
+        return "; ".join(parts)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Slot:
+    """One weight of the net and the tensor that it stands for."""
+
+    layer: str
+    kind: str
+    position: int
+    tensor: str
+    shape: tuple[int, ...]
+
+    @property
+    def is_kernel(self) -> bool:
+        return self.kind != "norm" and self.position == 0
+
+
+def kind_of(layer: keras.layers.Layer) -> str | None:
+    """Returns the kind of layer that name maps know, or None."""
+    if isinstance(layer, Conv):
+        return "conv"
+    if isinstance(layer, keras.layers.Dense):
+        return "dense"
+    return "norm" if isinstance(layer, keras.layers.BatchNormalization) else None
+
+
+def _slots(model: ResNet, layout: Layout) -> Iterator[_Slot]:
+    for layer in model.layers:
+        if not layer.weights:
+            continue
+        kind, prefix = kind_of(layer), layout.translate(layer.name, model.spec)
+        if kind is None or prefix is None:
+            raise ValueError(
+                f"{layout.library} has no place for layer {layer.name!r} of {model.name!r}"
+            )
+        roles = layout.roles[kind]
+        if kind != "norm" and not layer.use_bias:
+            roles = roles[:1]
+        for position, (role, weight) in enumerate(zip(roles, layer.weights, strict=True)):
+            name = f"{prefix}{layout.separator}{role}"
+            yield _Slot(layer.name, kind, position, name, tuple(weight.shape))
+
+
+def to_keras(array: np.ndarray, kind: str) -> np.ndarray:
+    """Returns a PyTorch kernel with Keras's axes: OIHW to HWIO, or a dense one transposed.
+
+    A classifier that is stored as a 1x1 convolution, `(out, in, 1, 1)`, becomes a dense kernel.
+    """
+    if kind == "dense":
+        return array.reshape(array.shape[:2]).T if set(array.shape[2:]) <= {1} else array
+    return np.moveaxis(array, (0, 1), (-1, -2))
+
+
+def to_torch(array: np.ndarray, kind: str, *, as_conv: bool = False) -> np.ndarray:
+    """Returns a Keras kernel with PyTorch's axes."""
+    if kind == "dense":
+        return array.T[..., None, None] if as_conv else array.T
+    return np.moveaxis(array, (-1, -2), (0, 1))
+
+
+def load_tensors(
+    model: ResNet,
+    tensors: Mapping[str, np.ndarray],
+    layout: Layout,
+    *,
+    source: str,
+    strict: bool = True,
+) -> LoadReport:
+    """Sets a net's weights from another library's tensors.
+
+    Args:
+        model: The net, made by `build`.
+        tensors: By the library's names.
+        layout: The library's name map.
+        source: What they came from, for messages.
+        strict: Whether anything that is missing, unexpected or misshaped is an error.
+
+    Returns:
+        What was loaded and what did not fit. The classifier's tensors are left out, without
+        being an error, where the net is built without the top.
+
+    Raises:
+        ValueError: If something does not fit and `strict`; the model is then as it was. Always
+            if nothing fits, or a value is not finite.
+    """
+    values: dict[str, list[Any]] = {}
+    missing, misshaped, loaded = [], [], []
+    for slot in _slots(model, layout):
+        array = tensors.get(slot.tensor)
+        if array is None:
+            missing.append(slot.tensor)
+            continue
+        if layout.torch and slot.is_kernel and array.ndim >= 2:
+            array = to_keras(array, slot.kind)
+        if array.shape != slot.shape:
+            misshaped.append((slot.tensor, tuple(array.shape), slot.shape))
+            continue
+        if not np.isfinite(array).all():
+            raise ValueError(f"{slot.tensor!r} of {source} holds values that are not finite")
+        loaded.append(slot.tensor)
+        values.setdefault(slot.layer, []).append((slot.position, array))
+    rest = set(tensors) - set(loaded) - {name for name, *_ in misshaped}
+    head = _head(model, layout)
+    counters = {name for name in rest if name.endswith("num_batches_tracked")}
+    report = LoadReport(
+        tuple(loaded),
+        tuple(missing),
+        tuple(sorted(rest - counters - head)),
+        tuple(misshaped),
+        tuple(sorted(rest & head)),
+    )
+    if not loaded or (strict and not report.complete):
+        raise ValueError(f"{source} does not fit {model.spec.name}: {report.describe()}")
+    for layer, pairs in values.items():
+        weights = model.get_layer(layer).weights
+        for position, array in pairs:
+            weights[position].assign(np.ascontiguousarray(array, "float32"))
+    return report
+
+
+def _head(model: ResNet, layout: Layout) -> set[str]:
+    """Returns the classifier's tensors where the net has none."""
+    names = {layer.name for layer in model.layers}
+    prefixes = [layout.translate(name, model.spec) for name in HEAD if name not in names]
+    return {
+        f"{prefix}{layout.separator}{role}"
+        for prefix in prefixes
+        if prefix
+        for role in layout.roles["dense"]
+    }
+
+
+def dump_tensors(model: ResNet, layout: Layout) -> dict[str, np.ndarray]:
+    """Returns a net's weights as another library names and shapes them.
+
+    PyTorch's `num_batches_tracked` are among them, so that a strict `load_state_dict` finds all
+    that it wants.
+
+    Raises:
+        ValueError: If the library has no such net.
+    """
+    misfits = layout.misfits(model.spec)
+    if misfits:
+        raise ValueError(
+            f"{layout.library} has no net like {model.spec.name}: {'; '.join(misfits)}"
+        )
+    tensors = {}
+    for slot in _slots(model, layout):
+        array = np.asarray(model.get_layer(slot.layer).get_weights()[slot.position])
+        if layout.torch and slot.is_kernel:
+            array = to_torch(array, slot.kind, as_conv=layout.head_as_conv)
+        tensors[slot.tensor] = np.ascontiguousarray(array)
+        if layout.torch and slot.kind == "norm" and slot.position == 3:
+            prefix = slot.tensor.removesuffix("running_var")
+            tensors[f"{prefix}num_batches_tracked"] = np.asarray(0, "int64")
+    return tensors

@@ -1,0 +1,194 @@
+"""The pickle inside a PyTorch checkpoint, read as data: followed, but nothing it names is called.
+
+A pickle is a program that can import and call anything. The standard library's `Unpickler` can be
+told which names to import, yet it still sets attributes, calls methods and hashes what it is given.
+This machine knows the few opcodes of protocols 2 to 5 that containers, numbers and tensors need,
+and makes stand-ins of its own for what PyTorch would build; every other opcode or name ends it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pickletools
+from collections.abc import Callable
+from typing import Any
+
+from keras_resnet.weights.stand_ins import (
+    CALLS,
+    VALUES,
+    NumberType,
+    Storage,
+    Storages,
+    is_size,
+    keyed,
+    ordered,
+)
+
+_MAX_STEPS = 5_000_000  # each takes up to about 100 bytes; a ResNet-152 needs 30,000
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Name:
+    """A function or class that the pickle named."""
+
+    name: str
+
+
+def parse(stream: Any) -> tuple[Any, dict[str, Storage]]:
+    """Reads one pickle and leaves the stream behind it.
+
+    Args:
+        stream: Has `read(n)`, `readline()` and `tell()`; `read` must not trust `n`.
+
+    Returns:
+        Dicts, lists, tuples, strings, bytes, numbers and None, with `Storage` and `Tensor` in
+        them; and the storages that it names, by key. The same object may occur several times, and
+        a list or dict may contain itself.
+
+    Raises:
+        ValueError: If it asks for anything else, or is damaged.
+    """
+    machine = _Machine()
+    for step, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
+        name = opcode.name
+        if step == _MAX_STEPS:
+            raise ValueError(f"its pickle has more than {_MAX_STEPS} steps")
+        if name in _LITERALS:
+            machine.stack.append(argument)
+        elif name in _STEPS:
+            try:
+                _STEPS[name](machine, argument)
+            except (IndexError, KeyError, TypeError) as error:
+                raise ValueError(f"its pickle is damaged at {name}") from error
+        elif name not in ("PROTO", "FRAME", "STOP"):
+            raise ValueError(f"its pickle holds {name}, which tensors do not need; no code was run")
+    if len(machine.stack) != 1 or machine.marks:
+        raise ValueError("its pickle is damaged: it does not end in one object")
+    return machine.stack[0], machine.storages
+
+
+class _Machine:
+    def __init__(self) -> None:
+        self.stack: list[Any] = []
+        self.marks: list[list[Any]] = []
+        self.memo: dict[int, Any] = {}
+        self.storages: dict[str, Storage] = {}
+
+    def mark(self, _: Any) -> None:
+        self.marks.append(self.stack)
+        self.stack = []
+
+    def since_mark(self) -> list[Any]:
+        items, self.stack = self.stack, self.marks.pop()
+        return items
+
+    def memoize(self, index: int | None) -> None:
+        self.memo[len(self.memo) if index is None else index] = self.stack[-1]
+
+    def remember(self, index: int) -> None:
+        self.stack.append(self.memo[index])
+
+    def tuple_of(self, count: int) -> None:
+        if len(self.stack) < count:
+            raise IndexError
+        items = self.stack[-count:]
+        self.stack[-count:] = [tuple(items)]
+
+    def tuple_since_mark(self, _: Any) -> None:
+        items = tuple(self.since_mark())
+        self.stack.append(items)
+
+    def append(self, items: list[Any]) -> None:
+        target = self.stack[-1]
+        if type(target) is not list:
+            raise ValueError(f"its pickle appends to a {type(target).__name__}")
+        target.extend(items)
+
+    def set_items(self, items: list[Any]) -> None:
+        target = self.stack[-1]
+        if type(target) is not dict or len(items) % 2:
+            raise ValueError(f"its pickle sets items of a {type(target).__name__}")
+        target.update(keyed(zip(items[::2], items[1::2], strict=True)))
+
+    def name(self, dotted: str) -> None:
+        if dotted not in CALLS and dotted not in VALUES:
+            shown = repr(dotted if len(dotted) <= 80 else dotted[:77] + "...")
+            raise ValueError(f"it asks for {shown}, which no tensor needs; no code was run")
+        self.stack.append(VALUES.get(dotted) or _Name(dotted))
+
+    def name_from_stack(self, _: Any) -> None:
+        name, module = self.stack.pop(), self.stack.pop()
+        if type(name) is not str or type(module) is not str:
+            raise ValueError("its pickle asks for a name that is no string; no code was run")
+        self.name(f"{module}.{name}")
+
+    def reduce(self, _: Any) -> None:
+        arguments, called = self.stack.pop(), self.stack.pop()
+        if type(called) is not _Name or called.name not in CALLS or type(arguments) is not tuple:
+            raise ValueError("its pickle calls what is no known function; no code was run")
+        try:
+            self.stack.append(CALLS[called.name](*arguments))
+        except TypeError as error:  # too many arguments, too few, or of another type
+            raise ValueError(f"its pickle gives {called.name} wrong arguments") from error
+
+    def build(self, _: Any) -> None:
+        state, target = self.stack.pop(), self.stack[-1]
+        if type(target) is NumberType:
+            target.dtype = ordered(target.dtype, state)
+        elif type(target) is not dict:
+            raise ValueError(f"its pickle sets the state of a {type(target).__name__}")
+        # What is left is the `_metadata` of a module's state dict: versions of its layers.
+
+    def persistent(self, _: Any) -> None:
+        """Takes `("storage", type, key, device, count[, view])` and leaves the storage."""
+        entry = self.stack.pop()
+        if type(entry) is not tuple or len(entry) not in (5, 6) or entry[0] != "storage":
+            raise ValueError("its pickle refers to something outside it that is no storage")
+        kind, key, count = entry[1], entry[2], entry[4]
+        if type(kind) is not Storages or type(key) is not str or not is_size(count):
+            raise ValueError("its pickle describes a storage wrongly")
+        storage = self.storages.setdefault(key, Storage(key, kind.dtype, count))
+        if (storage.dtype, storage.count) != (kind.dtype, count):
+            raise ValueError(f"its pickle describes the storage {key[:80]!r} in two ways")
+        if len(entry) == 6 and entry[5] is not None:
+            part = entry[5]
+            if type(part) is not tuple or len(part) != 3:
+                raise ValueError("its pickle describes a part of a storage wrongly")
+            _, start, length = part
+            if not is_size(start) or not is_size(length) or start + length > count:
+                raise ValueError(f"a part of the storage {key[:80]!r} lies outside it")
+            storage = Storage(key, kind.dtype, length, start)
+        self.stack.append(storage)
+
+
+_LITERALS = set(
+    """BININT BININT1 BININT2 LONG1 LONG4 BINFLOAT BINSTRING SHORT_BINSTRING BINBYTES
+    SHORT_BINBYTES BINBYTES8 BYTEARRAY8 BINUNICODE SHORT_BINUNICODE BINUNICODE8""".split()
+)
+_STEPS: dict[str, Callable[[_Machine, Any], None]] = {
+    "NONE": lambda machine, _: machine.stack.append(None),
+    "NEWTRUE": lambda machine, _: machine.stack.append(True),
+    "NEWFALSE": lambda machine, _: machine.stack.append(False),
+    "EMPTY_LIST": lambda machine, _: machine.stack.append([]),
+    "EMPTY_DICT": lambda machine, _: machine.stack.append({}),
+    "EMPTY_TUPLE": lambda machine, _: machine.stack.append(()),
+    "TUPLE1": lambda machine, _: machine.tuple_of(1),
+    "TUPLE2": lambda machine, _: machine.tuple_of(2),
+    "TUPLE3": lambda machine, _: machine.tuple_of(3),
+    "TUPLE": _Machine.tuple_since_mark,
+    "APPEND": lambda machine, _: machine.append([machine.stack.pop()]),
+    "APPENDS": lambda machine, _: machine.append(machine.since_mark()),
+    "SETITEM": lambda machine, _: machine.set_items([machine.stack.pop(-2), machine.stack.pop()]),
+    "SETITEMS": lambda machine, _: machine.set_items(machine.since_mark()),
+    "MARK": _Machine.mark,
+    "BINPUT": _Machine.memoize,
+    "LONG_BINPUT": _Machine.memoize,
+    "MEMOIZE": _Machine.memoize,
+    "BINGET": _Machine.remember,
+    "LONG_BINGET": _Machine.remember,
+    "GLOBAL": lambda machine, pair: machine.name(pair.replace(" ", ".", 1)),
+    "STACK_GLOBAL": _Machine.name_from_stack,
+    "REDUCE": _Machine.reduce,
+    "BUILD": _Machine.build,
+    "BINPERSID": _Machine.persistent,
+}
