@@ -17,6 +17,7 @@ import numpy as np
 from .files import new_directory, read_json, write_json
 
 _MODEL, _AVERAGED = "model.weights.h5", "averaged.weights.h5"
+_RANDOM = "random.npz"
 _OPTIMIZER, _STATE = "optimizer.npz", "state.json"
 
 
@@ -50,8 +51,9 @@ class Progress:
 class Checkpoints:
     """The checkpoints of one run: `step_00001000/`, the last few, and `best/`.
 
-    Each is a directory with the model's weights (Keras's `.weights.h5`), the optimizer's variables
-    and a `state.json` that holds the progress and a SHA-256 of the other files.
+    Each is a directory with the model's weights (Keras's `.weights.h5`), the optimizer's
+    variables, the state of the layers that draw at random, and a `state.json` that holds the
+    progress and a SHA-256 of the other files.
     """
 
     def __init__(self, directory: Path, keep: int = 2) -> None:
@@ -85,6 +87,9 @@ class Checkpoints:
                 str(index): variable.numpy() for index, variable in enumerate(optimizer.variables)
             }
             np.savez(temporary / _OPTIMIZER, **values)
+            states: dict[str, Any] = _random_states(model)
+            if states:
+                np.savez(temporary / _RANDOM, **states)
             if averaged is not None:
                 with averaged:
                     model.save_weights(str(temporary / _AVERAGED))
@@ -140,12 +145,15 @@ class Checkpoints:
             try:
                 state = _open(path)
                 values = _read_optimizer(path, optimizer)
+                states = _read_random(path, model)
                 model.load_weights(str(path / _MODEL))
             except (CorruptCheckpointError, OSError, KeyError) as error:
                 say(f"Checkpoint {path.name} is damaged and passed over: {error}")
                 continue
             for variable, value in zip(optimizer.variables, values, strict=True):
                 variable.assign(value)
+            for layer, value in states:
+                layer.seed_generator.state.assign(value)
             return Progress(**state)
         if found:
             raise CorruptCheckpointError(
@@ -214,6 +222,25 @@ def _read_optimizer(path: Path, optimizer: Any) -> Sequence[np.ndarray]:
             f"{len(wanted)}"
         )
     return values
+
+
+def _random_states(model: Any) -> dict[str, np.ndarray]:
+    """Returns how far the layers that draw have drawn, which Keras's weight files leave out."""
+    return {layer.name: layer.seed_generator.state.numpy() for layer in _drawing(model)}
+
+
+def _drawing(model: Any) -> list[Any]:
+    return [layer for layer in model.layers if getattr(layer, "seed_generator", None) is not None]
+
+
+def _read_random(path: Path, model: Any) -> list[tuple[Any, np.ndarray]]:
+    layers = _drawing(model)
+    if not layers:
+        return []
+    with np.load(path / _RANDOM) as stored:
+        if set(stored.files) != {layer.name for layer in layers}:
+            raise CorruptCheckpointError(f"{_RANDOM} is of another model's layers")
+        return [(layer, stored[layer.name]) for layer in layers]
 
 
 def _digest(path: Path) -> str:

@@ -315,6 +315,7 @@ def resumable(tiny: Tiny) -> RunConfig:
         optimizer__ema=0.5,
         optimizer__label_smoothing=0.1,
         augment__flip=True,
+        model__spec__stochastic_depth=0.4,  # layers that draw at random go on drawing
         checkpoint__every_steps=6,
     )
 
