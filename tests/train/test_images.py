@@ -135,3 +135,12 @@ def test_an_animation_gives_its_first_frame() -> None:
     found = decode(tf.constant(content), 3).numpy()
     assert found.shape == (4, 4, 3)
     assert found[0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "nearest", "lanczos3"])
+@pytest.mark.parametrize(("size", "crop"), [((32, 32), 0.875), ((64, 48), 1.0), ((60, 91), 1.0)])
+def test_the_library_resizes_as_evaluation_does(interpolation, size, crop) -> None:
+    """`model.preprocess(images)`, in any backend, is what a run is measured with."""
+    images = np.random.default_rng(0).integers(0, 256, (2, 60, 91, 3)).astype("uint8")
+    spec = PreprocessSpec(size, crop_fraction=crop, interpolation=interpolation)
+    np.testing.assert_array_equal(spec.fit(images), fit(images, spec).numpy())
