@@ -253,6 +253,10 @@ class Scalar(keras.layers.Layer):
     def call(self, x: Any) -> Any:
         """Returns the product or the sum."""
         value = ops.cast(self.value, x.dtype)
+        if x.shape[-1] is not None:
+            # LiteRT's converter moves a sum into the dense layer behind it, and takes the one
+            # number for a vector as long as the input there.
+            value = ops.broadcast_to(value, (x.shape[-1],))
         return x * value if self.operation == "multiply" else x + value
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:

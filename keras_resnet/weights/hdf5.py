@@ -18,6 +18,7 @@ import numpy as np
 
 _MAX_DEPTH = 24
 MAX_EXPANSION = 20  # of the file, by compression; trained weights hardly shrink at all
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _HEAP = b"GCOL\1\0\0\0"
 _NO_WEIGHTS = ("vars", "optimizer", "seed_generator")  # or read before
 # Names of Keras 1, whose `running_std` held the variance.
@@ -75,6 +76,8 @@ def _check_heaps(file: str | io.BytesIO) -> None:
         else:
             opened = stack.enter_context(open(file, "rb"))
             data = stack.enter_context(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
+        if data[:8] != SIGNATURE or len(data) < 16:
+            raise ValueError("it is no HDF5 file")
         widths = data[13:15] if data[8] < 2 else data[9:11]
         if widths != b"\x08\x08":
             raise ValueError("its addresses are not of 8 bytes")

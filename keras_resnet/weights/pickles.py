@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from keras_resnet.weights.stand_ins import Storage, Tensor
+from keras_resnet.weights.stand_ins import LeftOut, Storage, Tensor
 from keras_resnet.weights.unpickle import parse
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
@@ -71,6 +71,9 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     return state_dict_of(read_checkpoint(path), source=repr(os.fspath(path)))
 
 
+_SINGLE = str | int | float | bool | None | np.generic
+
+
 def state_dict_of(checkpoint: Any, *, source: str) -> dict[str, np.ndarray]:
     """Finds the tensors of a module in what a checkpoint holds.
 
@@ -81,7 +84,8 @@ def state_dict_of(checkpoint: Any, *, source: str) -> dict[str, np.ndarray]:
         source: What error messages call the file.
 
     Returns:
-        Arrays by name, without a `module.` or `_orig_mod.` that all names begin with.
+        Arrays by name, without the single numbers beside them, and without a `module.` or
+        `_orig_mod.` that all names begin with.
 
     Raises:
         ValueError: If there is none, or if it holds anything but tensors.
@@ -103,14 +107,18 @@ def state_dict_of(checkpoint: Any, *, source: str) -> dict[str, np.ndarray]:
             f"{source} holds no state dict, neither itself nor under {', '.join(_STATE_DICTS)}. "
             f"Received: a {kind}" + (f" with the keys {', '.join(keys[:12])}" if keys else "")
         )
+    found = {key: value for key, value in found.items() if isinstance(value, np.ndarray)}
     while wrapper := next((w for w in _WRAPPERS if all(key.startswith(w) for key in found)), None):
         found = {key.removeprefix(wrapper): value for key, value in found.items()}
     return found
 
 
 def _is_state_dict(values: dict[Any, Any]) -> bool:
-    return bool(values) and all(
-        isinstance(key, str) and isinstance(value, np.ndarray) for key, value in values.items()
+    """Whether there are tensors by name, perhaps beside single numbers such as an accuracy."""
+    return (
+        any(isinstance(value, np.ndarray) for value in values.values())
+        and all(isinstance(value, np.ndarray | _SINGLE) for value in values.values())
+        and all(isinstance(key, str) for key in values)
     )
 
 
@@ -235,6 +243,7 @@ class _Resolver:
             dict: lambda node, depth: {k: self.resolve(v, depth) for k, v in node.items()},
             list: lambda node, depth: [self.resolve(item, depth) for item in node],
             tuple: lambda node, depth: tuple(self.resolve(item, depth) for item in node),
+            LeftOut: lambda node, _: None,
             Tensor: lambda node, _: self._view(node),
             Storage: lambda node, _: self._part(node),
         }

@@ -56,8 +56,8 @@ class Weights:
 
     def describe(self) -> str:
         """Returns what net these are, in words."""
-        found = recognize(self.tensors, source=self.name)
-        return found.variants[0] if found.variants else f"a {found.spec.layers}-layer net"
+        known = self.spec.name in VARIANTS
+        return self.spec.name if known else f"a {self.spec.layers}-layer net"
 
 
 def open_weights(
@@ -87,7 +87,7 @@ def open_weights(
             f"{text!r} is published for several nets: say which one (`net=`). A path that does "
             "not exist is taken for such a name too"
         )
-    return _from_source(find_source(text, _base(get_spec(net))), include_top=include_top)
+    return _from_source(find_source(text, get_spec(net).name), include_top=include_top)
 
 
 def from_pretrained(
@@ -182,13 +182,8 @@ def load(model: ResNet, path: Path, *, strict: bool = True) -> LoadReport:
     if own is not None:
         return own
     weights = _from_file(path, None)
-    misfits = weights.layout.misfits(model.spec)
-    if misfits and same_shapes(model.spec, weights.spec):
-        raise ValueError(
-            f"{path!r} has the shapes of {model.spec.name}, but {weights.layout.library} computes "
-            f"another function with them: {'; '.join(misfits)} is not its. Nets of these shapes: "
-            f"{', '.join(recognize(weights.tensors, source=path).variants)}"
-        )
+    if same_shapes(model.spec, weights.spec):
+        _check_function(model.spec, recognize(weights.tensors, source=path), path)
     return apply(model, weights, strict=strict)
 
 
@@ -204,11 +199,6 @@ def names_source(text: str) -> bool:
     return not text.endswith(
         (".keras", ".h5", ".safetensors", ".pth", ".pt", ".th", ".bin", ".tar", ".ckpt")
     )
-
-
-def _base(spec: ResNetSpec) -> str:
-    """Returns the name under which sources list a net: that of the paper's form."""
-    return spec.name.removesuffix("_v1_5").removeprefix("keras_")
 
 
 def _from_source(source: Source, *, include_top: bool) -> Weights:
@@ -236,6 +226,11 @@ def _from_file(path: str, net: str | ResNetSpec | None) -> Weights:
     # PyTorch's own files are read without the prefixes of DataParallel and torch.compile too.
     tensors = state_dict_of(file.tensors, source=repr(path))
     found = recognize(tensors, source=repr(path))
+    config = os.path.join(os.path.dirname(path), "config.json")
+    if found.layout.name == "hf" and os.path.isfile(config):
+        # What transformers keeps beside its weights says where the stride stands.
+        told = hub.describe(path, hub.read_json(config), {})
+        found = dataclasses.replace(found, spec=found.spec.replace(**told.changes))
     spec = _chosen(found, path, net)
     got = Download(path=path, sha256=file.sha256, url="", verified_by="none", from_cache=True)
     preprocess = None
@@ -265,7 +260,19 @@ def _chosen(found: Recognized, name: str, net: str | ResNetSpec | None) -> ResNe
             f"{name!r} does not hold {spec.name}. Nets of its shapes: "
             f"{', '.join(found.variants) or 'none of the catalog'}"
         )
+    _check_function(spec, found, name)
     return spec
+
+
+def _check_function(spec: ResNetSpec, found: Recognized, name: str) -> None:
+    """Refuses a net of the right shapes that the library of the tensors cannot have."""
+    misfits = found.layout.misfits(spec)
+    if misfits:
+        raise ValueError(
+            f"{name!r} has the shapes of {spec.name}, but {found.layout.library} computes "
+            f"another function with them: {'; '.join(misfits)} is not its. Nets of these shapes: "
+            f"{', '.join(found.variants)}"
+        )
 
 
 def _named(spec: ResNetSpec, found: Recognized) -> ResNetSpec:

@@ -158,6 +158,8 @@ def find_source(name: str, net: str | None = None) -> Source:
     Raises:
         ValueError: If there is none; lists those that there are.
     """
+    if net is not None:  # publishers' forms of a net go by its own name
+        net = net.removesuffix("_v1_5").removeprefix("keras_")
     for source in SOURCES.values():
         if source.name == name and net in (None, source.net):
             return source

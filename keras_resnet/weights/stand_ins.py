@@ -75,6 +75,11 @@ class Storages:
     dtype: str
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class LeftOut:
+    """An object whose attributes are not read: the options of the script that wrote the file."""
+
+
 def is_size(value: Any) -> bool:
     """Whether a value can be a count: no bool, and of 63 bits, lest arithmetic grow slow."""
     return type(value) is int and 0 <= value < 2**63
@@ -196,5 +201,6 @@ VALUES: dict[str, Any] = {
     **{f"torch.cuda.{name}": Storages(dtype) for name, dtype in _STORAGE_TYPES.items()},
     "torch.storage.UntypedStorage": Storages("uint8"),
     "torch.storage.TypedStorage": Storages("uint8"),
+    "argparse.Namespace": LeftOut,
     **{f"torch.{dtype}": dtype for dtype in _TORCH_DTYPES},
 }

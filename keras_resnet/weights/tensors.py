@@ -15,12 +15,11 @@ from typing import Any, Literal
 import numpy as np
 
 from keras_resnet.weights import pickles
-from keras_resnet.weights.hdf5 import MAX_EXPANSION, read_hdf5
+from keras_resnet.weights.hdf5 import MAX_EXPANSION, SIGNATURE, read_hdf5
 
 Kind = Literal["safetensors", "torch", "hdf5"]
 
 _INSTALL = "safetensors files need another package: pip install 'keras3-resnet[weights]'"
-_HDF5 = b"\x89HDF\r\n\x1a\n"
 _ZIP = b"PK\x03\x04"
 _KERAS = "model.weights.h5"  # in a `.keras` archive
 # What is often found in the place of weights, by its beginning in lower case.
@@ -104,7 +103,9 @@ def write_safetensors(
     tensors: Mapping[str, np.ndarray],
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Writes arrays, as float32, to a safetensors file; all of it or nothing.
+    """Writes arrays to a safetensors file; all of it or nothing.
+
+    Floating-point arrays are written as float32, whole numbers as they are.
 
     Args:
         path: The file; one that is there is replaced.
@@ -116,7 +117,7 @@ def write_safetensors(
         ValueError: If `metadata` holds anything but strings.
     """
     try:
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
     except ImportError as error:
         raise ImportError(_INSTALL) from error
     for key, value in (metadata or {}).items():
@@ -125,11 +126,16 @@ def write_safetensors(
                 f"`metadata` must map strings to strings. Received: metadata[{key!r}]={value!r}"
             )
     # Not `ascontiguousarray`, which makes a vector of a scalar.
-    arrays = {key: np.asarray(value, "<f4", order="C") for key, value in tensors.items()}
+    arrays = {
+        key: np.asarray(value, value.dtype if value.dtype.kind in "iu" else "<f4", order="C")
+        for key, value in tensors.items()
+    }
     path = os.fspath(path)
     temporary = f"{path}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
     try:
-        save_file(arrays, temporary, metadata=dict(metadata) if metadata else None)
+        # Not its `save_file`, whose files nobody else may read.
+        with open(temporary, "xb") as file:
+            file.write(save(arrays, metadata=dict(metadata) if metadata else None))
         os.replace(temporary, path)
     finally:
         with contextlib.suppress(FileNotFoundError):
@@ -138,7 +144,7 @@ def write_safetensors(
 
 def _kind(path: str, start: bytes) -> tuple[Kind, str | None]:
     """Returns the kind of a file and, of a `.keras` archive, the member with the weights."""
-    if start.startswith(_HDF5):
+    if start.startswith(SIGNATURE):
         return "hdf5", None
     if start.startswith(_ZIP):
         try:

@@ -16,6 +16,7 @@ from typing import Any
 from keras_resnet.weights.stand_ins import (
     CALLS,
     VALUES,
+    LeftOut,
     NumberType,
     Storage,
     Storages,
@@ -131,8 +132,16 @@ class _Machine:
         except TypeError as error:  # too many arguments, too few, or of another type
             raise ValueError(f"its pickle gives {called.name} wrong arguments") from error
 
+    def new(self, _: Any) -> None:
+        arguments, called = self.stack.pop(), self.stack.pop()
+        if called is not LeftOut or arguments != ():
+            raise ValueError("its pickle makes an object that no tensor needs; no code was run")
+        self.stack.append(LeftOut())
+
     def build(self, _: Any) -> None:
         state, target = self.stack.pop(), self.stack[-1]
+        if type(target) is LeftOut:
+            return
         if type(target) is NumberType:
             target.dtype = ordered(target.dtype, state)
         elif type(target) is not dict:
@@ -189,6 +198,7 @@ _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
     "GLOBAL": lambda machine, pair: machine.name(pair.replace(" ", ".", 1)),
     "STACK_GLOBAL": _Machine.name_from_stack,
     "REDUCE": _Machine.reduce,
+    "NEWOBJ": _Machine.new,
     "BUILD": _Machine.build,
     "BINPERSID": _Machine.persistent,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 import http.server
@@ -60,9 +61,18 @@ class Net:
     make: Callable[..., keras.Model]
 
 
+@pytest.fixture(scope="session")
+def built() -> dict[str, list[keras.Model]]:
+    """Nets that no test holds, by what they are: building takes longer than drawing anew."""
+    return collections.defaultdict(list)
+
+
 @pytest.fixture
-def small_net(randomize: Callable[[keras.Model, int], None]) -> Callable[[str], Net]:
+def small_net(
+    randomize: Callable[[keras.Model, int], None], built: dict[str, list[keras.Model]]
+) -> Iterator[Callable[[str], Net]]:
     """A function that returns the net of a name in `NETS`; its `make()` builds it, randomized."""
+    lent: list[tuple[str, keras.Model]] = []
 
     def get(name: str) -> Net:
         layout, spec = NETS[name]
@@ -73,13 +83,18 @@ def small_net(randomize: Callable[[keras.Model, int], None]) -> Callable[[str], 
                 for key in ("include_top", "input_shape", "features", "classes")
                 if key in changes
             }
-            model = build(spec.replace(**changes), **form)
+            key = f"{name} {changes} {form}"
+            model = built[key].pop() if built[key] else build(spec.replace(**changes), **form)
+            lent.append((key, model))
+            model.preprocess = None
             randomize(model, seed)
             return model
 
         return Net(LAYOUTS[layout], spec, make)
 
-    return get
+    yield get
+    for key, model in lent:
+        built[key].append(model)
 
 
 @pytest.fixture(params=NETS)

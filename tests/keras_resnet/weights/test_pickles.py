@@ -300,7 +300,7 @@ def test_no_code_is_run(save, tmp_path, how):
         ("numpy", "load"),
         ("_codecs", "decode"),
         ("collections", "defaultdict"),
-        ("argparse", "Namespace"),
+        ("argparse", "ArgumentParser"),
         ("keras_resnet.weights.stand_ins", "Storage"),
     ],
 )
@@ -651,13 +651,30 @@ def test_wrappers(save, names, read):
         (tensor(), "Received: a ndarray$"),
         (mapping(state_dict=b"}"), "Received: a dict with the keys 'state_dict'"),
         (b"}" + number(1) + tensor() + b"s", "Received: a dict with the keys 1$"),
-        (mapping(model=mapping(a=tensor(), b=number(1))), "must hold tensors .*: 'b' of type int$"),
+        (mapping(model=mapping(a=tensor(), b=b"]")), "must hold tensors .*: 'b' of type list$"),
     ],
 )  # fmt: skip
 def test_no_state_dict(tmp_path, body, message):
     path = save_zip(tmp_path / "net.pth", body, {"0": FLOATS})
     with pytest.raises(ValueError, match=f"net.pth'.*{message}"):
         read_state_dict(path)
+
+
+def test_numbers_beside_tensors_are_left_out(tmp_path):
+    body = mapping(state_dict=mapping(a=tensor(), best=number(3)))
+    assert list(read_state_dict(save_zip(tmp_path / "net.pth", body, {"0": FLOATS}))) == ["a"]
+    body = mapping(a=tensor(), best=number(3))
+    assert list(read_state_dict(save_zip(tmp_path / "flat.pth", body, {"0": FLOATS}))) == ["a"]
+
+
+def test_the_options_of_a_training_script_are_passed_over(tmp_path):
+    """Torchvision's reference script keeps its `args`, a Namespace, beside the model."""
+    args = name("argparse", "Namespace") + b")\x81" + mapping(lr=number(1)) + b"b"
+    body = mapping(model=mapping(a=tensor()), args=args)
+    assert list(read_state_dict(save_zip(tmp_path / "net.pth", body, {"0": FLOATS}))) == ["a"]
+    other = mapping(model=mapping(a=tensor()), args=name("torch", "Size") + b")\x81")
+    with pytest.raises(ValueError, match="makes an object that no tensor needs; no code was run"):
+        read_state_dict(save_zip(tmp_path / "odd.pth", other, {"0": FLOATS}))
 
 
 def test_a_published_file(shared):

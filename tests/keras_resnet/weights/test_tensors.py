@@ -93,10 +93,14 @@ def test_writing_safetensors(tmp_path):
     }
     write_safetensors(path, arrays, {"format": "pt"})
     assert os.listdir(tmp_path) == ["net.safetensors"]
+    other = tmp_path.parent / "other"
+    other.write_bytes(b"")
+    assert path.stat().st_mode == other.stat().st_mode  # as readable as any new file
     file = read(path)
     assert file.metadata == {"format": "pt"}
     for name, array in arrays.items():
-        assert (file.tensors[name].dtype, file.tensors[name].shape) == (np.float32, array.shape)
+        kind = np.int64 if array.dtype.kind == "i" else np.float32
+        assert (file.tensors[name].dtype, file.tensors[name].shape) == (kind, array.shape)
         np.testing.assert_array_equal(file.tensors[name], array)
 
 
@@ -104,11 +108,11 @@ def test_writing_all_or_nothing(tmp_path, monkeypatch):
     path = tmp_path / "net.safetensors"
     path.write_bytes(b"older")
 
-    def fails(arrays: Any, path: str, metadata: Any) -> None:
-        pathlib.Path(path).write_bytes(b"half")
+    def fails(old: str, new: str) -> None:
+        assert pathlib.Path(old).stat().st_size > 0
         raise OSError("full")
 
-    monkeypatch.setattr(safetensors.numpy, "save_file", fails)
+    monkeypatch.setattr("keras_resnet.weights.tensors.os.replace", fails)
     with pytest.raises(OSError, match="full"):
         write_safetensors(path, {"a": VALUES})
     assert path.read_bytes() == b"older"
@@ -465,7 +469,7 @@ def archive_of(member: bytes, **how: Any) -> bytes:
     ("content", "message"),
     [
         (archive_of(b"\0" * 10**6, compression=zipfile.ZIP_DEFLATED), "would expand to 1000000 b"),
-        (archive_of(b"no HDF5"), "file signature not found|Unable to"),
+        (archive_of(b"no HDF5"), "it is no HDF5 file"),
         (archive_of(b"\0" * 3000, compression=zipfile.ZIP_DEFLATED)[:40] + b"x", "damaged archive"),
         (archive_of(os.urandom(99), compression=zipfile.ZIP_DEFLATED).replace(
             b"model.weights.h5", b"model.weights.h5\xff\xff", 1), "holds no readable|damaged"),
