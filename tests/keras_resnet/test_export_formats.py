@@ -10,7 +10,7 @@ import keras_resnet
 from keras_resnet import PreprocessSpec, ResNetSpec
 from keras_resnet.export import Reference, export_saved_model, export_tflite, verify
 from keras_resnet.export.runtimes import load
-from keras_resnet.reparam import fold_batch_norm
+from keras_resnet.reparam import deploy, fold_batch_norm
 
 pytestmark = [
     pytest.mark.tf,
@@ -108,6 +108,42 @@ def test_tflite(model, images, tmp_path, capfd, precision, limit, inputs, prepro
         got = runtime.run(runtime.prepare(images[:count], preprocess))
         assert got.dtype == np.float32
         assert np.abs(got - logits[:count]).max() <= limit * np.abs(logits).max()
+
+
+BOTTLENECK = SPEC.replace(branch="bottleneck", shortcut="B")
+IMAGENET = SPEC.replace(stem="imagenet", shortcut="B", input_size=40)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        SPEC.replace(merge="fixup", norm="none"),
+        SPEC.replace(merge="highway"),
+        SPEC.replace(merge="skipinit", order="pre", norm="none", conv_bias=True),
+        SPEC.replace(branch="repvgg", shortcut="B"),
+        BOTTLENECK.replace(groups=4, base_width=32, se_reduction=4, max_stride=1),
+        IMAGENET.replace(stem="deep", shortcut="D", stem_pool="conv", stochastic_depth=0.5),
+        IMAGENET.replace(order="pre", stem_activation=False, blur=3),
+        IMAGENET.replace(order="pre", stem_activation=False, stride_unit="last"),
+    ],
+    ids=lambda spec: f"{spec.branch}-{spec.merge}-{spec.stem}-{spec.shortcut}-{spec.stride_unit}",
+)
+def test_every_axis_reaches_the_flatbuffer(spec, tmp_path, randomize):
+    net = keras_resnet.build(spec)
+    randomize(net, 4)
+    pixels = np.random.default_rng(1).integers(0, 256, (3, spec.input_size, spec.input_size, 3))
+    pixels = pixels.astype("uint8")
+    preprocess = dataclasses.replace(RGB, size=(spec.input_size,) * 2)
+    path = tmp_path / "model.tflite"
+    export_tflite(
+        deploy(net), path, precision="float32", preprocess=preprocess, inputs="raw",
+        calibration=None,
+    )  # fmt: skip
+    runtime = load(path)
+    logits = expected(net, preprocess, pixels)
+    assert np.abs(logits).max() > 0.1
+    got = runtime.run(runtime.prepare(pixels, preprocess))
+    np.testing.assert_allclose(got, logits, atol=1e-5 * max(1, np.abs(logits).max()))
 
 
 def test_int8_files_hold_no_float_tensor(model, images, tmp_path):

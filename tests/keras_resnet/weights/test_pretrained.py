@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import pathlib
 import re
 
@@ -607,3 +608,24 @@ def test_akamasters_own_file(server, shared, monkeypatch):
     assert model.spec is variants["cifar_resnet20"]
     assert model.preprocess == source.preprocess
     _equal(model, from_pretrained(file))
+
+
+# Where the function is another though the shapes are the same.
+
+
+def test_a_file_given_with_its_net_must_compute_it(tmp_path, small_net):
+    net = small_net("torchvision")
+    _write(net, tmp_path / "net.safetensors")
+    early = net.spec.replace(stride_placement="1x1", name="early")
+    with pytest.raises(ValueError, match="torchvision computes another function .*stride_placem"):
+        open_weights(tmp_path / "net.safetensors", net=early)
+    assert open_weights(tmp_path / "net.safetensors", net=net.spec).spec == net.spec
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_transformers_config_beside_a_file_is_read(tmp_path, small_net, early):
+    _write(small_net("hf"), tmp_path / "model.safetensors")
+    config = {"model_type": "resnet", "downsample_in_bottleneck": early}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    wanted = "1x1" if early else "3x3"
+    assert open_weights(tmp_path / "model.safetensors").spec.stride_placement == wanted
