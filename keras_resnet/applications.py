@@ -9,9 +9,11 @@ from typing import Any, Protocol
 from keras_resnet.catalog import VARIANTS
 from keras_resnet.model import ResNet
 from keras_resnet.network import Pooling, build
+from keras_resnet.primitives import channel_axis
 from keras_resnet.spec import ResNetSpec
 from keras_resnet.weights import pretrained
-from keras_resnet.weights.sources import SOURCES
+from keras_resnet.weights.files import stored_spec
+from keras_resnet.weights.sources import SOURCES, find_source
 
 
 class Application(Protocol):
@@ -43,7 +45,8 @@ _DOC = """Builds {variant} with keras.applications' arguments.
             were evaluated with.
         input_tensor: A Keras tensor to use as the input.
         input_shape: `(height, width, channels)`; height and width may be None. `{default}` where
-            None; at least {smallest} x {smallest} pixels, with any number of channels.
+            None, and of any size without the top; at least {smallest} x {smallest} pixels, with
+            any number of channels.
         pooling: Without the top: None for the feature map, or `"avg"` or `"max"` over it.
         classes: Outputs of the classifier.
         classifier_activation: Activation of the classifier; None returns logits.
@@ -70,12 +73,20 @@ _FAMILY = (
 
 
 def _open(
-    spec: ResNetSpec, weights: str | os.PathLike[str], include_top: bool
+    spec: ResNetSpec, weights: str | os.PathLike[str], include_top: bool, classes: int
 ) -> pretrained.Weights | None:
     """Returns weights of another library, checked to be of this net; None for our own files."""
     if os.fspath(weights).endswith((".keras", ".weights.h5")):
         return None
     net = spec if pretrained.names_source(os.fspath(weights)) else None
+    if net is not None and include_top:
+        held = find_source(os.fspath(weights), spec.name).spec.classes
+        if classes != held:  # said before anything is downloaded
+            raise ValueError(
+                f"{os.fspath(weights)!r} has {held} classes: build {spec.name} with "
+                "`include_top=False`, or with them and give it another head by "
+                f"`keras_resnet.finetune.with_classes`. Received: classes={classes}"
+            )
     found = pretrained.open_weights(weights, net=net, include_top=include_top)
     if any(getattr(found.spec, field) != getattr(spec, field) for field in _FAMILY):
         raise ValueError(
@@ -83,6 +94,12 @@ def _open(
             f"`keras_resnet.from_pretrained({os.fspath(weights)!r})`"
         )
     return found
+
+
+def _open_shape(spec: ResNetSpec) -> tuple[int | None, ...]:
+    """Returns the shape of images of any size, as keras.applications takes without the top."""
+    channels = spec.input_channels
+    return (channels, None, None) if channel_axis() == 1 else (None, None, channels)
 
 
 def _paper(spec: ResNetSpec) -> str:
@@ -114,9 +131,14 @@ def _application(function_name: str, variant: str) -> Application:
         classifier_activation: str | None = "softmax",
         name: str | None = None,
     ) -> ResNet:
-        taken = None if weights is None else _open(spec, weights, include_top)
+        taken = None if weights is None else _open(spec, weights, include_top, classes)
+        own = None if weights is None else stored_spec(os.fspath(weights))
+        if own is not None and any(getattr(own, f) != getattr(spec, f) for f in _FAMILY):
+            own = None  # another net's: loading says so
+        if not include_top and input_shape is None and input_tensor is None:
+            input_shape = _open_shape(spec)
         model = build(
-            spec if taken is None else taken.spec,
+            own or (spec if taken is None else taken.spec),
             include_top=include_top,
             input_tensor=input_tensor,
             input_shape=input_shape,

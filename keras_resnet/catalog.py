@@ -245,8 +245,17 @@ _VD = tuple(
 def plain_twin(spec: ResNetSpec) -> ResNetSpec:
     """Returns the net without its shortcuts: `resnet34` gives `plain34`.
 
+    Raises:
+        ValueError: If it is a RepVGG, whose plain form comes after training.
+
     Source: He et al. 2015, section 3.3, "Plain Network".
     """
+    if spec.merge == "none":
+        return spec
+    if spec.branch == "repvgg":
+        raise ValueError(
+            f"{spec.name} has its plain form after training: `keras_resnet.reparam.fuse`"
+        )
     name = spec.name.replace("resnet", "plain", 1)
     return spec.replace(
         name=name if name != spec.name else f"plain_{name}",

@@ -77,11 +77,12 @@ def _channels_first() -> bool:
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
-class PadBelow(keras.layers.Layer):
-    """Pads images by one on each side with minus infinity: what a max pool never picks.
+class PadEdges(keras.layers.Layer):
+    """Repeats the border of images once on each side: what a 3x3 max pool sees anyway.
 
-    Keras's own padding of a max pool is one-sided on even sizes, and a padding of zeros is picked
-    over negative values.
+    PyTorch pads a max pool with minus infinity, which int8 has none of; a window over the border
+    covers the pixels that are repeated, so its maximum is the same. Keras's own padding is
+    one-sided on even sizes, and zeros would be picked over negative values.
 
     Shapes: `(batch, height, width, channels)` to `(batch, height + 2, width + 2, channels)`; any
     number of space axes.
@@ -96,7 +97,7 @@ class PadBelow(keras.layers.Layer):
         """Returns the padded images."""
         pads = [[1, 1]] * (len(x.shape) - 2)
         pads = [[0, 0], [0, 0], *pads] if self._channels_first else [[0, 0], *pads, [0, 0]]
-        return ops.pad(x, pads, constant_values=float("-inf"))
+        return ops.pad(x, pads, mode="symmetric")
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Returns the shape after padding."""

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -71,9 +72,12 @@ class PreprocessSpec:
             images: RGB, `(..., height, width, channels)`, pixel values 0..255.
 
         Returns:
-            float32 `(..., *size, channels)`.
+            float32 `(..., *size, channels)`, or with the channels first where Keras has them so.
         """
-        return self.normalize(self.fit(images))
+        made = self.normalize(self.fit(images))
+        if keras.config.image_data_format() == "channels_first":
+            made = np.moveaxis(made, -1, -3)
+        return made
 
     def fit(self, images: Any) -> np.ndarray:
         """Resizes and centre-crops images to the net's size, as evaluation does.

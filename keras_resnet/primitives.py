@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from keras_resnet.layers import BlurPool, DeltaOrthogonal, PadBelow
+from keras_resnet.layers import BlurPool, DeltaOrthogonal, PadEdges
 from keras_resnet.spec import Init, ResNetSpec
 
 
@@ -140,7 +140,8 @@ class Primitives:
         Args:
             x: Images.
             name: The layer's name.
-            rectified: Whether no value is below zero, so that zeros stand for minus infinity.
+            rectified: Whether no value is below zero, so that zeros may stand
+                for what is beyond the border.
         """
         stride = 1 if self.spec.blur else 2
         if self.spec.padding == "same" or stride == 1:
@@ -149,5 +150,5 @@ class Primitives:
         if rectified or self.spec.stem_pool == "max_zero":
             x = self.layer("ZeroPadding")(1, name=f"{name}_pad")(x)
         else:
-            x = PadBelow(name=f"{name}_pad")(x)
+            x = PadEdges(name=f"{name}_pad")(x)
         return self.layer("MaxPooling")(3, stride, name=name)(x)

@@ -227,6 +227,11 @@ class ResNetSpec:
             "start at zero passes nothing on",
         )
         yield (
+            self.zero_init_residual and self.merge in ("rezero", "skipinit", "fixup"),
+            f"merge={self.merge!r} starts at the shortcut by itself; with `zero_init_residual` two "
+            "zeros in a row would never get a gradient",
+        )
+        yield (
             self.stochastic_depth > 0 and plain,
             "`stochastic_depth` needs a shortcut: a plain net (merge='none') without a branch "
             "passes nothing on",
@@ -241,8 +246,13 @@ class ResNetSpec:
             "branch='repvgg' sums normed paths: it needs merge='add', norm='batch', shortcut='B'",
         )
         yield (
-            single and (self.order, self.stride_unit, self.se_reduction) != ("post", "first", 0),
-            f"branch={self.branch!r} needs order='post', stride_unit='first' and se_reduction=0",
+            single
+            and (
+                (self.order, self.stride_unit) != ("post", "first")
+                or any((self.se_reduction, self.blur, self.zero_init_residual))
+            ),
+            f"branch={self.branch!r} needs order='post', stride_unit='first', se_reduction=0, "
+            "blur=0 and zero_init_residual=False",
         )
         yield (
             self.stem == "unit" and not single,
@@ -258,9 +268,10 @@ class ResNetSpec:
         )
         yield (
             self.merge == "fixup"
-            and (self.norm, self.order, self.conv_bias) != ("none", "post", False),
+            and (self.norm, self.order, self.conv_bias, self.se_reduction, self.blur)
+            != ("none", "post", False, 0, 0),
             "merge='fixup' stands in place of norms and biases: it needs norm='none', "
-            "order='post' and conv_bias=False",
+            "order='post', conv_bias=False, se_reduction=0 and blur=0",
         )
         yield (
             not self.stem_activation and self.order != "pre",
@@ -269,6 +280,27 @@ class ResNetSpec:
         yield (
             self.stem_pool != "max" and self.stem in ("cifar", "unit"),
             f"stem={self.stem!r} has no pool: leave `stem_pool` at 'max'",
+        )
+        yield (
+            self.stem_pool == "conv" and not self.stem_activation,
+            "stem_pool='conv' needs stem_activation=True: two convolutions in a row are one",
+        )
+        yield (
+            self.stem_pool == "max_zero" and (self.padding == "same" or self.blur > 0),
+            "stem_pool='max_zero' needs padding='symmetric' and blur=0",
+        )
+        yield (
+            self.blur > 0 and (self.shortcut == "A" or self.stride_unit == "last"),
+            "`blur` needs shortcut 'B', 'C' or 'D' and stride_unit='first'",
+        )
+        yield (
+            self.shortcut == "C" and self.stride_unit == "last",
+            "shortcut='C' projects in every unit, which stride_unit='last' does not",
+        )
+        channels = (self.stem_filters, *(width * self.expansion for width in self.widths))
+        yield (
+            self.shortcut == "A" and not plain and list(channels) != sorted(channels),
+            "shortcut='A' pads channels: neither `stem_width` nor `widths` may shrink to the next",
         )
         yield (
             self.init == "delta_orthogonal" and self.groups > 1,

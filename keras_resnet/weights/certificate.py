@@ -26,6 +26,10 @@ Tensors = Mapping[str, np.ndarray]
 LIMIT = 1e-4
 
 
+class NoReferenceError(ValueError):
+    """There is no other code to compare a net with."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Certificate:
     """What was compared, and how far apart it is.
@@ -41,6 +45,8 @@ class Certificate:
         max_logit: Largest absolute logit on the other side.
         agreement: Share of inputs with the same likeliest class.
         limit: What the difference was held to.
+        spread: Largest standard deviation of a logit over the inputs: a net that returns the same
+            for every input proves nothing.
         versions: Of this package, Keras, its backend and NumPy.
     """
 
@@ -54,12 +60,13 @@ class Certificate:
     max_logit: float
     agreement: float
     limit: float
+    spread: float
     versions: dict[str, str]
 
     @property
     def holds(self) -> bool:
-        """Whether the difference keeps to the limit."""
-        return self.max_difference <= self.limit
+        """Whether the difference keeps to the limit, and logits depend on the inputs."""
+        return self.max_difference <= self.limit < self.spread
 
     def to_json(self) -> str:
         """Returns the certificate as a JSON text."""
@@ -71,6 +78,7 @@ def source_of(weights: Weights) -> dict[str, Any]:
     return {
         "name": weights.name,
         "licence": weights.licence,
+        "assumed": list(weights.assumed),
         "files": [dataclasses.asdict(file) for file in weights.files],
     }
 
@@ -103,12 +111,14 @@ def certify(
     """
     told: dict[str, Any] = {"seed": seed}
     if images is None:
-        space = [size or model.spec.input_size for size in model.inputs[0].shape[1:-1]]
-        shape = (4, *space, model.inputs[0].shape[-1])
+        axes = list(model.inputs[0].shape[1:])
+        channels = axes.pop(0 if keras.config.image_data_format() == "channels_first" else -1)
+        shape = (4, *(size or model.spec.input_size for size in axes), channels)
         images = np.random.default_rng(seed).normal(size=shape).astype("float32")
     else:
         told = {"given": True}
-    ours = keras.ops.convert_to_numpy(model(images))
+    first = keras.config.image_data_format() == "channels_first"
+    ours = keras.ops.convert_to_numpy(model(np.moveaxis(images, -1, 1) if first else images))
     theirs, name = _other_side(model.spec, tensors, layout, images)
     if theirs.shape != ours.shape:
         raise ValueError(
@@ -127,6 +137,7 @@ def certify(
         max_logit=largest,
         agreement=float((ours.argmax(-1) == theirs.argmax(-1)).mean()),
         limit=LIMIT * max(1.0, largest),
+        spread=float(theirs.std(axis=0).max()),
         versions={
             "keras_resnet": __version__,
             "keras": keras.__version__,
@@ -143,14 +154,16 @@ def _other_side(
         return _keras_applications(spec, tensors, layout, images)
     if layout.name == "keras_hub":
         if importlib.util.find_spec("keras_hub") is None:
-            raise ValueError("KerasHub's nets are compared with KerasHub: pip install keras-hub")
+            raise NoReferenceError(
+                "KerasHub's nets are compared with KerasHub: pip install keras-hub"
+            )
         return _keras_hub(spec, tensors, images)
     if layout.name == "mlperf_tiny":
-        raise ValueError("MLPerf Tiny's net has no code here to be compared with")
-    if layout.name == "hf" and importlib.util.find_spec("transformers") is not None:
+        raise NoReferenceError("MLPerf Tiny's net has no code here to be compared with")
+    if layout.name == "hf" and all(map(importlib.util.find_spec, ("transformers", "torch"))):
         return _transformers(spec, tensors, images)
     early = spec.stride_placement == "1x1"
-    logits = reference.forward(tensors, images, stride_in_1x1=early)
+    logits = reference.forward(tensors, images, stride_in_1x1=early, first_stride=spec.first_stride)
     return logits, f"NumPy {np.__version__} in float64, by the names of {layout.library}"
 
 
@@ -159,7 +172,7 @@ def _keras_applications(
 ) -> tuple[np.ndarray, str]:
     kinds = {50: "ResNet50", 101: "ResNet101", 152: "ResNet152"}
     if spec.layers not in kinds:
-        raise ValueError(f"keras.applications has no net of {spec.layers} layers to compare with")
+        raise NoReferenceError(f"keras.applications has no net of {spec.layers} layers")
     name = kinds[spec.layers] + ("V2" if spec.order == "pre" else "")
     theirs = getattr(keras.applications, name)(
         weights=None,

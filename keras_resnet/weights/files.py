@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import zipfile
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 
 from keras_resnet.model import ResNet
 from keras_resnet.preprocess_spec import PreprocessSpec
+from keras_resnet.spec import ResNetSpec
 from keras_resnet.weights.rebuild import HEAD, assign
 from keras_resnet.weights.transfer import LoadReport
 
@@ -25,6 +28,9 @@ def load_own(model: ResNet, path: str, *, strict: bool) -> LoadReport | None:
             then as it was.
     """
     preprocess = None
+    spec = stored_spec(path)
+    if spec is not None and strict:
+        _check_function(spec, model.spec, path)
     if path.endswith(".keras"):
         stored, preprocess = _read_keras(path)
     elif path.endswith(".weights.h5"):
@@ -44,6 +50,40 @@ def load_own(model: ResNet, path: str, *, strict: bool) -> LoadReport | None:
     if model.preprocess is None:
         model.preprocess = preprocess
     return report
+
+
+def stored_spec(path: str) -> ResNetSpec | None:
+    """Returns the spec in a `.keras` file of this package; None for any other file.
+
+    Its classes are those of the classifier that the file holds.
+    """
+    if not path.endswith(".keras") or not zipfile.is_zipfile(path):
+        return None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            config = json.loads(archive.read("config.json"))["config"]
+        spec = ResNetSpec.from_dict(config["spec"])
+        units = [
+            layer["config"]["units"] for layer in config["layers"] if layer["name"] == "logits"
+        ]
+    except (KeyError, TypeError, ValueError, zipfile.BadZipFile):
+        return None
+    return spec.replace(classes=units[0]) if units else spec
+
+
+def _check_function(stored: ResNetSpec, wanted: ResNetSpec, path: str) -> None:
+    """Refuses a file whose net has the same layers and computes another function."""
+    free = {"name", "classes", "input_size", "input_channels", "init", "norm_momentum"}
+    free |= {"norm_sync", "zero_init_residual", "stochastic_depth"}
+    differences = [
+        f"{field.name}={getattr(stored, field.name)!r}, not {getattr(wanted, field.name)!r}"
+        for field in dataclasses.fields(stored)
+        if field.name not in free and getattr(stored, field.name) != getattr(wanted, field.name)
+    ]
+    if differences:
+        raise ValueError(
+            f"Weights of {path!r} do not fit {wanted.name}: its net has {'; '.join(differences)}"
+        )
 
 
 def _read_keras(path: str) -> tuple[dict[str, list[np.ndarray]], PreprocessSpec | None]:

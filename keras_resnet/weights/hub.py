@@ -97,7 +97,8 @@ def _timm(repository: str, config: Mapping[str, Any]) -> HubNet:
             "here: resnet, resnext, wide_resnet, seresnet, seresnext, resnetrs, resnetv2 and "
             "repvgg in their plain forms are"
         )
-    cfg = {**config, **config.get("pretrained_cfg", {})}
+    cfg = {**config, **(config.get("pretrained_cfg") or {})}
+    cfg = {key: value for key, value in cfg.items() if value is not None}
     size = tuple(cfg.get("input_size", (3, 224, 224)))[-2:]
     interpolation = cfg.get("interpolation", "bilinear")
     return HubNet(
@@ -128,7 +129,10 @@ def _transformers(
         "first_stride": 2 if config.get("downsample_in_first_stage") else 1,
     }
     preprocess = None
-    if processor:
+    processor = {key: value for key, value in processor.items() if value is not None}
+    # Other processors crop otherwise; the nets of this architecture come with ConvNeXt's.
+    kind = processor.get("image_processor_type", processor.get("feature_extractor_type"))
+    if processor and "ConvNext" in str(kind or "ConvNext"):
         side = processor.get("size", 224)
         if isinstance(side, Mapping):
             side = side.get("shortest_edge") or side.get("height", 224)

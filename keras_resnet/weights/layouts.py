@@ -72,11 +72,16 @@ class Layout:
         for field, value, further in self.when:
             if getattr(spec, field) == value:
                 fixed.update(further)
-        return [
+        found = [
             f"{field}={getattr(spec, field)!r} (not {' or '.join(map(repr, allowed))})"
             for field, allowed in fixed.items()
             if getattr(spec, field) not in allowed
         ]
+        if self.name == "timm" and spec.se_reduction:
+            # timm rounds the squeezed channels to multiples of 8, the paper does not.
+            squeezed = [width * spec.expansion // spec.se_reduction for width in spec.widths]
+            found += [f"squeezed to {n} channels (not a multiple of 8)" for n in squeezed if n % 8]
+        return found
 
 
 def _parts(name: str) -> tuple[int, int, bool, str, str] | None:
@@ -221,6 +226,7 @@ _POST_ONLY: dict[str, tuple[Any, ...]] = {
     "first_stride": (1,),
     "blur": (0,),
     "norm_eps": (1e-5,),
+    "max_stride": (None,),
 }
 _TORCHVISION: dict[str, tuple[Any, ...]] = {
     **_POST_ONLY,
@@ -266,7 +272,13 @@ LAYOUTS: dict[LayoutName, Layout] = {
         ),
         Layout(
             "timm_repvgg", "timm", _timm_repvgg, {},
-            {"branch": ("repvgg",), "stem": ("unit",), "first_stride": (2,), "norm_eps": (1e-5,)},
+            {
+                **_POST_ONLY,
+                "branch": ("repvgg",),
+                "stem": ("unit",),
+                "first_stride": (2,),
+                "stage_projection": (False,),
+            },
         ),
         Layout(
             "hf", "Hugging Face transformers", _hugging_face, {"stride_placement": "3x3"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +17,7 @@ from keras_resnet.preprocess_spec import PreprocessSpec
 from keras_resnet.spec import ResNetSpec
 from keras_resnet.weights import hub
 from keras_resnet.weights.download import Download, NotFoundError, fetch
-from keras_resnet.weights.files import load_own
+from keras_resnet.weights.files import load_own, stored_spec
 from keras_resnet.weights.layouts import LAYOUTS, Layout
 from keras_resnet.weights.pickles import state_dict_of
 from keras_resnet.weights.recognize import Recognized, recognize, same_shapes
@@ -25,6 +26,15 @@ from keras_resnet.weights.tensors import TensorFile, read
 from keras_resnet.weights.transfer import LoadReport, load_tensors
 
 Path = str | os.PathLike[str]
+
+# What `weights.save` writes into a file's metadata.
+_SPEC, _PREPROCESS = "keras_resnet.spec", "keras_resnet.preprocess"
+# Fields that a file of a library leaves open without its config.
+_UNSEEN: dict[str, tuple[str, ...]] = {
+    "hf": ("stride_placement", "first_stride"),
+    "torchvision": ("max_stride",),
+    "timm": ("max_stride", "blur"),
+}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -39,6 +49,8 @@ class Weights:
         preprocess: What they were evaluated with; None where nothing says it.
         licence: As their publisher states it; None for a file.
         files: What they were read from: path, SHA-256 and what that was checked against.
+        assumed: Fields of the spec that neither tensors nor a config show: the library's usual
+            values stand for them.
     """
 
     name: str
@@ -48,6 +60,7 @@ class Weights:
     preprocess: PreprocessSpec | None
     licence: str | None
     files: tuple[Download, ...]
+    assumed: tuple[str, ...] = ()
 
     @property
     def classes(self) -> int | None:
@@ -117,7 +130,19 @@ def from_pretrained(
         ValueError: If the weights are of no net that this package builds, or have no classifier
             and the top is wanted.
     """
+    if "classes" in form:
+        raise ValueError(
+            "The weights say how many classes there are: give the net another head by "
+            f"`keras_resnet.finetune.with_classes`. Received: classes={form['classes']!r}"
+        )
     top = include_top and not form.get("features")
+    stored = None if isinstance(name, Weights) else stored_spec(os.fspath(name))
+    if stored is not None and not isinstance(name, Weights):  # a `.keras` file of our own
+        model = build(
+            stored, include_top=include_top, classifier_activation=classifier_activation, **form
+        )
+        load_own(model, os.fspath(name), strict=True)
+        return model
     if isinstance(name, Weights):
         weights = name
     else:
@@ -226,18 +251,39 @@ def _from_file(path: str, net: str | ResNetSpec | None) -> Weights:
     # PyTorch's own files are read without the prefixes of DataParallel and torch.compile too.
     tensors = state_dict_of(file.tensors, source=repr(path))
     found = recognize(tensors, source=repr(path))
+    assumed = _UNSEEN.get(found.layout.name, ())
     config = os.path.join(os.path.dirname(path), "config.json")
     if found.layout.name == "hf" and os.path.isfile(config):
         # What transformers keeps beside its weights says where the stride stands.
         told = hub.describe(path, hub.read_json(config), {})
         found = dataclasses.replace(found, spec=found.spec.replace(**told.changes))
+        assumed = ()
+    preprocess = None
+    if _SPEC in file.metadata:  # written by `weights.save`
+        found = dataclasses.replace(found, spec=_own_spec(file, found))
+        assumed = ()
+        if _PREPROCESS in file.metadata:
+            preprocess = PreprocessSpec.from_dict(json.loads(file.metadata[_PREPROCESS]))
     spec = _chosen(found, path, net)
     got = Download(path=path, sha256=file.sha256, url="", verified_by="none", from_cache=True)
-    preprocess = None
     sources = [each for each in _published(file) if same_shapes(each.spec, spec)]
     if sources:  # a published file under whatever name: its hash tells
         spec, preprocess = (spec if net else sources[0].spec), sources[0].preprocess
-    return Weights(repr(path), spec, found.layout, tensors, preprocess, None, (got,))
+        assumed = ()
+    if net is not None:
+        assumed = ()
+    return Weights(repr(path), spec, found.layout, tensors, preprocess, None, (got,), assumed)
+
+
+def _own_spec(file: TensorFile, found: Recognized) -> ResNetSpec:
+    """Returns the spec that `weights.save` wrote beside the tensors."""
+    try:
+        spec = ResNetSpec.from_dict(json.loads(file.metadata[_SPEC]))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{file.path!r} has a damaged spec in its metadata: {error}") from error
+    if not same_shapes(spec, found.spec):
+        raise ValueError(f"{file.path!r} holds tensors of another net than its metadata names")
+    return spec.replace(classes=found.classes or spec.classes)
 
 
 def _published(file: TensorFile) -> list[Source]:

@@ -28,7 +28,7 @@ def rebuild(
     """Builds a net of the same form with new weights.
 
     Input, head, feature outputs, number of space axes, name and preprocessing are read off the
-    model; layers that a user has added are not part of the form.
+    model.
 
     Args:
         model: A net made by `build`.
@@ -38,7 +38,7 @@ def rebuild(
         seed: Seed of the initial weights.
 
     Raises:
-        ValueError: If the model carries no spec, or its outputs are none that `build` makes.
+        ValueError: If the model carries no spec, or has layers that `build` does not make.
     """
     layers = {layer.name: layer for layer in model.layers}
     shape = list(model.inputs[0].shape[1:])
@@ -63,6 +63,13 @@ def rebuild(
         name=model.name,
         **form,
     )
+    spare = {layer.name for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)}
+    spare -= {layer.name for layer in twin.layers} | {*HEAD, "predictions", "pool"}
+    if spec is None and spare:
+        raise ValueError(
+            f"{model.name!r} has layers that `build` does not make, which would be lost: "
+            f"{', '.join(sorted(spare)[:4])}"
+        )
     twin.preprocess = model.preprocess
     return twin
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_resnet.catalog import VARIANTS
 from keras_resnet.spec import ResNetSpec
-from keras_resnet.weights.layouts import LAYOUTS, Layout, LayoutName
+from keras_resnet.weights.layouts import KERAS3_ROLES, LAYOUTS, Layout, LayoutName
 
 # A tensor that only this library's nets have, in the order in which they are asked for.
 _SIGNS: tuple[tuple[str, LayoutName], ...] = (
@@ -20,6 +20,7 @@ _SIGNS: tuple[tuple[str, LayoutName], ...] = (
     ("layer1.0.conv1.weight", "torchvision"),
     ("stack0_block0_1_conv/0", "keras_hub"),
     ("conv2_block1_1_conv/kernel", "keras"),
+    ("conv2_block1_1_conv/0", "keras"),  # as Keras 3 writes them
     ("conv2d/kernel", "mlperf_tiny"),
 )
 # What tells two nets of the catalog apart by the names and shapes of their tensors alone.
@@ -60,6 +61,8 @@ def find_layout(tensors: Mapping[str, np.ndarray], *, source: str) -> Layout:
             f"{source} holds no residual net of {', '.join(LAYOUTS)}. Its tensors: {listed} ..."
         )
     layout = LAYOUTS[name]
+    if name == "keras" and "conv2_block1_1_conv/0" in tensors:
+        layout = dataclasses.replace(layout, roles=KERAS3_ROLES)
     if layout.torch and not any(key.endswith("running_mean") for key in tensors):
         raise ValueError(
             f"{source} holds a net without batch-norm statistics: GroupNorm nets such as BiT are "

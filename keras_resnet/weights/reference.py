@@ -14,7 +14,13 @@ Tensors = Mapping[str, np.ndarray]
 _EPS = 1e-5  # of PyTorch's BatchNorm2d
 
 
-def forward(tensors: Tensors, images: np.ndarray, *, stride_in_1x1: bool = False) -> np.ndarray:
+def forward(
+    tensors: Tensors,
+    images: np.ndarray,
+    *,
+    stride_in_1x1: bool = False,
+    first_stride: int = 1,
+) -> np.ndarray:
     """Returns logits, `(batch, classes)`, or pooled features where there is no classifier.
 
     Args:
@@ -22,6 +28,7 @@ def forward(tensors: Tensors, images: np.ndarray, *, stride_in_1x1: bool = False
         images: Normalised, `(batch, height, width, channels)`.
         stride_in_1x1: Whether bottlenecks stride in their first 1x1 (transformers'
             `downsample_in_bottleneck`).
+        first_stride: Stride of the first stage (transformers' `downsample_in_first_stage`).
 
     Raises:
         ValueError: If the tensors are of none of these.
@@ -35,7 +42,8 @@ def forward(tensors: Tensors, images: np.ndarray, *, stride_in_1x1: bool = False
         x, head = _residual(tensors, x), "linear" if "linear.weight" in tensors else "fc"
     elif "resnet.embedder.embedder.convolution.weight" in tensors:
         tensors = {_as_torchvision(name): array for name, array in tensors.items()}
-        x, head = _residual(tensors, x, early=stride_in_1x1), "classifier.1"
+        x = _residual(tensors, x, early=stride_in_1x1, first=first_stride)
+        head = "classifier.1"
     else:
         raise ValueError("The NumPy reference knows PyTorch's residual nets only")
     x = x.mean((2, 3))
@@ -106,7 +114,9 @@ def _blocks(tensors: Tensors, form: str) -> list[tuple[str, int]]:
     return found
 
 
-def _residual(tensors: Tensors, x: np.ndarray, *, early: bool = False) -> np.ndarray:
+def _residual(
+    tensors: Tensors, x: np.ndarray, *, early: bool = False, first: int = 1
+) -> np.ndarray:
     """Torchvision's and timm's `resnet.py`, and akamaster's CIFAR nets."""
     if "conv1.weight" in tensors:
         small = tensors["conv1.weight"].shape[-1] == 3
@@ -122,7 +132,8 @@ def _residual(tensors: Tensors, x: np.ndarray, *, early: bool = False) -> np.nda
         x = _relu(_norm(_conv(x, tensors, "maxpool.0", stride=2), tensors, "maxpool.1"))
     elif not small:
         x = _max_pool(x)
-    for name, stride in _blocks(tensors, "layer{}.{}"):
+    for name, later in _blocks(tensors, "layer{}.{}"):
+        stride = first if name == "layer1.0" else later
         x = _relu(_shortcut(tensors, name, x, stride) + _block(tensors, name, x, stride, early))
     return x
 

@@ -26,7 +26,7 @@ TENSORFLOW = PreprocessSpec((224, 224), (127.5,) * 3, (127.5,) * 3, crop_fractio
 AKAMASTER = PreprocessSpec((32, 32), _MEAN, _STD)
 RAW = PreprocessSpec((32, 32), (0.0,) * 3, (1.0,) * 3)
 
-_TORCHVISION = "BSD-3-Clause (torchvision); trained on ImageNet, whose terms are for research"
+_TORCHVISION = "not stated for the weights; torchvision's code is BSD-3-Clause"
 
 
 @dataclasses.dataclass(frozen=True)

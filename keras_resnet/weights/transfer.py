@@ -79,6 +79,11 @@ def kind_of(layer: keras.layers.Layer) -> str | None:
 
 
 def _slots(model: ResNet, layout: Layout) -> Iterator[_Slot]:
+    if len(model.inputs[0].shape) != 4:
+        raise ValueError(
+            f"{layout.library} has nets for images only. Received: {model.name!r} for inputs of "
+            f"shape {tuple(model.inputs[0].shape)}"
+        )
     for layer in model.layers:
         if not layer.weights:
             continue

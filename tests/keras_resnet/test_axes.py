@@ -313,7 +313,7 @@ def test_channels_first_signals_and_volumes(dims):
 
 
 def test_a_signal_net_survives_saving(tmp_path, randomize):
-    spec = TINY.replace(shortcut="A", blur=5, stem="imagenet")
+    spec = TINY.replace(shortcut="C", blur=5, stem="imagenet")
     model = build(spec, dims=1, input_shape=(40, 2))
     randomize(model, 1)
     model.save(tmp_path / "net.keras")

@@ -299,9 +299,15 @@ def test_plain_twin_differs_in_its_merge_alone(name):
     assert twin.name != name
 
 
+@pytest.mark.parametrize("name", ["plain18", "cifar_plain20", "cifar_delta_orthogonal20"])
+def test_a_plain_net_is_its_own_twin(name):
+    assert plain_twin(variants[name]) is variants[name]
+
+
 def test_repvgg_has_no_plain_twin():
-    """Its shortcuts are fused, not dropped: `reparam.fuse`."""
-    with pytest.raises(ValueError, match="branch='repvgg' sums normed paths"):
+    """Its shortcuts are fused, not dropped."""
+    message = "repvgg_a0 has its plain form after training: `keras_resnet.reparam.fuse`"
+    with pytest.raises(ValueError, match=re.escape(message)):
         plain_twin(variants["repvgg_a0"])
 
 

@@ -10,6 +10,11 @@ import pytest
 from keras_resnet import ResNetSpec, build, variants
 from keras_resnet.analysis import count, count_spec
 
+# JAX compiles every initial kernel anew, minutes for nets of which only sizes are asked.
+not_on_jax = pytest.mark.skipif(
+    keras.backend.backend() == "jax", reason="slow to build on JAX; the same on every backend"
+)
+
 # Trainable parameters. ResNets of Table 1 and the V2 net: torchvision and timm publish the same;
 # keras_*: keras.applications; CIFAR: from the papers' architecture; ResNet-8: MLPerf Tiny;
 # ResNeXt and Wide ResNet: torchvision (`num_params`); 200, D, SE: osmr/imgclsmob, whose
@@ -311,6 +316,7 @@ def test_cifar_repvgg_by_hand(units):
     assert Formula(variants[f"cifar_repvgg{units}"]).trainable == wanted
 
 
+@not_on_jax
 @pytest.mark.parametrize("name", BUILT)
 def test_built_nets_have_the_published_counts(name):
     counts = count(build(name))
@@ -350,6 +356,7 @@ def test_every_kind_of_net_is_among_the_short_ones():
     assert {spec.groups for spec in SHORT} == {1, 4}
 
 
+@not_on_jax
 @pytest.mark.parametrize("short", SHORT, ids=list(SHORT.values()))
 def test_every_variant_builds(short):
     """Builds every combination of axes in the catalog."""

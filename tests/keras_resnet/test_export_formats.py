@@ -146,6 +146,20 @@ def test_every_axis_reaches_the_flatbuffer(spec, tmp_path, randomize):
     np.testing.assert_allclose(got, logits, atol=1e-5 * max(1, np.abs(logits).max()))
 
 
+def test_a_bare_stem_is_quantised(tmp_path, images):
+    """Its pool is padded with values that int8 has."""
+    spec = SPEC.replace(stem="imagenet", shortcut="B", order="pre", stem_activation=False)
+    net = keras_resnet.build(spec, seed=2)
+    path = tmp_path / "model.tflite"
+    export_tflite(
+        deploy(net), path, precision="int8", preprocess=RGB, inputs="raw", calibration=images
+    )
+    runtime = load(path)
+    logits = expected(net, RGB, images)
+    got = runtime.run(runtime.prepare(images, RGB))
+    assert np.abs(got - logits).max() <= 0.25 * np.abs(logits).max()
+
+
 def test_int8_files_hold_no_float_tensor(model, images, tmp_path):
     from ai_edge_litert.interpreter import Interpreter
 

@@ -131,6 +131,12 @@ EXCLUSIONS = [
         "at zero passes nothing on. Received: name='tiny', depths=(1, 2), widths=(8, 16), "
         "merge='none', zero_init_residual=True",
     ),
+    (
+        {"zero_init_residual": True},
+        [{"merge": "rezero"}, {"merge": "skipinit"}, _FIXUP],
+        "starts at the shortcut by itself; with `zero_init_residual` two zeros in a row would "
+        "never get a gradient",
+    ),
     ({"merge": "none"}, [{"stochastic_depth": 0.5}], "`stochastic_depth` needs a shortcut"),
     (_SINGLE, [{"merge": "add"}, {"merge": "highway"}], "branch='single' is a deployed net"),
     (
@@ -147,13 +153,21 @@ EXCLUSIONS = [
     ),
     (
         _REPVGG,
-        [{"order": "pre"}, {"stride_unit": "last"}, {"se_reduction": 4}],
-        "branch='repvgg' needs order='post', stride_unit='first' and se_reduction=0",
+        [
+            {"order": "pre"},
+            {"stride_unit": "last"},
+            {"se_reduction": 4},
+            {"blur": 3},
+            {"zero_init_residual": True},
+        ],
+        "branch='repvgg' needs order='post', stride_unit='first', se_reduction=0, blur=0 and "
+        "zero_init_residual=False",
     ),
     (
         _SINGLE,
-        [{"order": "pre"}, {"stride_unit": "last"}, {"se_reduction": 4}],
-        "branch='single' needs order='post', stride_unit='first' and se_reduction=0",
+        [{"order": "pre"}, {"stride_unit": "last"}, {"se_reduction": 4}, {"blur": 3}],
+        "branch='single' needs order='post', stride_unit='first', se_reduction=0, blur=0 and "
+        "zero_init_residual=False",
     ),
     (
         {},
@@ -172,9 +186,16 @@ EXCLUSIONS = [
     ),
     (
         _FIXUP,
-        [{"norm": "batch"}, {"order": "pre"}, {"conv_bias": True}, {"conv_bias": "unnormed"}],
-        "merge='fixup' stands in place of norms and biases: it needs norm='none', order='post' "
-        "and conv_bias=False",
+        [
+            {"norm": "batch"},
+            {"order": "pre"},
+            {"conv_bias": True},
+            {"conv_bias": "unnormed"},
+            {"se_reduction": 4},
+            {"blur": 3},
+        ],
+        "merge='fixup' stands in place of norms and biases: it needs norm='none', order='post', "
+        "conv_bias=False, se_reduction=0 and blur=0",
     ),
     (
         {"order": "pre", "stem_activation": False},
@@ -187,6 +208,31 @@ EXCLUSIONS = [
         "stem='cifar' has no pool: leave `stem_pool` at 'max'",
     ),
     (_REPVGG, [{"stem_pool": "conv"}], "stem='unit' has no pool: leave `stem_pool` at 'max'"),
+    (
+        {"order": "pre", "stem_activation": False},
+        [{"stem_pool": "conv"}],
+        "stem_pool='conv' needs stem_activation=True: two convolutions in a row are one",
+    ),
+    (
+        {"stem_pool": "max_zero"},
+        [{"padding": "same"}, {"blur": 3}],
+        "stem_pool='max_zero' needs padding='symmetric' and blur=0",
+    ),
+    (
+        {"blur": 3},
+        [{"shortcut": "A"}, {"stride_unit": "last"}],
+        "`blur` needs shortcut 'B', 'C' or 'D' and stride_unit='first'",
+    ),
+    (
+        {"shortcut": "C"},
+        [{"stride_unit": "last"}],
+        "shortcut='C' projects in every unit, which stride_unit='last' does not",
+    ),
+    (
+        {"shortcut": "A", "widths": (8, 8), "stem_width": 8},
+        [{"stem_width": 9}, {"widths": (8, 7)}, _BOTTLENECK | {"stem_width": 33}],
+        "shortcut='A' pads channels: neither `stem_width` nor `widths` may shrink to the next",
+    ),
     (
         _BOTTLENECK | {"init": "delta_orthogonal"},
         [{"groups": 2}],
@@ -264,7 +310,6 @@ _OFF = (
         norm="none",
         stem="deep",
         stem_width=24,
-        stem_activation=False,
         stem_pool="conv",
         first_stride=2,
         stride_placement="1x1",
@@ -286,7 +331,7 @@ _OFF = (
         input_size=48,
         input_channels=1,
     ),
-    TINY.replace(stride_unit="last", init="delta_orthogonal"),
+    TINY.replace(order="pre", stem_activation=False, stride_unit="last", init="delta_orthogonal"),
 )
 
 

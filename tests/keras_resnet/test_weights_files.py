@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from keras_resnet import ResNet18, ResNetSpec, build, weights
-from keras_resnet.weights.rebuild import clone_as_float32, copy_weights
+from keras_resnet.weights.rebuild import clone_as_float32, copy_weights, rebuild
 
 TINY = ResNetSpec("tiny", (1, 1), (4, 8), stem="cifar", classes=3, input_size=8)
 
@@ -219,3 +219,31 @@ def test_clone_as_float32_drops_synchronized_norms():
     twin = clone_as_float32(build(TINY.replace(norm_sync=True)))
     assert twin.spec == TINY
     assert not twin.get_layer("stem_norm").synchronized
+
+
+def test_a_file_of_the_same_layers_and_another_function(tmp_path, trained):
+    """Names and shapes agree; the spec in the file tells them apart."""
+    trained.save(tmp_path / "net.keras")
+    model = build(TINY.replace(norm_eps=1e-3, padding="same"))
+    message = "its net has padding='symmetric', not 'same'; norm_eps=1e-05, not 0.001"
+    with pytest.raises(ValueError, match=message):
+        weights.load(model, tmp_path / "net.keras")
+
+
+def test_our_own_file_says_what_net_it_holds(tmp_path, trained):
+    trained.save(tmp_path / "net.keras")
+    model = weights.from_pretrained(tmp_path / "net.keras")
+    assert model.spec == trained.spec
+    for one, other in zip(trained.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    headless = weights.from_pretrained(tmp_path / "net.keras", include_top=False, pooling="avg")
+    assert headless.output_shape == (None, 8)
+    with pytest.raises(ValueError, match="another head by `keras_resnet.finetune.with_classes`"):
+        weights.from_pretrained(tmp_path / "net.keras", classes=7)
+
+
+def test_layers_in_front_are_not_lost_silently():
+    inputs = keras.Input((8, 8, 3))
+    model = build(TINY, input_tensor=keras.layers.Rescaling(1 / 255, name="scale")(inputs))
+    with pytest.raises(ValueError, match="`build` does not make, which would be lost: scale"):
+        rebuild(model)

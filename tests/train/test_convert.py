@@ -113,7 +113,7 @@ def test_without_the_top(command: Command, file, to, net):
 
 
 def test_images_of_ones_own(command: Command, tmp_path, file, to):
-    images = np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3)).astype("uint8")
+    images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3)).astype("uint8")
     np.save(tmp_path / "images.npy", images)
     ended = command(
         "convert", file, "--to", to / "net.keras", "--inputs", tmp_path / "images.npy",
@@ -121,7 +121,7 @@ def test_images_of_ones_own(command: Command, tmp_path, file, to):
     )  # fmt: skip
     assert (ended.status, ended.err) == (0, "")
     said = json.loads((to / "said.json").read_text())
-    assert said["inputs"] == {"shape": [3, 224, 224, 3], "given": True}
+    assert said["inputs"] == {"shape": [3, 16, 16, 3], "given": True}
 
 
 def test_akamasters_checkpoint(command: Command, shared, to):
@@ -241,7 +241,7 @@ def refused(command: Command, to) -> Callable[..., str]:
         (("--to", "{to}/n.keras", "--inputs", "{to}/none.npy"), "none.npy is no readable .npy"),
         (
             ("--to", "{to}/m.safetensors", "--layout", "hf", "--no-top"),
-            "ResNetForImageClassification has a classifier, 'resnet6' none",
+            "ResNetForImageClassification has a classifier, 'small' none",
         ),
     ],
 )  # fmt: skip
@@ -266,8 +266,8 @@ def test_files_that_are_there_stay(refused, file, to):
     [
         (np.zeros((224, 224, 3)), r"must hold \(images, height, width, channels\). Received: an"),
         (np.zeros((0, 224, 224, 3)), r"must hold \(images, height, width, channels\)"),
-        (np.zeros((1, 32, 32, 3)), r"of \(224, 224, 3\), .* an array of \(1, 32, 32, 3\)"),
-        (np.zeros((1, 224, 224, 1)), r"of \(224, 224, 3\), .* an array of \(1, 224, 224, 1\)"),
+        (np.zeros((1, 32, 32, 3)), r"of \(16, 16, 3\), .* an array of \(1, 32, 32, 3\)"),
+        (np.zeros((1, 16, 16, 1)), r"of \(16, 16, 3\), .* an array of \(1, 16, 16, 1\)"),
         (np.array([["a"]], dtype=object), "is no readable .npy file"),
     ],
     ids=["rank", "none", "size", "channels", "pickle"],

@@ -12,8 +12,8 @@ import numpy as np
 
 import keras_resnet
 from keras_resnet.catalog import get_spec
-from keras_resnet.weights import Certificate, certify, from_pretrained, open_weights, save
-from keras_resnet.weights.certificate import source_of
+from keras_resnet.weights import Certificate, Weights, certify, from_pretrained, open_weights, save
+from keras_resnet.weights.certificate import NoReferenceError, source_of
 from keras_resnet.weights.layouts import Layout
 from keras_resnet.weights.publish import target_layout
 from keras_resnet.weights.tensors import read
@@ -63,14 +63,25 @@ def _run(args: argparse.Namespace) -> int:
         f"{weights.name}: {weights.describe()}, {len(weights.tensors)} tensors as named by "
         f"{weights.layout.library}"
     )
+    if weights.assumed:
+        print(f"assumed, since the file does not show it: {', '.join(_assumed(weights))}")
     model = from_pretrained(weights, include_top=not args.no_top)
     certificate = None
     if not args.no_top:
-        certificate = certify(
-            model, weights.tensors, weights.layout, source=source_of(weights),
-            images=_normalized(model, images),
-        )  # fmt: skip
+        try:
+            certificate = certify(
+                model, weights.tensors, weights.layout, source=source_of(weights),
+                images=_normalized(model, images),
+            )  # fmt: skip
+        except NoReferenceError as error:
+            if args.certificate is not None:
+                raise
+            print(f"not compared: {error}")
     return _finish(model, certificate, args)
+
+
+def _assumed(weights: Weights) -> list[str]:
+    return [f"{field}={getattr(weights.spec, field)!r}" for field in weights.assumed]
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -83,6 +94,10 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError("--layout applies to --to FILE.safetensors")
     if args.certificate and args.no_top:
         raise ValueError("--certificate compares logits, which --no-top leaves out")
+    if args.certificate is not None and args.certificate.resolve() == args.to.resolve():
+        raise ValueError("--certificate and --to must be two files")
+    if args.certificate is not None and args.certificate.exists():
+        raise FileExistsError(f"{args.certificate} exists: remove it or choose another name")
     for path in (args.to, args.certificate):
         if path is not None and not path.resolve().parent.is_dir():
             raise FileNotFoundError(f"No folder {path.resolve().parent} to write {path.name} in")
@@ -189,6 +204,11 @@ def _report(certificate: Certificate) -> None:
         f"{certificate.limit:.2g}, largest logit {certificate.max_logit:.3g}), compared with "
         f"{certificate.compared_with}"
     )
+    if certificate.spread <= certificate.limit:
+        raise ValueError(
+            "the net returns the same for every input, so nothing can be compared: nothing was "
+            "written"
+        )
     if not certificate.holds:
         raise ValueError(
             f"the logits differ by {certificate.max_difference:.3g}, more than "

@@ -495,3 +495,11 @@ def test_a_layer_without_a_place_is_named(small_net):
 def test_specs_are_checked_by_value_not_by_name():
     spec = ResNetSpec("mine", (1, 1), (4, 8))
     assert LAYOUTS["torchvision"].misfits(spec) == []
+
+
+def test_timm_rounds_what_squeeze_and_excitation_squeezes():
+    layout = LAYOUTS["timm"]
+    assert layout.misfits(variants["seresnet50"]) == []
+    assert layout.misfits(variants["seresnet18"]) == [
+        "squeezed to 4 channels (not a multiple of 8)"
+    ]

@@ -395,8 +395,11 @@ def test_applications_take_published_names(published, monkeypatch):
         (keras_resnet.WideResNet50_2, "torchvision/v2", ("wide_resnet50_2", "torchvision/v2")),
     ):
         with pytest.raises(ZeroDivisionError):
-            function(weights=name)
+            function(weights=name, include_top=False)
         assert asked.pop() is SOURCES[wanted]
+    with pytest.raises(ValueError, match="'imagenet' has 1000 classes: build resnet50 with"):
+        keras_resnet.ResNet50(weights="imagenet", classes=10)
+    assert not asked  # before anything was fetched
     assert SOURCES["resnet50", "torchvision/v2"].preprocess == TORCHVISION_V2
 
 
@@ -629,3 +632,26 @@ def test_transformers_config_beside_a_file_is_read(tmp_path, small_net, early):
     (tmp_path / "config.json").write_text(json.dumps(config))
     wanted = "1x1" if early else "3x3"
     assert open_weights(tmp_path / "model.safetensors").spec.stride_placement == wanted
+
+
+@pytest.mark.parametrize("name", ["net.keras", "net.weights.h5"])
+def test_keras_applications_nets_as_keras_3_writes_them(tmp_path, name):
+    theirs = keras.applications.ResNet50(
+        weights=None, input_shape=(32, 32, 3), classes=5, classifier_activation=None
+    )
+    theirs.save(tmp_path / name) if name == "net.keras" else theirs.save_weights(tmp_path / name)
+    ours = from_pretrained(tmp_path / name, input_shape=(32, 32, 3))
+    assert ours.spec.name == "keras_resnet50"
+    x = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype("float32")
+    ours, theirs = (keras.ops.convert_to_numpy(model(x)) for model in (ours, theirs))
+    np.testing.assert_allclose(ours, theirs, atol=1e-4 * np.abs(theirs).max())
+
+
+def test_what_was_saved_says_what_it_is(tmp_path, small_net):
+    """A spec that tensors do not show whole, and the preprocessing, stand in the metadata."""
+    model = small_net("torchvision").make(stochastic_depth=0.2)
+    model.preprocess = TORCHVISION_V2
+    keras_resnet.weights.save(model, tmp_path / "net.safetensors")
+    opened = open_weights(tmp_path / "net.safetensors")
+    assert (opened.spec.stochastic_depth, opened.preprocess) == (0.2, TORCHVISION_V2)
+    assert opened.assumed == ()

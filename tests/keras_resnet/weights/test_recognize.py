@@ -22,7 +22,7 @@ CATALOG = {
         wide_resnet101_2""",
     "timm": """resnet18d resnet34d resnet50d resnet101d resnet152d resnet200d resnet50c resnet101c
         resnet152c resnetrs50 resnetrs101 resnetrs152 resnetrs200 resnetrs270 resnetrs350
-        resnetrs420 seresnet18 seresnet34 seresnet50 seresnet101 seresnet152 seresnext50_32x4d
+        resnetrs420 seresnet50 seresnet101 seresnet152 seresnext50_32x4d
         seresnext101_32x4d seresnext101_32x8d""",
     "timm_v2": "resnetv2_18 resnetv2_34 resnetv2_50 resnetv2_101 resnetv2_152",
     "timm_repvgg": "repvgg_a0 repvgg_a1 repvgg_a2 repvgg_b0 repvgg_b1",
