@@ -4,6 +4,7 @@ import importlib
 import types
 
 from keras_resnet import analysis as analysis
+from keras_resnet import finetune as finetune
 from keras_resnet import preprocessing as preprocessing
 from keras_resnet import weights as weights
 from keras_resnet.applications import ResNet18 as ResNet18
@@ -45,6 +46,7 @@ from keras_resnet.catalog import VARIANTS as variants
 from keras_resnet.catalog import get_spec as get_spec
 from keras_resnet.catalog import list_variants as list_variants
 from keras_resnet.catalog import plain_twin as plain_twin
+from keras_resnet.functional import residual as residual
 from keras_resnet.layers import PadChannels as PadChannels
 from keras_resnet.model import ResNet as ResNet
 from keras_resnet.network import build as build
@@ -100,6 +102,7 @@ __all__ = [
     "build",
     "decode_predictions",
     "export",
+    "finetune",
     "fold_batch_norm",
     "from_pretrained",
     "get_spec",
@@ -107,6 +110,7 @@ __all__ = [
     "plain_twin",
     "preprocess_input",
     "preprocessing",
+    "residual",
     "variants",
     "weights",
 ]

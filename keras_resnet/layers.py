@@ -95,9 +95,12 @@ class PadEdges(keras.layers.Layer):
 
     def call(self, x: Any) -> Any:
         """Returns the padded images."""
-        pads = [[1, 1]] * (len(x.shape) - 2)
-        pads = [[0, 0], [0, 0], *pads] if self._channels_first else [[0, 0], *pads, [0, 0]]
-        return ops.pad(x, pads, mode="symmetric")
+        rank = len(x.shape)
+        # Slices, not `ops.pad`: PyTorch pads no volume but with a constant.
+        for axis in range(2, rank) if self._channels_first else range(1, rank - 1):
+            every = (slice(None),) * axis
+            x = ops.concatenate([x[(*every, slice(0, 1))], x, x[(*every, slice(-1, None))]], axis)
+        return x
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Returns the shape after padding."""
@@ -242,6 +245,7 @@ class Scalar(keras.layers.Layer):
             )
         self.operation = operation
         self.initial = initial
+        self.supports_masking = True
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Makes the number."""
@@ -277,6 +281,14 @@ class GatedSum(keras.layers.Layer):
 
     Shapes: three of one shape, to that shape.
     """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.supports_masking = True
+
+    def compute_mask(self, inputs: list[Any], previous_mask: Any) -> Any:
+        """Returns the shortcut's mask."""
+        return previous_mask[0] if isinstance(previous_mask, list | tuple) else previous_mask
 
     def call(self, inputs: list[Any]) -> Any:
         """Returns the gated sum."""

@@ -1,4 +1,4 @@
-"""Folding batch norm into the convolutions before it: the same net with fewer layers."""
+"""The same function with fewer layers: batch norms folded away, RepVGG's paths made one."""
 
 from __future__ import annotations
 
@@ -11,6 +11,98 @@ import keras
 import numpy as np
 
 from keras_resnet.model import ResNet, deep_graph
+from keras_resnet.units import units
+from keras_resnet.weights.rebuild import rebuild
+
+# Not their subclasses: those may do more with their kernels. With their number of space axes.
+_CONVOLUTIONS = {keras.layers.Conv1D: 1, keras.layers.Conv2D: 2, keras.layers.Conv3D: 3}
+
+
+def deploy(model: keras.Model) -> keras.Model:
+    """Returns what a model is when it is put to work: `fuse` of RepVGG, else `fold_batch_norm`.
+
+    A RepVGG with padding `"same"`, whose strided paths do not fuse, is folded too.
+
+    Args:
+        model: A built functional or sequential model; left as it is.
+
+    Raises:
+        TypeError: If the model is of a subclass that keeps no layer graph.
+    """
+    spec = model._spec if isinstance(model, ResNet) else None  # None: rewired, only a graph
+    if spec is not None and (spec.branch, spec.padding) == ("repvgg", "symmetric"):
+        return fuse(model)
+    return fold_batch_norm(model)
+
+
+def fuse(model: keras.Model) -> ResNet:
+    """Returns the plain net, a stack of 3x3 convolutions and ReLU, that a RepVGG is in inference.
+
+    In each unit the 3x3 with its norm, the 1x1 with its norm, and the norm of the identity are
+    linear in the same input, so they are one 3x3 convolution: the 1x1 and the identity stand in
+    the centre of its kernel. The plain net is for inference: trained from there, it is no RepVGG.
+
+    Args:
+        model: A RepVGG made by `build`, with or without its classifier; left as it is.
+
+    Returns:
+        A net of the same form, with a spec of its own (`branch="single"`).
+
+    Raises:
+        TypeError: If the model was not made by `build`.
+        ValueError: If it is no RepVGG, or strides its paths over different pixels.
+
+    Source: Ding et al. 2021 (arXiv:2101.03697), section 3.3, Figure 4.
+    """
+    if not isinstance(model, ResNet):
+        raise TypeError(f"`model` must be a net made by `build`. Received: {type(model).__name__}")
+    spec = model.spec
+    if spec.branch != "repvgg":
+        raise ValueError(
+            "Only the units of RepVGG (branch='repvgg') become one convolution; the norms of "
+            f"other nets are folded by `fold_batch_norm`. Received: {spec.name} with "
+            f"branch={spec.branch!r}"
+        )
+    if spec.padding != "symmetric":
+        raise ValueError(
+            "A strided 3x3 and 1x1 are centred on the same pixels at every size only where "
+            f"padding='symmetric'. Received: {spec.name} with padding={spec.padding!r}"
+        )
+    plain = spec.replace(
+        name=f"{spec.name}_fused", branch="single", merge="none", norm="none", conv_bias=True,
+        zero_init_residual=False, stochastic_depth=0.0,
+    )  # fmt: skip
+    fused = rebuild(model, spec=plain)
+    layers = {layer.name: layer for layer in model.layers}
+    prefixes = {unit.name for unit in units(spec)} | ({"stem"} if spec.stem == "unit" else set())
+    for layer in fused.layers:
+        prefix, _, role = layer.name.rpartition("_")
+        if prefix in prefixes and role == "conv1":
+            values = _one_convolution(layers, prefix)
+        elif layer.weights and type(layer) in _CONVOLUTIONS:  # of a stem that is no unit
+            norm = layers[layer.name.replace("conv", "norm")]
+            values = _Fold(layers[layer.name], norm).exact()
+        else:
+            values = layers[layer.name].get_weights() if layer.weights else []
+        layer.set_weights([value.astype("float32") for value in values])
+    return fused
+
+
+def _one_convolution(layers: Mapping[str, Any], prefix: str) -> list[np.ndarray]:
+    """Returns kernel and bias, in float64, of the 3x3 that a unit of RepVGG is."""
+    (kernel, bias), (small, small_bias) = (
+        _Fold(layers[f"{prefix}_conv{number}"], layers[f"{prefix}_norm{number}"]).exact()
+        for number in (1, 2)
+    )
+    centre = tuple(size // 2 for size in kernel.shape[:-2])
+    kernel[centre] += small.reshape(small.shape[-2:])
+    bias = bias + small_bias
+    identity = layers.get(f"{prefix}_shortcut_norm")
+    if identity is not None:
+        factor, shift = _affine(identity)
+        kernel[centre] += np.diag(np.broadcast_to(factor, bias.shape))
+        bias = bias + shift
+    return [kernel, bias]
 
 
 def fold_batch_norm(model: keras.Model) -> keras.Model:
@@ -18,8 +110,9 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
 
     In inference a batch norm is one product and one sum a channel, which the convolution before
     it can do by itself: kernel times `gamma / sqrt(variance + eps)`, bias moved likewise. That is
-    done wherever the norm's only input is a linear Conv2D, called once, that nothing else reads;
-    other norms (those of pre-activation nets that stand behind a merge) stay as they are.
+    done wherever the norm's only input is a linear Conv1D, Conv2D or Conv3D, grouped or dilated
+    too, called once, that nothing else reads; other norms (those of pre-activation nets that
+    stand behind a merge) stay as they are.
 
     Works on every functional or sequential model, nested ones and rewired nets included, and on
     every backend. The copy is for inference: trained further, it would train without the norms.
@@ -29,12 +122,14 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
 
     Returns:
         An uncompiled model with the same inputs, outputs and layer names, less the folded norms.
+        Of a `ResNet` it keeps class and preprocessing; its spec no longer says what it is.
 
     Raises:
         TypeError: If the model is of a subclass that keeps no layer graph.
 
     Source: Jacob et al. 2018 (arXiv:1712.05877), section 3.2, equation 14.
     """
+    preprocess = model.preprocess if isinstance(model, ResNet) else None
     with deep_graph():
         model = _plain(model)
         folds = _find_folds(model)
@@ -59,9 +154,12 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
             if isinstance(layer, keras.Model):
                 continue  # copied by its own fold
             if layer.name in folds:
-                layer.set_weights(folds[layer.name].weights())
+                exact = folds[layer.name].exact()
+                layer.set_weights([value.astype("float32") for value in exact])
             elif layer.weights:
                 layer.set_weights(model.get_layer(layer.name).get_weights())
+    if isinstance(folded, ResNet):
+        folded.preprocess = preprocess
     return folded
 
 
@@ -69,21 +167,26 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
 class _Fold:
     """A convolution and the norm that it absorbs."""
 
-    conv: keras.layers.Conv2D
+    conv: Any
     norm: keras.layers.BatchNormalization
 
-    def weights(self) -> list[np.ndarray]:
-        """Returns kernel `(height, width, in, out)` and bias `(out,)` of the folded convolution."""
-        conv, norm = self.conv, self.norm
-        # In float64, so that only the last rounding is ours.
-        kernel, *bias = (np.asarray(value, "float64") for value in conv.get_weights())
-        values = iter(np.asarray(value, "float64") for value in norm.get_weights())
-        gamma = next(values) if norm.scale else 1.0
-        beta = next(values) if norm.center else 0.0
-        mean, variance = values
-        factor = gamma / np.sqrt(variance + norm.epsilon)
-        shift = beta + ((bias[0] if bias else 0.0) - mean) * factor
-        return [(kernel * factor).astype("float32"), shift.astype("float32")]
+    def exact(self) -> list[np.ndarray]:
+        """Returns the folded kernel `(*space, in, out)` and bias `(out,)`, in float64."""
+        # So that only the last rounding is ours. The factor meets the last axis, the outputs',
+        # which are in the order of their groups.
+        kernel, *bias = (np.asarray(value, "float64") for value in self.conv.get_weights())
+        factor, shift = _affine(self.norm)
+        return [kernel * factor, shift + (bias[0] if bias else 0.0) * factor]
+
+
+def _affine(norm: keras.layers.BatchNormalization) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what a norm multiplies each channel by and then adds to it, in float64."""
+    values = iter(np.asarray(value, "float64") for value in norm.get_weights())
+    gamma = next(values) if norm.scale else 1.0
+    beta = next(values) if norm.center else 0.0
+    mean, variance = values
+    factor = gamma / np.sqrt(variance + norm.epsilon)
+    return factor, beta - mean * factor
 
 
 def _plain(model: keras.Model) -> keras.Model:
@@ -133,13 +236,13 @@ def _find_folds(model: keras.Model) -> dict[str, _Fold]:
 
 def _absorbs(conv: Any, norm: keras.layers.BatchNormalization) -> bool:
     """Whether `conv` computes what a norm can be folded into, over the same channels."""
-    # Not `isinstance`: a subclass may do more with its kernel.
-    if type(conv) is not keras.layers.Conv2D or conv.activation is not keras.activations.linear:
+    dims = _CONVOLUTIONS.get(type(conv))
+    if dims is None or conv.activation is not keras.activations.linear:
         return False
     if conv.dtype_policy.name != "float32" or len(conv.get_weights()) != 1 + conv.use_bias:
         return False  # quantised, or with low-rank weights beside the kernel
-    channels = 1 if conv.data_format == "channels_first" else 3
-    return norm.axis % 4 == channels
+    channels = 1 if conv.data_format == "channels_first" else dims + 1
+    return norm.axis % (dims + 2) == channels
 
 
 def _producers(value: Any) -> Iterator[str]:

@@ -250,9 +250,10 @@ class ResNetSpec:
             and (
                 (self.order, self.stride_unit) != ("post", "first")
                 or any((self.se_reduction, self.blur, self.zero_init_residual))
+                or self.stochastic_depth > 0
             ),
             f"branch={self.branch!r} needs order='post', stride_unit='first', se_reduction=0, "
-            "blur=0 and zero_init_residual=False",
+            "blur=0, zero_init_residual=False and stochastic_depth=0",
         )
         yield (
             self.stem == "unit" and not single,

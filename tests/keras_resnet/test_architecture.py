@@ -29,7 +29,7 @@ RANKS = {
     "merges": 4,
     "stem": 4,
     "network": 5,
-    "residual": 5,
+    "functional": 5,
     "weights": 6,
     "preprocessing": 7,
     "finetune": 7,

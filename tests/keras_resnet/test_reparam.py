@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import keras_resnet
+from keras_resnet.layers import BlurPool, GatedSum, Scalar, StochasticDepth
 from keras_resnet.model import ResNet, deep_graph
 from keras_resnet.reparam import fold_batch_norm
 from keras_resnet.spec import ResNetSpec
@@ -82,6 +83,140 @@ def test_post_activation_loses_every_norm(name):
     assert_same(model, folded, size=spec.input_size)
     kept = {layer.name for layer in model.layers} - set(norms(model))
     assert {layer.name for layer in folded.layers} == kept
+
+
+# Every later family at a small width: what stays are norms that read a merge, a pool or a sum.
+FAMILIES = {
+    "se": (SMALL.replace(se_reduction=2), []),
+    "d": (SMALL.replace(stem="deep", shortcut="D", input_size=17), []),
+    "rs": (SMALL.replace(stem="deep", shortcut="D", stem_pool="conv", se_reduction=4), []),
+    "vd": (SMALL.replace(shortcut="D", stage_projection=True), []),
+    "blur": (SMALL.replace(stem="imagenet", blur=3, input_size=32), []),
+    "blur bottleneck": (SMALL.replace(branch="bottleneck", blur=3, input_size=17), []),
+    "rezero": (SMALL.replace(merge="rezero"), []),
+    "highway": (SMALL.replace(merge="highway", shortcut="A"), []),
+    "stochastic depth": (SMALL.replace(stochastic_depth=0.5), []),
+    "resnext": (SMALL.replace(branch="bottleneck", groups=4, base_width=32), []),
+    "dilated": (SMALL.replace(depths=(2, 2, 2), widths=(4, 8, 8), max_stride=2), []),
+    "fixup": (SMALL.replace(merge="fixup", norm="none"), []),
+    "delta": (
+        SMALL.replace(merge="none", norm="none", conv_bias=True, init="delta_orthogonal"), []
+    ),
+    "wrn": (
+        SMALL.replace(order="pre", stem_width=4, widths=(8, 12), stem_activation=False),
+        ["stage1_unit2_norm1", "stage2_unit1_norm1", "stage2_unit2_norm1", "final_norm"],
+    ),
+    "keras v2": (
+        SMALL.replace(
+            branch="bottleneck", order="pre", stride_unit="last", stem="imagenet",
+            stem_pool="max_zero", stem_activation=False, conv_bias="unnormed", input_size=33,
+        ),
+        ["stage1_unit1_norm1", "stage1_unit2_norm1", "stage2_unit1_norm1", "stage2_unit2_norm1",
+         "final_norm"],
+    ),
+    "skipinit pre": (SMALL.replace(merge="skipinit", order="pre"), [
+        "stage1_unit2_norm1", "stage2_unit1_norm1", "stage2_unit2_norm1", "final_norm",
+    ]),
+    "repvgg": (
+        SMALL.replace(branch="repvgg", stem="unit", input_size=17),
+        ["stage1_unit1_shortcut_norm", "stage1_unit2_shortcut_norm", "stage2_unit2_shortcut_norm"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_families(name):
+    spec, stay = FAMILIES[name]
+    model = randomize(keras_resnet.build(spec, seed=0))
+    folded = fold_batch_norm(model)
+    assert sorted(norms(folded)) == sorted(stay)
+    assert isinstance(folded, ResNet)
+    assert_same(model, folded, size=spec.input_size)
+
+
+def test_a_bare_stem_leaves_alone_the_norm_behind_its_pool():
+    """Stem convolution, pool, first norm: they do not commute."""
+    spec = SMALL.replace(order="pre", stem="imagenet", stem_activation=False, input_size=32)
+    model = randomize(keras_resnet.build(spec, seed=0))
+    folded = fold_batch_norm(model)
+    assert "stage1_unit1_norm1" in norms(folded)
+    assert_same(model, folded, size=32)
+
+
+@pytest.mark.parametrize("order", ["post", "pre"])
+def test_features_stay_a_dict(order):
+    spec = SMALL.replace(order=order)
+    model = randomize(keras_resnet.build(spec, features=("C3", "C2"), seed=0))
+    model.preprocess = keras_resnet.PreprocessSpec((12, 12), (1.0,), (2.0,))
+    folded = fold_batch_norm(model)
+    x = np.ones((1, 12, 12, 3), "float32")
+    assert set(folded.output) == set(folded(x)) == {"C2", "C3"}
+    assert isinstance(folded, ResNet)
+    assert folded.preprocess == model.preprocess
+    with pytest.raises(ValueError, match="carries no ResNetSpec"):
+        folded.spec  # noqa: B018
+    for level in ("C2", "C3"):
+        assert_same(
+            keras.Model(model.input, model.output[level]),
+            keras.Model(folded.input, folded.output[level]),
+        )
+
+
+@pytest.mark.parametrize("groups", [1, 2, 6])
+@pytest.mark.parametrize("dims", [1, 2, 3])
+@pytest.mark.parametrize("options", [{}, {"dilation_rate": 2}, {"strides": 2, "use_bias": False}])
+def test_grouped_and_dilated_convolutions_of_all_ranks(dims, groups, options):
+    inputs = keras.Input((9,) * dims + (6,))
+    conv = getattr(keras.layers, f"Conv{dims}D")
+    # Twelve outputs: with six groups two each, so that an order of its own would show.
+    x = conv(12, 3, groups=groups, padding="same", name="conv", **options)(inputs)
+    model = randomize(keras.Model(inputs, keras.layers.BatchNormalization(name="norm")(x)))
+    folded = fold_batch_norm(model)
+    assert norms(folded) == []
+    x = np.random.default_rng(5).normal(size=(2, *(9,) * dims, 6)).astype("float32")
+    ours, theirs = (keras.ops.convert_to_numpy(net(x, training=False)) for net in (folded, model))
+    assert np.abs(ours - theirs).max() <= 1e-5 * np.abs(theirs).max()
+
+
+def test_a_causal_convolution():
+    inputs = keras.Input((9, 3))
+    x = keras.layers.Conv1D(4, 3, padding="causal", name="conv")(inputs)
+    model = randomize(keras.Model(inputs, keras.layers.BatchNormalization(name="norm")(x)))
+    folded = fold_batch_norm(model)
+    assert norms(folded) == []
+    x = np.random.default_rng(5).normal(size=(2, 9, 3)).astype("float32")
+    ours, theirs = (keras.ops.convert_to_numpy(net(x, training=False)) for net in (folded, model))
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("dims", [1, 3])
+def test_nets_of_signals_and_volumes(dims):
+    spec = SMALL.replace(branch="bottleneck", groups=4, base_width=32)
+    shape = (8,) * dims + (2,)
+    model = randomize(keras_resnet.build(spec, dims=dims, input_shape=shape, seed=0))
+    folded = fold_batch_norm(model)
+    assert norms(folded) == []
+    x = np.random.default_rng(5).normal(size=(2, *shape)).astype("float32")
+    ours, theirs = (keras.ops.convert_to_numpy(net(x, training=False)) for net in (folded, model))
+    assert np.abs(ours - theirs).max() <= 1e-5 * np.abs(theirs).max()
+
+
+@pytest.mark.parametrize("between", ["scalar", "drop", "blur", "pad", "gate"])
+def test_nothing_is_folded_across_a_custom_layer(between):
+    inputs = keras.Input((12, 12, 3))
+    conv = keras.layers.Conv2D(4, 3, name="conv")(inputs)
+    layer = {
+        "scalar": Scalar("add", 0.7),
+        "drop": StochasticDepth(0.5),
+        "blur": BlurPool(3, 2),
+        "pad": keras_resnet.PadChannels(6),
+        "gate": GatedSum(),
+    }[between]
+    x = layer([conv, inputs[:, 1:-1, 1:-1, :1] * conv, conv] if between == "gate" else conv)
+    model = randomize(keras.Model(inputs, keras.layers.BatchNormalization(name="norm")(x)))
+    folded = fold_batch_norm(model)
+    assert norms(folded) == ["norm"]
+    assert_same(model, folded)
 
 
 def test_mlperf_tiny_resnet8():
