@@ -10,7 +10,7 @@ drawn lies 0.34 from the nearest known digit, where other real digits lie 0.29 f
 0.96.
 
     pip install scikit-learn matplotlib
-    python examples/diffusion_unet.py [--steps 1500] [--output digits.png]
+    python examples/diffusion_unet.py [--steps 1000] [--output digits.png]
 """
 
 from __future__ import annotations
@@ -114,14 +114,15 @@ def save_grid(images: np.ndarray, path: str) -> None:
     """Writes images as one picture, eight a row."""
     import matplotlib.pyplot as plt
 
-    rows = [np.concatenate(list(row), axis=1) for row in images.reshape(-1, 8, 8, 8)]
+    framed = np.pad(images[..., 0], ((0, 0), (1, 1), (1, 1)), constant_values=-1)
+    rows = [np.concatenate(list(row), axis=1) for row in framed.reshape(-1, 8, 10, 10)]
     plt.imsave(path, np.concatenate(rows).clip(-1, 1), cmap="gray_r")
 
 
 def main(arguments: list[str] | None = None) -> dict[str, float]:
     """Trains, draws 64 digits and prints how near they are to real ones."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--output", help="PNG of the digits drawn")
     options = parser.parse_args(arguments)
     keras.utils.set_random_seed(0)
