@@ -20,7 +20,7 @@ from keras_resnet.export import (
     pipeline,
     verify,
 )
-from keras_resnet.reparam import fold_batch_norm
+from keras_resnet.reparam import deploy
 
 pytestmark = [
     pytest.mark.tf,
@@ -85,7 +85,7 @@ def manifest(directory):
 
 def spoiled(model):
     """A fold that goes wrong, unnoticeably from its shapes."""
-    folded = fold_batch_norm(model)
+    folded = deploy(model)
     layer = folded.get_layer("stage1_unit1_conv2")
     kernel, bias = layer.get_weights()
     kernel[..., 0] *= 1.5
@@ -148,7 +148,7 @@ def test_directory_hash_follows_the_content(model, request_, tmp_path):
 
 
 def test_a_wrong_fold_fails_and_leaves_nothing(model, request_, tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "fold_batch_norm", spoiled)
+    monkeypatch.setattr(pipeline, "deploy", spoiled)
     with pytest.raises(ExportError, match=r"model.tflite \(tflite, float32\).*logit difference"):
         export(model, tmp_path, changed(request_, formats=["tflite"]))
     assert names(tmp_path) == []
@@ -172,13 +172,13 @@ def test_too_tight_a_limit_fails_all(model, request_, tmp_path, limits, file):
 
 def test_int8_that_predicts_one_class_fails(model, request_, tmp_path, monkeypatch):
     def constant(model):
-        folded = fold_batch_norm(model)
+        folded = deploy(model)
         head = folded.get_layer("logits")
         kernel, bias = head.get_weights()
         head.set_weights([kernel * 0, bias + np.eye(10)[3]])
         return folded
 
-    monkeypatch.setattr(pipeline, "fold_batch_norm", constant)
+    monkeypatch.setattr(pipeline, "deploy", constant)
     only = changed(request_, formats=["tflite"], precisions=["int8"])
     with pytest.raises(ExportError, match=r"^model_int8.tflite.*accuracy drop 0\.8.*limit 0.02"):
         export(model, tmp_path, only)
@@ -190,7 +190,7 @@ def test_a_failure_withdraws_earlier_artefacts_of_the_names_asked_for(
 ):
     export(model, tmp_path, changed(request_, precisions=("float32", "float16")))
     earlier = (tmp_path / "model.tflite").read_bytes()
-    monkeypatch.setattr(pipeline, "fold_batch_norm", spoiled)
+    monkeypatch.setattr(pipeline, "deploy", spoiled)
     again = changed(request_, precisions=("float32",))
     with pytest.raises(ExportError):
         export(model, tmp_path, again)
