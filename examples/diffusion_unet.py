@@ -5,9 +5,9 @@ digit; from pure noise it then draws digits, a step at a time (Ho et al. 2020, a
 Each block is a residual unit whose branch is told the time step, and whose shortcut projects where
 the width changes: `residual(x, branch, shortcut="projection")`.
 
-A minute or two on TensorFlow and two CPU cores. Seen once, with 1,500 steps: the loss falls to
-0.15, and what is drawn lies 0.34 from the nearest known digit, where other real digits lie 0.29
-from it and noise 0.96.
+About a minute on TensorFlow and two CPU cores: the loss falls from 1.3 to 0.16, and most of what
+is drawn reads as a digit. It lies 0.37 from the nearest known digit; other real digits lie 0.29
+from it, and noise 0.96.
 
     pip install scikit-learn matplotlib
     python examples/diffusion_unet.py [--steps 1000] [--output digits.png]

@@ -5,7 +5,10 @@ whether a digit has a closed loop (0, 6, 8 and 9), and only 20 images have an an
 a new classifier on its frozen body; then all of it but the norms is trained on, at a small rate;
 beside it a net that knows nothing. At last the tuned net is made one for colour images.
 
-RESULT
+Half a minute on TensorFlow and two CPU cores. Of 877 new images the new classifier on the frozen
+body gets 94.5 % right, after the second training 94.3 %, and the net that starts from nothing
+82.0 %; the net for colour images answers as the tuned one. (JAX: 97.3, 97.6 and 85.3 %; PyTorch:
+96.8, 96.9 and 82.9 %.)
 
     pip install scikit-learn
     python examples/fine_tuning.py [--epochs 8]

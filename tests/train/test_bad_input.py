@@ -230,7 +230,7 @@ def test_options(
     ("words", "message"),
     [
         (("info", "resnet5"), "Unknown model 'resnet5'. Nearest: resnet50"),
-        (("info", "resnet50", "--input-size", 31), "resnet50 needs images of at least 32 x 32"),
+        (("info", "resnet50", "--input-size", 31), "resnet50 needs inputs of at least 32 x 32"),
         (("info", "resnet50", "--input-size", 0), "0"),
         (("info", "resnet50", "--channels", 0), "0"),
         (("list", "resnte50"), "No net matches 'resnte50'. Nearest: resnet50"),
