@@ -292,6 +292,8 @@ def test_a_net_of_bgr_takes_channels_in_the_images_order():
     kernel = model.get_layer("stem_conv").get_weights()[0][:, :, ::-1]
     adapted = twin.get_layer("stem_conv").get_weights()[0]
     np.testing.assert_allclose(adapted[:, :, :3], kernel * 3 / 4, rtol=1e-6)
+    model.preprocess = PreprocessSpec((8, 8), (5.0,), (2.0,), "bgr")
+    assert with_input_channels(model, 4).preprocess == PreprocessSpec((8, 8), (5.0,), (2.0,))
 
 
 @pytest.mark.parametrize(

@@ -160,14 +160,14 @@ EXCLUSIONS = [
             {"blur": 3},
             {"zero_init_residual": True},
         ],
-        "branch='repvgg' needs order='post', stride_unit='first', se_reduction=0, blur=0 and "
-        "zero_init_residual=False",
+        "branch='repvgg' needs order='post', stride_unit='first', se_reduction=0, blur=0, "
+        "zero_init_residual=False and stochastic_depth=0",
     ),
     (
         _SINGLE,
         [{"order": "pre"}, {"stride_unit": "last"}, {"se_reduction": 4}, {"blur": 3}],
-        "branch='single' needs order='post', stride_unit='first', se_reduction=0, blur=0 and "
-        "zero_init_residual=False",
+        "branch='single' needs order='post', stride_unit='first', se_reduction=0, blur=0, "
+        "zero_init_residual=False and stochastic_depth=0",
     ),
     (
         {},

@@ -279,7 +279,9 @@ def test_a_model_in_a_model(tmp_path):
 
 
 def test_keras_3_halves(tmp_path):
-    dense = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, dtype="bfloat16")])
+    dense = keras.Sequential(
+        [keras.Input((3,)), keras.layers.Dense(2, dtype="bfloat16", name="dense")]
+    )
     dense.save_weights(tmp_path / "net.weights.h5")
     file = read(tmp_path / "net.weights.h5")
     kernel = keras.ops.convert_to_numpy(keras.ops.cast(dense.layers[0].kernel, "float32"))
