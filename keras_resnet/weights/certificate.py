@@ -177,7 +177,7 @@ def _keras_applications(
     theirs = getattr(keras.applications, name)(
         weights=None,
         input_shape=images.shape[1:],
-        classes=tensors["predictions/kernel"].shape[-1],
+        classes=tensors[f"predictions/{layout.roles['dense'][0]}"].shape[-1],
         classifier_activation=None,
     )
     for layer in theirs.layers:

@@ -15,6 +15,7 @@ import pytest
 import keras_resnet
 from keras_resnet import PreprocessSpec, from_pretrained, variants, weights
 from keras_resnet.weights import DownloadError, open_weights, pretrained
+from keras_resnet.weights.certificate import certify, source_of
 from keras_resnet.weights.sources import SOURCES, TORCHVISION_V1, TORCHVISION_V2
 from keras_resnet.weights.tensors import write_safetensors
 from keras_resnet.weights.transfer import dump_tensors
@@ -643,8 +644,13 @@ def test_keras_applications_nets_as_keras_3_writes_them(tmp_path, name):
     ours = from_pretrained(tmp_path / name, input_shape=(32, 32, 3))
     assert ours.spec.name == "keras_resnet50"
     x = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype("float32")
+    net = ours
     ours, theirs = (keras.ops.convert_to_numpy(model(x)) for model in (ours, theirs))
     np.testing.assert_allclose(ours, theirs, atol=1e-4 * np.abs(theirs).max())
+    opened = open_weights(tmp_path / name)
+    said = certify(net, opened.tensors, opened.layout, source=source_of(opened))
+    assert said.compared_with.startswith("keras.applications.ResNet50 of Keras")
+    assert said.max_difference <= said.limit
 
 
 def test_what_was_saved_says_what_it_is(tmp_path, small_net):
