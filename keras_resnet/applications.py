@@ -72,6 +72,10 @@ _FAMILY = (
 )  # fmt: skip
 
 
+def _same_family(one: ResNetSpec, other: ResNetSpec) -> bool:
+    return all(getattr(one, field) == getattr(other, field) for field in _FAMILY)
+
+
 def _open(
     spec: ResNetSpec, weights: str | os.PathLike[str], include_top: bool, classes: int
 ) -> pretrained.Weights | None:
@@ -88,7 +92,7 @@ def _open(
                 f"`keras_resnet.finetune.with_classes`. Received: classes={classes}"
             )
     found = pretrained.open_weights(weights, net=net, include_top=include_top)
-    if any(getattr(found.spec, field) != getattr(spec, field) for field in _FAMILY):
+    if not _same_family(found.spec, spec):
         raise ValueError(
             f"{found.name} holds {found.describe()}, not {spec.name}: take "
             f"`keras_resnet.from_pretrained({os.fspath(weights)!r})`"
@@ -133,7 +137,7 @@ def _application(function_name: str, variant: str) -> Application:
     ) -> ResNet:
         taken = None if weights is None else _open(spec, weights, include_top, classes)
         own = None if weights is None else stored_spec(os.fspath(weights))
-        if own is not None and any(getattr(own, f) != getattr(spec, f) for f in _FAMILY):
+        if own is not None and not _same_family(own, spec):
             own = None  # another net's: loading says so
         if not include_top and input_shape is None and input_tensor is None:
             input_shape = _open_shape(spec)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 from collections.abc import Mapping
@@ -62,7 +63,7 @@ class Weights:
     files: tuple[Download, ...]
     assumed: tuple[str, ...] = ()
 
-    @property
+    @functools.cached_property
     def classes(self) -> int | None:
         """Outputs of the classifier; None without one."""
         return recognize(self.tensors, source=self.name).classes
@@ -301,13 +302,17 @@ def _chosen(found: Recognized, name: str, net: str | ResNetSpec | None) -> ResNe
     if net is None:
         return _named(found.spec, found)
     spec = get_spec(net)
-    if not same_shapes(spec, found.spec):
-        raise ValueError(
-            f"{name!r} does not hold {spec.name}. Nets of its shapes: "
-            f"{', '.join(found.variants) or 'none of the catalog'}"
-        )
+    _check_shapes(spec, found, repr(name))
     _check_function(spec, found, name)
     return spec
+
+
+def _check_shapes(spec: ResNetSpec, found: Recognized, name: str) -> None:
+    if not same_shapes(spec, found.spec):
+        raise ValueError(
+            f"{name} does not hold {spec.name}. Nets of its shapes: "
+            f"{', '.join(found.variants) or 'none of the catalog'}"
+        )
 
 
 def _check_function(spec: ResNetSpec, found: Recognized, name: str) -> None:
@@ -364,11 +369,8 @@ def _from_hub(name: str, net: str | ResNetSpec | None) -> Weights:
     found = recognize(tensors, source=name)
     found = dataclasses.replace(found, spec=found.spec.replace(**told.changes))
     spec = _named(found.spec, found)
-    if net is not None and not same_shapes(get_spec(net), spec):
-        raise ValueError(
-            f"{name} does not hold {get_spec(net).name}. Nets of its shapes: "
-            f"{', '.join(found.variants) or 'none of the catalog'}"
-        )
+    if net is not None:
+        _check_shapes(get_spec(net), found, name)
     return Weights(name, spec, found.layout, tensors, told.preprocess, told.licence, tuple(files))
 
 

@@ -170,10 +170,10 @@ def load_tensors(
     )
     if not loaded or (strict and not report.complete):
         raise ValueError(f"{source} does not fit {model.spec.name}: {report.describe()}")
+    weights = {layer.name: layer.weights for layer in model.layers}
     for layer, pairs in values.items():
-        weights = model.get_layer(layer).weights
         for position, array in pairs:
-            weights[position].assign(np.ascontiguousarray(array, "float32"))
+            weights[layer][position].assign(np.ascontiguousarray(array, "float32"))
     return report
 
 
@@ -204,8 +204,9 @@ def dump_tensors(model: ResNet, layout: Layout) -> dict[str, np.ndarray]:
             f"{layout.library} has no net like {model.spec.name}: {'; '.join(misfits)}"
         )
     tensors = {}
+    weights = {layer.name: layer.get_weights() for layer in model.layers}
     for slot in _slots(model, layout):
-        array = np.asarray(model.get_layer(slot.layer).get_weights()[slot.position])
+        array = np.asarray(weights[slot.layer][slot.position])
         if layout.torch and slot.is_kernel:
             array = to_torch(array, slot.kind, as_conv=layout.head_as_conv)
         tensors[slot.tensor] = np.ascontiguousarray(array)
