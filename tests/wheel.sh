@@ -30,7 +30,9 @@ assert "site-packages" in keras_resnet.__file__, keras_resnet.__file__
 for name in ("train", "tests", "studies"):
     assert importlib.util.find_spec(name) is None, f"the wheel ships a top-level {name}"
 PY
-KERAS_BACKEND=jax "$work/venv/bin/keras-resnet" info cifar_resnet20 | grep -q 269,722
+# Read whole: `grep -q` on a pipe stops reading at the first hit, and the writer fails.
+described=$(KERAS_BACKEND=jax "$work/venv/bin/keras-resnet" info cifar_resnet20)
+grep -q 269,722 <<<"$described"
 # Without its extra the training command ends in one line that says what to install.
 if message=$("$work/venv/bin/keras-resnet" quickstart --output "$work/q" 2>&1); then
   echo "quickstart ran without the [train] extra?" >&2; exit 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import sys
 from collections.abc import Iterator
 
@@ -34,6 +35,12 @@ def reported(command: str, *, debug: bool) -> Iterator[Outcome]:
     outcome = Outcome()
     try:
         yield outcome
+        sys.stdout.flush()  # so that a reader who left is met here
+    except BrokenPipeError:
+        # `keras-resnet list | head` took what it wanted. What is still held goes nowhere, or the
+        # interpreter would fail in writing it at its end. 141 is what the shell calls SIGPIPE.
+        outcome.status = 141
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         outcome.status = 130
         print("Interrupted", file=sys.stderr)

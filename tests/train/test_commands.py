@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -51,6 +52,20 @@ def test_list_as_a_table(command: Command) -> None:
     row = next(line for line in ended.out.splitlines() if "cifar_resnet20 " in line)
     for cell in ("32 x 32", "269,722", "0.041", "20"):
         assert cell in row
+
+
+@pytest.mark.parametrize("unbuffered", ["1", ""])
+def test_a_reader_that_leaves_is_no_error(unbuffered: str) -> None:
+    """`keras-resnet list | head -1`: the pipe is closed while the command still has lines."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "keras_resnet_train.cli", "list"],
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout and process.stderr
+    process.stdout.close()
+    assert (process.wait(60), process.stderr.read()) == (141, "")
+    process.stderr.close()
 
 
 def test_info(command: Command) -> None:
