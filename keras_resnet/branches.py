@@ -29,7 +29,7 @@ def branch(x: Any, make: Primitives, unit: Unit) -> Any:
     may start there too; in post-activation order the last norm is not followed by a ReLU, which
     stands behind the merge.
 
-    Source: He et al. 2015, Figure 5; He et al. 2016, Figure 4 (a) and (e).
+    Source: He et al. 2015, Figure 5; He et al. 2016, Figure 4 (a) to (e).
     """
     spec = make.spec
     if spec.branch == "repvgg":
@@ -39,24 +39,30 @@ def branch(x: Any, make: Primitives, unit: Unit) -> Any:
     plan = _convolutions(spec, unit)
     for number, step in enumerate(plan, start=1):
         last = number == len(plan)
-        normed = spec.order == "post" or not last
+        normed = spec.norms_branch_end or not last
         zero = last and spec.zero_init_residual
         blurred = spec.blur and step.stride > 1
         x = make.conv(
             x, f"{unit.name}_conv{number}",
             **step._replace(stride=1 if blurred else step.stride)._asdict(),
-            normed=normed, zero=zero and not make.norms(spec.order == "post"),
+            normed=normed, zero=zero and not make.norms(spec.norms_branch_end),
         )  # fmt: skip
-        # Between two convolutions the order is norm and ReLU in both; the names differ, because a
+        # Between two convolutions stand norm and ReLU in every order; the names differ, because a
         # pre-activation norm belongs to the convolution after it.
-        if spec.order == "post":
+        if spec.order == "pre":
+            x = x if last else make.norm_relu(x, f"{unit.name}_norm{number + 1}")
+        elif normed:
             x = make.norm(x, f"{unit.name}_norm{number}", zero_gamma=zero)
-            x = x if last else make.relu(x, f"{unit.name}_act{number}")
-        elif not last:
-            x = make.norm_relu(x, f"{unit.name}_norm{number + 1}")
+            if not last or spec.order == "relu_before_add":
+                x = make.relu(x, f"{unit.name}_{_activation(spec, number)}")
         if blurred:
             x = make.blur(x, f"{unit.name}_blur", step.stride)
     return squeeze_excite(x, make, unit) if spec.se_reduction else x
+
+
+def _activation(spec: ResNetSpec, number: int) -> str:
+    """Returns the role of the ReLU behind a convolution; each one has a name of its own."""
+    return f"act{number + spec.activates_first}"
 
 
 def _convolutions(spec: ResNetSpec, unit: Unit) -> list[_Convolution]:

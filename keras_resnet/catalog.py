@@ -262,6 +262,9 @@ def plain_twin(spec: ResNetSpec) -> ResNetSpec:
         merge="none",
         zero_init_residual=False,
         stochastic_depth=0.0,
+        shortcut_scale=1.0,
+        branch_scale=1.0,
+        shortcut_dropout=0.0,
     )
 
 

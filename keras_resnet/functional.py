@@ -13,7 +13,7 @@ from keras_resnet.primitives import channel_axis, own_seed
 
 Path = Callable[[Any], Any]
 # The spec's merges but Fixup, which rescales weights inside the branch.
-OpenMerge = Literal["add", "none", "rezero", "skipinit", "highway"]
+OpenMerge = Literal["add", "none", "rezero", "skipinit", "highway", "shortcut_gate"]
 
 
 def residual(  # noqa: PLR0913
@@ -41,8 +41,9 @@ def residual(  # noqa: PLR0913
         merge: `"add"` (He et al. 2015); `"rezero"` (Bachlechner et al. 2020, arXiv:2003.04887)
             or `"skipinit"` (De and Smith 2020, arXiv:2002.10444), the branch times a learned
             number that starts at 0, so that the unit starts as its shortcut; `"highway"`, a
-            learned gate between the two (Srivastava et al. 2015, arXiv:1505.00387); or `"none"`,
-            the branch alone: the plain net to compare with.
+            learned gate between the two (Srivastava et al. 2015, arXiv:1505.00387);
+            `"shortcut_gate"`, that gate on the shortcut alone (He et al. 2016,
+            arXiv:1603.05027); or `"none"`, the branch alone: the plain net to compare with.
         stochastic_depth: Probability, in [0, 1), that an example's branch is dropped in training
             (Huang et al. 2016, arXiv:1603.09382).
         seed: Seed of the drops and of the initial weights that the unit itself adds, each

@@ -277,13 +277,19 @@ class Scalar(keras.layers.Layer):
 class GatedSum(keras.layers.Layer):
     """Returns `gate * branch + (1 - gate) * shortcut` of `[shortcut, branch, gate]`.
 
-    Source: Srivastava et al. 2015 (arXiv:1505.00387), equation 3.
+    Source: Srivastava et al. 2015 (arXiv:1505.00387), equation 3; He et al. 2016
+    (arXiv:1603.05027), section 3.1, "exclusive gating" and "shortcut-only gating".
+
+    Args:
+        gates_branch: Whether the gate acts on the branch too; otherwise the branch is added whole.
+        **kwargs: Keras layer arguments (`name`, `dtype`).
 
     Shapes: three of one shape, to that shape.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, gates_branch: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.gates_branch = gates_branch
         self.supports_masking = True
 
     def compute_mask(self, inputs: list[Any], previous_mask: Any) -> Any:
@@ -293,6 +299,8 @@ class GatedSum(keras.layers.Layer):
     def call(self, inputs: list[Any]) -> Any:
         """Returns the gated sum."""
         shortcut, branch, gate = inputs
+        if not self.gates_branch:
+            return shortcut - gate * shortcut + branch
         return shortcut + gate * (branch - shortcut)
 
     def build(self, input_shape: list[tuple[int | None, ...]]) -> None:
@@ -309,6 +317,10 @@ class GatedSum(keras.layers.Layer):
     ) -> tuple[int | None, ...]:
         """Returns the shape of one."""
         return tuple(input_shape[0])
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "gates_branch": self.gates_branch}
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")

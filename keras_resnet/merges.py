@@ -12,22 +12,20 @@ from typing import Any
 import keras
 
 from keras_resnet.layers import GatedSum, Scalar
-from keras_resnet.spec import Merge
-
-# A highway's gates start nearly closed, so that a new net carries its input through: the bias of
-# Srivastava et al. 2015 (arXiv:1505.00387), section 2.1, "between -1 and -3".
-GATE_BIAS = -3.0
+from keras_resnet.spec import Merge, ResNetSpec
 
 # Makes a gate's convolution or dense layer: called with the tensor, its name and its bias.
 Pointwise = Callable[[Any, str, float], Any]
 
 
-def merge(
+def merge(  # noqa: PLR0913
     kind: Merge,
     shortcut: Callable[[], Any | None],
     branch: Callable[[], Any],
     name: str,
     pointwise: Pointwise,
+    *,
+    gate_bias: float = ResNetSpec.gate_bias,
 ) -> Any:
     """Joins a unit's two paths.
 
@@ -38,16 +36,18 @@ def merge(
         shortcut: Makes the shortcut; may return None for a unit that has none.
         branch: Makes the branch.
         name: Prefix of the layers' names.
-        pointwise: Makes the sigmoid layer, over the channels, of a highway's gate.
+        pointwise: Makes the sigmoid layer, over the channels, of a gate.
+        gate_bias: What a gate's bias starts from.
     """
     if kind == "none":
         return branch()
     carried, added = shortcut(), branch()
     if carried is None:
         return added
-    if kind == "highway":
-        gate = pointwise(carried, f"{name}_gate_conv", GATE_BIAS)
-        return GatedSum(name=f"{name}_merge")([carried, added, gate])
+    if kind in ("highway", "shortcut_gate"):
+        gate = pointwise(carried, f"{name}_gate_conv", gate_bias)
+        gates_branch = kind == "highway"
+        return GatedSum(gates_branch, name=f"{name}_merge")([carried, added, gate])
     if kind in ("rezero", "skipinit"):
         added = Scalar("multiply", 0.0, name=f"{name}_scale")(added)
     return keras.layers.Add(name=f"{name}_merge")([carried, added])

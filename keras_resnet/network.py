@@ -86,8 +86,8 @@ def build(  # noqa: PLR0913
     for unit in units(spec):
         x = residual_unit(x, make, unit)
         maps[f"C{unit.stage + 1}"] = x
-    if spec.order == "pre":
-        x = make.norm_relu(x, "final_norm")
+    if spec.activates_first:
+        x = make.norm_relu(x, "final_norm") if spec.order == "pre" else make.relu(x, "final_act")
         maps[f"C{len(spec.depths) + 1}"] = x
     if include_top:
         x = _classifier(x, make, classes, classifier_activation)
@@ -108,12 +108,14 @@ def residual_unit(x: Any, make: Primitives, unit: Unit) -> Any:
     In pre-activation order a unit that changes the shape activates before its paths split, so
     that its shortcut too starts from the activated input; the others carry their input unchanged.
 
-    Source: He et al. 2015, equation 1; He et al. 2016, equation 3 and appendix.
+    Source: He et al. 2015, equation 1; He et al. 2016, equation 3, Figure 4 and appendix.
     """
     spec = make.spec
     start = carried = x
-    if spec.order == "pre" and not (unit.first and spec.stem_activation):
-        start = make.norm_relu(x, f"{unit.name}_norm1")
+    if spec.activates_first and not (unit.first and spec.stem_activation):
+        normed = spec.order == "pre"
+        name = f"{unit.name}_{'norm1' if normed else 'act1'}"
+        start = make.norm_relu(x, name) if normed else make.relu(x, name)
         carried = start if unit.changes_shape and not subsamples(spec, unit) else x
     if spec.merge == "fixup":
         # An identity carries its input as it is; a projection shares the branch's bias.
@@ -122,6 +124,8 @@ def residual_unit(x: Any, make: Primitives, unit: Unit) -> Any:
 
     def paths() -> Any:
         x = branch(start, make, unit)
+        if spec.branch_scale != 1:
+            x = keras.layers.Rescaling(spec.branch_scale, name=f"{unit.name}_branch_scale")(x)
         drops = unit.drop_rate > 0
         return (
             StochasticDepth(
@@ -143,8 +147,30 @@ def residual_unit(x: Any, make: Primitives, unit: Unit) -> Any:
             name=name,
         )(x)
 
-    x = merge(spec.merge, lambda: shortcut(carried, make, unit), paths, unit.name, gate)
-    return make.relu(x, f"{unit.name}_out") if spec.order == "post" else x
+    def carry() -> Any:
+        return _shorten(shortcut(carried, make, unit), make, unit)
+
+    x = merge(spec.merge, carry, paths, unit.name, gate, gate_bias=spec.gate_bias)
+    if spec.order == "norm_after_add":
+        x = make.norm(x, f"{unit.name}_out_norm")
+    return make.relu(x, f"{unit.name}_out") if spec.order in ("post", "norm_after_add") else x
+
+
+def _shorten(x: Any, make: Primitives, unit: Unit) -> Any:
+    """Applies what a shortcut is hampered with for comparison: a constant, dropout.
+
+    Source: He et al. 2016, section 3.1, Figure 2 (b) and (f).
+    """
+    spec = make.spec
+    if spec.shortcut_scale != 1:
+        x = keras.layers.Rescaling(spec.shortcut_scale, name=f"{unit.name}_shortcut_scale")(x)
+    if spec.shortcut_dropout:
+        name = f"{unit.name}_shortcut_drop"
+        seed = own_seed(name, make.seed)
+        # On PyTorch the generator's state is an int32.
+        seed = None if seed is None else seed % 2**31
+        x = keras.layers.Dropout(spec.shortcut_dropout, seed=seed, name=name)(x)
+    return x
 
 
 def _stem(x: Any, make: Primitives) -> Any:

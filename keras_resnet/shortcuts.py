@@ -47,7 +47,7 @@ def shortcut(x: Any, make: Primitives, unit: Unit) -> Any | None:
         pool = make.layer("AveragePooling")
         x = pool(2, stride, padding="same", name=f"{unit.name}_shortcut_pool")(x)
         stride = 1
-    normed = spec.order == "post" and spec.shortcut_norm
+    normed = spec.norms_branch_end and spec.shortcut_norm
     x = make.conv(
         x, f"{unit.name}_shortcut_conv",
         filters=unit.out_channels, size=1, stride=stride, normed=normed,

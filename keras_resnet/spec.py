@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal, get_args
 
 Branch = Literal["basic", "bottleneck", "repvgg", "single"]
-Order = Literal["post", "pre"]
+Order = Literal["post", "pre", "norm_after_add", "relu_before_add", "relu_only_pre"]
 Shortcut = Literal["A", "B", "C", "D"]
-Merge = Literal["add", "none", "rezero", "skipinit", "fixup", "highway"]
+Merge = Literal["add", "none", "rezero", "skipinit", "fixup", "highway", "shortcut_gate"]
 Norm = Literal["batch", "none"]
 Init = Literal["he", "delta_orthogonal"]
 Stem = Literal["imagenet", "deep", "cifar", "unit"]
@@ -66,7 +66,9 @@ class ResNetSpec:
             3x3 beside one 1x1, its identity shortcut normed (Ding et al. 2021,
             arXiv:2101.03697, Figure 4); `"single"` is one 3x3, what `reparam.fuse` makes of it.
         order: `"post"`, convolution then norm then ReLU (He et al. 2015), or `"pre"`, norm and
-            ReLU before each convolution (He et al. 2016, Figure 4e).
+            ReLU before each convolution (He et al. 2016, arXiv:1603.05027, Figure 4e). Three
+            more are there to be compared with: `"norm_after_add"` (Figure 4b),
+            `"relu_before_add"` (4c) and `"relu_only_pre"` (4d).
         shortcut: `"A"`, identity padded with zero channels; `"B"`, projection where shapes
             differ; `"C"`, projection in every unit (He et al. 2015, section 4.1, Table 3);
             `"D"`, as B, strided by a 2x2 average pool before the projection (He et al. 2018,
@@ -76,7 +78,9 @@ class ResNetSpec:
             arXiv:2002.10444, section 4), the branch times a learned scalar that starts at 0;
             `"fixup"` (Zhang et al. 2019, arXiv:1901.09321), rescaled initial weights, scalar
             biases and a multiplier; `"highway"`, a learned gate between branch and shortcut
-            (Srivastava et al. 2015, arXiv:1505.00387, equation 3).
+            (Srivastava et al. 2015, arXiv:1505.00387, equation 3), what He et al. 2016 call
+            exclusive gating; `"shortcut_gate"`, the same gate on the shortcut alone (He et al.
+            2016, section 3.1 and Figure 2d).
         norm: `"batch"`, or `"none"` for nets without normalisation.
         init: Initial kernels: `"he"` (arXiv:1502.01852, equation 10) or `"delta_orthogonal"`
             (Xiao et al. 2018, arXiv:1806.05393, section 3).
@@ -111,6 +115,14 @@ class ResNetSpec:
             al. 2017, arXiv:1709.01507, section 3.3: 16); 0 is none.
         stochastic_depth: Probability that the last unit's branch is dropped in training; earlier
             units' grow linearly from 0 (Huang et al. 2016, arXiv:1603.09382, equation 4).
+        shortcut_scale: Constant that the shortcut is multiplied by, where merge is `"add"` (He
+            et al. 2016, section 3.1, "constant scaling": 0.5).
+        branch_scale: The same for the branch.
+        shortcut_dropout: Rate of dropout on the shortcut's output, where merge is `"add"` (He
+            et al. 2016, section 3.1, "dropout shortcut": 0.5).
+        gate_bias: Initial bias of a gate: below 0 it starts nearly closed to the branch, so that a
+            new net carries its input through. Srivastava et al. take -1 to -3 (section 2.1), He
+            et al. 2016 found -6 best for their 110 layers (Table 1).
         blur: Size of the binomial filter that precedes every subsampling but the stem's
             convolution (Zhang 2019, arXiv:1904.11486, Figure 3); 0 is none.
         max_stride: Largest output stride: later stages are dilated in place of strided (Chen et
@@ -152,6 +164,10 @@ class ResNetSpec:
     base_width: int = 64
     se_reduction: int = 0
     stochastic_depth: float = 0.0
+    shortcut_scale: float = 1.0
+    branch_scale: float = 1.0
+    shortcut_dropout: float = 0.0
+    gate_bias: float = -3.0
     blur: int = 0
     max_stride: int | None = None
     norm_eps: float = 1e-5
@@ -190,7 +206,11 @@ class ResNetSpec:
             )
         if not self.norm_eps > 0:
             raise ValueError(f"`norm_eps` must be above 0. Received: norm_eps={self.norm_eps}")
-        for field in ("norm_momentum", "stochastic_depth"):
+        for field in ("shortcut_scale", "branch_scale", "gate_bias"):
+            value = getattr(self, field)
+            if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+                raise ValueError(f"`{field}` must be a number. Received: {field}={value!r}")
+        for field in ("norm_momentum", "stochastic_depth", "shortcut_dropout"):
             if not 0 <= getattr(self, field) < 1:
                 raise ValueError(
                     f"`{field}` must lie in [0, 1). Received: {field}={getattr(self, field)}"
@@ -237,6 +257,21 @@ class ResNetSpec:
             "passes nothing on",
         )
         yield (
+            self.merge != "add"
+            and (self.shortcut_scale, self.branch_scale, self.shortcut_dropout) != (1, 1, 0),
+            "`shortcut_scale`, `branch_scale` and `shortcut_dropout` need merge='add'",
+        )
+        yield (
+            self.order in ("norm_after_add", "relu_before_add", "relu_only_pre")
+            and (self.norm != "batch" or self.se_reduction > 0),
+            f"order={self.order!r} needs norm='batch' and se_reduction=0",
+        )
+        yield (
+            self.order == "relu_before_add" and self.zero_init_residual,
+            "order='relu_before_add' ends its branch in a ReLU, which passes no gradient at the "
+            "zero that `zero_init_residual` starts from",
+        )
+        yield (
             self.branch == "single" and not plain,
             "branch='single' is a deployed net without shortcuts: it needs merge='none'",
         )
@@ -251,9 +286,10 @@ class ResNetSpec:
                 (self.order, self.stride_unit) != ("post", "first")
                 or any((self.se_reduction, self.blur, self.zero_init_residual))
                 or self.stochastic_depth > 0
+                or (self.shortcut_scale, self.branch_scale, self.shortcut_dropout) != (1, 1, 0)
             ),
             f"branch={self.branch!r} needs order='post', stride_unit='first', se_reduction=0, "
-            "blur=0, zero_init_residual=False and stochastic_depth=0",
+            "blur=0, zero_init_residual=False, stochastic_depth=0 and an unscaled shortcut",
         )
         yield (
             self.stem == "unit" and not single,
@@ -329,6 +365,16 @@ class ResNetSpec:
     def stem_filters(self) -> int:
         """Channels that leave the stem."""
         return self.stem_width or self.widths[0]
+
+    @property
+    def activates_first(self) -> bool:
+        """Whether a unit begins with its activation (pre-activation, He et al. 2016)."""
+        return self.order in ("pre", "relu_only_pre")
+
+    @property
+    def norms_branch_end(self) -> bool:
+        """Whether a norm follows each of a branch's convolutions, the last one too."""
+        return self.order in ("post", "relu_before_add", "relu_only_pre")
 
     @property
     def layers(self) -> int:

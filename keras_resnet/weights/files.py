@@ -74,7 +74,7 @@ def stored_spec(path: str) -> ResNetSpec | None:
 def _check_function(stored: ResNetSpec, wanted: ResNetSpec, path: str) -> None:
     """Refuses a file whose net has the same layers and computes another function."""
     free = {"name", "classes", "input_size", "input_channels", "init", "norm_momentum"}
-    free |= {"norm_sync", "zero_init_residual", "stochastic_depth"}
+    free |= {"norm_sync", "zero_init_residual", "stochastic_depth", "shortcut_dropout", "gate_bias"}
     differences = [
         f"{field.name}={getattr(stored, field.name)!r}, not {getattr(wanted, field.name)!r}"
         for field in dataclasses.fields(stored)

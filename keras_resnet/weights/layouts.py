@@ -227,6 +227,8 @@ _POST_ONLY: dict[str, tuple[Any, ...]] = {
     "blur": (0,),
     "norm_eps": (1e-5,),
     "max_stride": (None,),
+    "shortcut_scale": (1.0,),
+    "branch_scale": (1.0,),
 }
 _TORCHVISION: dict[str, tuple[Any, ...]] = {
     **_POST_ONLY,

@@ -224,6 +224,7 @@ def test_sizes_of_dilated_imagenet_nets(limit, sizes):
         {"merge": "fixup", "norm": "none", "max_stride": 1},
         {"blur": 3, "stem": "imagenet"},
         {"order": "pre", "stride_unit": "last", "stochastic_depth": 0.5},
+        {"order": "relu_before_add", "merge": "shortcut_gate"},
     ],
     ids=lambda changes: " ".join(map(str, changes.values())),
 )
@@ -430,6 +431,7 @@ def test_equal_seeds_give_equal_nets(name):
         {"merge": "skipinit", "norm": "none", "order": "pre", "conv_bias": True},
         {"blur": 3, "branch": "bottleneck", "groups": 2},
         {"init": "delta_orthogonal", "stochastic_depth": 0.5},
+        {"order": "norm_after_add", "shortcut_scale": 0.5, "shortcut_dropout": 0.5},
     ],
     ids=lambda changes: " ".join(map(str, changes.values())),
 )

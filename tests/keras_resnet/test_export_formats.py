@@ -119,6 +119,8 @@ IMAGENET = SPEC.replace(stem="imagenet", shortcut="B", input_size=40)
     [
         SPEC.replace(merge="fixup", norm="none"),
         SPEC.replace(merge="highway"),
+        SPEC.replace(merge="shortcut_gate", order="norm_after_add"),
+        SPEC.replace(order="relu_only_pre", shortcut_scale=0.5, shortcut_dropout=0.5),
         SPEC.replace(merge="skipinit", order="pre", norm="none", conv_bias=True),
         SPEC.replace(branch="repvgg", shortcut="B"),
         BOTTLENECK.replace(groups=4, base_width=32, se_reduction=4, max_stride=1),
@@ -126,7 +128,9 @@ IMAGENET = SPEC.replace(stem="imagenet", shortcut="B", input_size=40)
         IMAGENET.replace(order="pre", stem_activation=False, blur=3),
         IMAGENET.replace(order="pre", stem_activation=False, stride_unit="last"),
     ],
-    ids=lambda spec: f"{spec.branch}-{spec.merge}-{spec.stem}-{spec.shortcut}-{spec.stride_unit}",
+    ids=lambda spec: (
+        f"{spec.branch}-{spec.order}-{spec.merge}-{spec.stem}-{spec.shortcut}-{spec.stride_unit}"
+    ),
 )
 def test_every_axis_reaches_the_flatbuffer(spec, tmp_path, randomize):
     net = keras_resnet.build(spec)

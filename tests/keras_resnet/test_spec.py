@@ -47,13 +47,16 @@ def test_is_frozen():
             "`branch` must be one of 'basic', 'bottleneck', 'repvgg', 'single'. "
             "Received: branch='wide'",
         ),
-        ({"order": "mid"}, ValueError, "`order` must be one of 'post', 'pre'."),
+        ({"order": "mid"}, ValueError, "`order` must be one of 'post', 'pre', 'norm_after_add'"),
         ({"shortcut": "E"}, ValueError, "`shortcut` must be one of 'A', 'B', 'C', 'D'."),
         (
             {"merge": "concat"},
             ValueError,
-            "`merge` must be one of 'add', 'none', 'rezero', 'skipinit', 'fixup', 'highway'.",
+            "`merge` must be one of 'add', 'none', 'rezero', 'skipinit', 'fixup', 'highway'",
         ),
+        ({"shortcut_scale": "0.5"}, ValueError, "`shortcut_scale` must be a number."),
+        ({"gate_bias": True}, ValueError, "Received: gate_bias=True"),
+        ({"shortcut_dropout": 1.0}, ValueError, "`shortcut_dropout` must lie in [0, 1)."),
         ({"norm": "group"}, ValueError, "`norm` must be one of 'batch', 'none'."),
         ({"norm": None}, ValueError, "Received: norm=None"),
         ({"init": "glorot"}, ValueError, "`init` must be one of 'he', 'delta_orthogonal'."),
@@ -138,6 +141,21 @@ EXCLUSIONS = [
         "never get a gradient",
     ),
     ({"merge": "none"}, [{"stochastic_depth": 0.5}], "`stochastic_depth` needs a shortcut"),
+    (
+        {"merge": "rezero"},
+        [{"shortcut_scale": 0.5}, {"branch_scale": 2.0}, {"shortcut_dropout": 0.5}],
+        "`shortcut_scale`, `branch_scale` and `shortcut_dropout` need merge='add'",
+    ),
+    (
+        {"order": "norm_after_add"},
+        [{"norm": "none"}, {"se_reduction": 4}],
+        "order='norm_after_add' needs norm='batch' and se_reduction=0",
+    ),
+    (
+        {"order": "relu_before_add"},
+        [{"zero_init_residual": True}],
+        "order='relu_before_add' ends its branch in a ReLU",
+    ),
     (_SINGLE, [{"merge": "add"}, {"merge": "highway"}], "branch='single' is a deployed net"),
     (
         _REPVGG,
@@ -159,15 +177,16 @@ EXCLUSIONS = [
             {"se_reduction": 4},
             {"blur": 3},
             {"zero_init_residual": True},
+            {"shortcut_scale": 0.5},
         ],
         "branch='repvgg' needs order='post', stride_unit='first', se_reduction=0, blur=0, "
-        "zero_init_residual=False and stochastic_depth=0",
+        "zero_init_residual=False, stochastic_depth=0 and an unscaled shortcut",
     ),
     (
         _SINGLE,
         [{"order": "pre"}, {"stride_unit": "last"}, {"se_reduction": 4}, {"blur": 3}],
         "branch='single' needs order='post', stride_unit='first', se_reduction=0, blur=0, "
-        "zero_init_residual=False and stochastic_depth=0",
+        "zero_init_residual=False, stochastic_depth=0 and an unscaled shortcut",
     ),
     (
         {},
@@ -318,6 +337,7 @@ _OFF = (
         conv_bias="unnormed",
         shortcut_norm=False,
         zero_init_residual=True,
+        gate_bias=-6.0,
         groups=2,
         base_width=16,
         se_reduction=8,
@@ -331,7 +351,15 @@ _OFF = (
         input_size=48,
         input_channels=1,
     ),
-    TINY.replace(order="pre", stem_activation=False, stride_unit="last", init="delta_orthogonal"),
+    TINY.replace(
+        order="pre",
+        stem_activation=False,
+        stride_unit="last",
+        init="delta_orthogonal",
+        shortcut_scale=0.5,
+        branch_scale=0.25,
+        shortcut_dropout=0.5,
+    ),
 )
 
 

@@ -380,6 +380,73 @@ def test_highway_gate(randomize):
     _compare(model, x, relu(_basic(ref, x) * gate + x * (1 - gate)))
 
 
+def test_gate_on_the_shortcut_alone(randomize):
+    """He et al. 2016, section 3.1: the branch is added whole."""
+    spec = ResNetSpec("gated", (1,), (6,), merge="shortcut_gate")
+    model, ref = _unit_model(spec, _unit(), 7, randomize)
+    x = _input(7)
+    gate = sigmoid(ref.conv(x, "stage2_unit1_gate_conv"))
+    _compare(model, x, relu(_basic(ref, x) + x * (1 - gate)))
+
+
+def test_gates_start_from_the_bias_of_the_spec():
+    spec = ResNetSpec("gated", (1,), (6,), merge="shortcut_gate", gate_bias=-6.0)
+    model, _ = _unit_model(spec, _unit(), 7, lambda *_: None)
+    np.testing.assert_array_equal(model.get_layer("stage2_unit1_gate_conv").get_weights()[1], -6)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_constant_scaling(stride, randomize):
+    """He et al. 2016, section 3.1: half the shortcut and, apart from it, half the branch."""
+    spec = ResNetSpec("scaled", (1,), (6,), shortcut_scale=0.5, branch_scale=0.25)
+    unit = _unit(inner=6 * stride, out_channels=6 * stride, stride=stride)
+    model, ref = _unit_model(spec, unit, 8, randomize)
+    x = _input(8)
+    carried = x
+    if stride == 2:
+        carried = ref.norm(ref.conv(x, "stage2_unit1_shortcut_conv", 2), SHORTCUT_NORM)
+    _compare(model, x, relu(0.5 * carried + 0.25 * _basic(ref, x, stride)))
+
+
+def test_dropout_on_the_shortcut(randomize):
+    """He et al. 2016, section 3.1: values of the shortcut are dropped in training alone."""
+    spec = ResNetSpec("dropped", (1,), (6,), order="pre", shortcut_dropout=0.5)
+    model, ref = _unit_model(spec, _unit(), 7, randomize)
+    for name in ("conv1", "conv2"):  # a branch of zero leaves the shortcut
+        layer = model.get_layer(f"stage2_unit1_{name}")
+        layer.set_weights([0 * weight for weight in layer.get_weights()])
+    x = _input(7)
+    _compare(model, x, x)
+    dropped = keras.ops.convert_to_numpy(model(x, training=True))
+    kept = dropped != 0
+    assert 0.35 < kept.mean() < 0.65
+    np.testing.assert_allclose(dropped[kept], 2 * x[kept], rtol=1e-6)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("order", ["norm_after_add", "relu_before_add", "relu_only_pre"])
+def test_other_places_of_the_activation(order, stride, randomize):
+    """He et al. 2016, Figure 4 (b), (c) and (d)."""
+    name = "stage2_unit1"
+    spec = ResNetSpec("placed", (1,), (6,), order=order)
+    unit = _unit(inner=6 * stride, out_channels=6 * stride, stride=stride)
+    model, ref = _unit_model(spec, unit, 8, randomize)
+    x = _input(8)
+    start = relu(x) if order == "relu_only_pre" else x
+    y = relu(ref.norm(ref.conv(start, f"{name}_conv1", stride), f"{name}_norm1"))
+    y = ref.conv(y, f"{name}_conv2")
+    carried = x
+    if stride == 2:
+        carried = ref.conv(start, f"{name}_shortcut_conv", 2)
+    if order != "norm_after_add":
+        y = ref.norm(y, f"{name}_norm2")
+        carried = carried if stride == 1 else ref.norm(carried, SHORTCUT_NORM)
+    if order == "relu_before_add":
+        y = relu(y)
+    y = carried + y
+    _compare(model, x, relu(ref.norm(y, f"{name}_out_norm")) if order == "norm_after_add" else y)
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 def test_fixup_unit(stride, randomize):
     """Zhang et al. 2019, Figure 1: the projection shares the bias of the first convolution."""
