@@ -329,9 +329,13 @@ class Variants(Mapping[str, ResNetSpec]):
         residual = name.replace("cifar_plain", "cifar_resnet", 1)
         for family in _FAMILIES:
             match = family.pattern.fullmatch(residual)
+            if match and residual == name:
+                return family.spec(int(match[1]))
             if match:
-                spec = family.spec(int(match[1]))
-                return spec if residual == name else plain_twin(spec)
+                try:
+                    return plain_twin(family.spec(int(match[1])))
+                except ValueError as error:
+                    raise ValueError(str(error).replace("cifar_resnet", "cifar_plain")) from None
         return None
 
 

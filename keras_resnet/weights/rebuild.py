@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -17,18 +18,19 @@ from keras_resnet.spec import ResNetSpec
 HEAD = ("logits", "logits_bias")
 
 
-def rebuild(
+def rebuild(  # noqa: PLR0913
     model: ResNet,
     *,
     spec: ResNetSpec | None = None,
     classes: int | None = None,
     channels: int | None = None,
     seed: int | None = None,
+    dtype: str | None = None,
 ) -> ResNet:
     """Builds a net of the same form with new weights.
 
-    Input, head, feature outputs, number of space axes, name and preprocessing are read off the
-    model.
+    Input, head, feature outputs, number of space axes, precision, name and preprocessing are read
+    off the model.
 
     Args:
         model: A net made by `build`.
@@ -36,6 +38,7 @@ def rebuild(
         classes: Outputs of the classifier; the model's where None.
         channels: Channels of the input; the model's where None.
         seed: Seed of the initial weights.
+        dtype: Name of the dtype policy; the model's own where None, whatever Keras's global one is.
 
     Raises:
         ValueError: If the model carries no spec, or has layers that `build` does not make.
@@ -55,14 +58,15 @@ def rebuild(
         }
     elif "pool" in layers:
         form["pooling"] = "max" if "Max" in type(layers["pool"]).__name__ else "avg"
-    twin = build(
-        model.spec if spec is None else spec,
-        input_shape=shape,
-        dims=len(shape) - 1,  # type: ignore[arg-type]
-        seed=seed,
-        name=model.name,
-        **form,
-    )
+    with _dtype_policy(_policy_of(model) if dtype is None else dtype):
+        twin = build(
+            model.spec if spec is None else spec,
+            input_shape=shape,
+            dims=len(shape) - 1,  # type: ignore[arg-type]
+            seed=seed,
+            name=model.name,
+            **form,
+        )
     spare = {layer.name for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)}
     spare -= {layer.name for layer in twin.layers} | {*HEAD, "predictions", "pool"}
     if spec is None and spare:
@@ -72,6 +76,23 @@ def rebuild(
         )
     twin.preprocess = model.preprocess
     return twin
+
+
+def _policy_of(model: ResNet) -> keras.DTypePolicy:
+    """Returns the policy of the net's layers; the head keeps the precision of its weights."""
+    return next(
+        layer.dtype_policy for layer in model.layers if layer.weights and layer.name not in HEAD
+    )
+
+
+@contextlib.contextmanager
+def _dtype_policy(policy: str | keras.DTypePolicy) -> Iterator[None]:
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def copy_weights(source: keras.Model, target: keras.Model, *, skip: Sequence[str] = ()) -> None:
@@ -136,11 +157,6 @@ def clone_as_float32(model: ResNet) -> ResNet:
     """
     if "logits" not in {layer.name for layer in model.layers}:
         raise ValueError(f"{model.name!r} has no layer 'logits': build it with include_top=True")
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32")
-    try:
-        twin = rebuild(model, spec=model.spec.replace(norm_sync=False))
-    finally:
-        keras.config.set_dtype_policy(policy)
+    twin = rebuild(model, spec=model.spec.replace(norm_sync=False), dtype="float32")
     copy_weights(model, twin)
     return twin

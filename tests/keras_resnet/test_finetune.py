@@ -308,3 +308,24 @@ def test_wrong_channels(arguments, message):
     channels, method = arguments
     with pytest.raises(ValueError, match=re.escape(message)):
         with_input_channels(build(SPEC), channels, method=method)
+
+
+@pytest.mark.parametrize(
+    ("own", "others"), [("float32", "mixed_bfloat16"), ("mixed_bfloat16", "float32")]
+)
+def test_an_adapted_net_keeps_its_own_precision(own: str, others: str) -> None:
+    """Keras's global policy, set for another model meanwhile, is none of its business."""
+    before = keras.config.dtype_policy()
+    try:
+        keras.config.set_dtype_policy(own)
+        model = build(SPEC)
+        keras.config.set_dtype_policy(others)
+        adapted = with_classes(model, 5)
+        assert keras.config.dtype_policy().name == others
+    finally:
+        keras.config.set_dtype_policy(before)
+    policies = [
+        {layer.name: layer.dtype_policy.name for layer in net.layers} for net in (model, adapted)
+    ]
+    assert policies[0] == policies[1]
+    assert policies[1]["stem_conv"] == own
