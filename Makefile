@@ -7,6 +7,8 @@ OUTPUT ?= saved_models/quickstart
 BIN := $(VENV)/bin
 # Quiet, and in the order that keeps a first-time reader's terminal readable.
 PIP_FLAGS := --quiet --disable-pip-version-check
+# A process a core; a file's tests stay in one, where they share what they have made.
+PYTEST_FLAGS := -n auto --dist loadfile
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .PHONY: help quickstart test lint types backends wheel check clean
@@ -18,7 +20,7 @@ quickstart: $(VENV)/.train  ## Train on the embedded digits, evaluate, export an
 	$(BIN)/keras-resnet quickstart --output $(OUTPUT)
 
 test: $(VENV)/.test  ## Run the whole test suite (TensorFlow)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 lint: $(VENV)/.test  ## Check style and formatting
 	$(BIN)/ruff check .
@@ -28,8 +30,8 @@ types: $(VENV)/.test  ## Check types
 	$(BIN)/mypy
 
 backends: $(BACKENDS_VENV)/.done  ## Run the library's tests on JAX and on PyTorch
-	KERAS_BACKEND=jax $(BACKENDS_VENV)/bin/python -m pytest tests/keras_resnet -m "not slow"
-	KERAS_BACKEND=torch $(BACKENDS_VENV)/bin/python -m pytest tests/keras_resnet -m "not slow"
+	KERAS_BACKEND=jax $(BACKENDS_VENV)/bin/python -m pytest $(PYTEST_FLAGS) tests/keras_resnet -m "not slow"
+	KERAS_BACKEND=torch $(BACKENDS_VENV)/bin/python -m pytest $(PYTEST_FLAGS) tests/keras_resnet -m "not slow"
 
 wheel: $(VENV)/.test  ## Build the wheel and try it in an empty environment
 	bash tests/wheel.sh $(BIN)/python $(PYTHON)

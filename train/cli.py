@@ -24,6 +24,8 @@ COMMANDS = {
     "report": ("report", "write a run's report.html anew"),
     "quickstart": ("quickstart", "train on the embedded digits, export and report"),
     "convert": ("convert", "take weights of another library, or give them, with a certificate"),
+    "study": ("study", "compare nets, and see why deep ones train"),
+    "tune": ("tune", "search nets and recipes within limits and a budget"),
     "list": ("list_nets", "list the nets"),
     "info": ("info", "say what a net is and costs"),
 }

@@ -50,9 +50,10 @@ def reported(command: str, *, debug: bool) -> Iterator[Outcome]:
     except ModuleNotFoundError as error:
         if debug or (error.name or "").startswith(("keras_resnet", "train")):
             raise
+        extra = "tune" if error.name == "keras_tuner" else "train,export"
         print(
             f"Error: `keras-resnet {command}` needs {error.name}, which is not installed: "
-            "pip install 'keras3-resnet[train,export]'",
+            f"pip install 'keras3-resnet[{extra}]'",
             file=sys.stderr,
         )
     except (ValueError, TypeError, OSError, RuntimeError, TrainingDivergedError) as error:

@@ -39,7 +39,8 @@ class Trainer:
         chief: Whether this process writes files.
         reporter: Told of what happens.
         callbacks: Keras callbacks; they get `on_train_*` and `on_epoch_*`, and `on_train_batch_end`
-            after the last step of each call. They may set `model.stop_training`.
+            after the last step of each call. `on_train_begin` is told the step that the run goes
+            on from. They may set `model.stop_training`.
     """
 
     def __init__(  # noqa: PLR0913
@@ -120,7 +121,7 @@ class Trainer:
         self._check_agreement()
         self._restore()
         self.model.stop_training = False
-        self._callbacks.on_train_begin()
+        self._callbacks.on_train_begin({"step": self.progress.step})
         with self._signals(), self.reporter.session(self.length.steps, self.progress.step):
             batches = iter(self._batches())
             while self.progress.step < self.length.steps and not self.model.stop_training:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..data import ImageData, at_size, load_data, raw_images
+from ..evaluation.classes import check_channels, check_classes
 from ..rundir import Run
 
 
@@ -59,20 +60,9 @@ def run_data(run: Run, args: argparse.Namespace) -> ImageData:
     }
     config = dataclasses.replace(run.config.data, **changes)
     data = load_data(config, run.spec)
-    if data.class_names != run.class_names:
-        same = len(data.class_names) == len(run.class_names)
-        raise ValueError(
-            f"The classes of {config.dataset!r} are not those that {run.directory.path} was "
-            f"trained on: {', '.join(data.class_names[:4])} ... against "
-            f"{', '.join(run.class_names[:4])} ..."
-            + ("" if same else f" ({len(data.class_names)} against {len(run.class_names)})")
-        )
-    channels = run.model.inputs[0].shape[-1]
-    if data.channels != channels:
-        raise ValueError(
-            f"{config.dataset!r} has images of {data.channels} channel(s), and the net of "
-            f"{run.directory.path} takes {channels}"
-        )
+    net, outputs = str(run.directory.path), len(run.class_names)
+    check_classes(data.class_names, run.class_names, outputs=outputs, data=config.dataset, net=net)
+    check_channels(data.channels, run.model.inputs[0].shape[-1], data=config.dataset, net=net)
     return at_size(data, run.preprocess, run.config.augment, config.cache)
 
 

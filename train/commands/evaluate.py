@@ -1,44 +1,230 @@
-"""`keras-resnet evaluate`: accuracy, top-5 and loss of a run on a split, with an interval."""
+"""`keras-resnet evaluate`: how good a run, a file of weights or an ensemble is on a split."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-from .command import Command, add_data_overrides, add_run, run_data
+from ..config import DataConfig
+from ..data import ImageData, load_data
+from ..data.sources import FileSource
+from ..evaluation import Findings, Member, View, fully_convolutional, make_view, measure
+from ..evaluation.classes import check_channels, check_classes
+from ..evaluation.members import names_run, open_member
+from ..evaluation.progress import Progress
+from ..evaluation.results import check_output, write_results
+from ..evaluation.views import VIEWS, parse_scales
+from .command import Command, add_data_overrides
+
+_CASES, _MOST_CASES = 24, 200
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_run(parser)
+    parser.add_argument(
+        "run",
+        metavar="RUN",
+        help="directory of a training run; or, with --dataset, a file of weights (.keras and "
+        "others), hf://owner/repository, or a published name such as torchvision/v2 (with --net)",
+    )
+    parser.add_argument(
+        "--checkpoint",
+        choices=("auto", "best", "last"),
+        default="auto",
+        help="weights of a run to take: of the finished model (auto), or of a checkpoint",
+    )
+    parser.add_argument("--net", help="the net, for published names")
     add_data_overrides(parser)
     parser.add_argument("--split", choices=("train", "validation", "test"), default="test")
     parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument(
+        "--views",
+        choices=VIEWS,
+        default="center",
+        help="what of an image the net sees: its centre; ten crops; or, fully convolutional, all "
+        "of it at several scales and mirrored. Probabilities are averaged",
+    )
+    parser.add_argument(
+        "--scales",
+        metavar="S,S,...",
+        help="shorter sides of multi-scale views, pixels; 224,256,384,480,640 for nets of 224",
+    )
+    parser.add_argument(
+        "--ensemble", nargs="+", default=[], metavar="RUN", help="nets to average RUN with"
+    )
+    parser.add_argument(
+        "--error-cases",
+        type=int,
+        nargs="?",
+        const=_CASES,
+        default=0,
+        metavar="N",
+        help=f"picture the N most confident mistakes ({_CASES})",
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="where the files go (RUN/evaluation-SPLIT...)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON, confusion matrix included")
 
 
 def _run(args: argparse.Namespace) -> int:
-    from ..evaluation import evaluate
-    from ..rundir import open_run
-
-    if args.batch_size < 1:
-        raise ValueError(f"`--batch-size` must be at least 1. Received: {args.batch_size}")
-    run = open_run(args.run, args.checkpoint)
-    data = run_data(run, args)
-    found = evaluate(
-        run.model, data.split(args.split), run.preprocess, batch_size=args.batch_size
-    ).to_dict()
-    if run.weights == "model.keras" and args.dataset is None:
+    scales = _check(args)
+    members = [
+        open_member(text, checkpoint=args.checkpoint, net=args.net)
+        for text in (args.run, *args.ensemble)
+    ]
+    output = _output(args, members[0])
+    views = [make_view(args.views, each.preprocess, each.spec, scales) for each in members]
+    data = _data(members, args)
+    source = data.split(args.split)
+    shown = [
+        (fully_convolutional(member) if args.views == "multi-scale" else member, view)
+        for member, view in zip(members, views, strict=True)
+    ]
+    with Progress(len(source)) as progress:
+        findings = measure(
+            shown, source, batch_size=args.batch_size, error_cases=args.error_cases,
+            progress=progress,
+        )  # fmt: skip
+    found = {
+        **findings.evaluation.to_dict(),
+        "calibration_error": findings.calibration.error,
+        "views": args.views,
+    }
+    if output is not None:
+        files = source.paths if isinstance(source, FileSource) else ()
+        facts = _facts(shown, data, args)
+        write_results(output, findings, data.class_names, facts, files)
+    run = members[0].run
+    plain = args.views == "center" and not args.ensemble and args.dataset is None
+    if run is not None and run.weights == "model.keras" and plain:
         run.directory.update_metrics(**{args.split: found})
     if args.json:
         print(json.dumps(found))
         return 0
-    low, high = found["accuracy_interval"]
-    print(f"{run.spec.name} ({run.weights}) on {data.name}, {args.split} split")
-    print(f"images    {found['examples']}")
-    print(f"accuracy  {found['accuracy']:.4f}  (95 % interval {low:.4f} to {high:.4f})")
-    print(f"top-5     {found['top5_accuracy']:.4f}")
-    print(f"loss      {found['loss']:.4f}")
+    _tell(shown, data, args, findings)
+    if output is not None:
+        print(f"files     {output}")
     return 0
+
+
+def _check(args: argparse.Namespace) -> tuple[int, ...] | None:
+    """Refuses what no net could do before one is opened; returns the scales that were asked for."""
+    if args.batch_size < 1:
+        raise ValueError(f"`--batch-size` must be at least 1. Received: {args.batch_size}")
+    if args.error_cases and not 1 <= args.error_cases <= _MOST_CASES:
+        raise ValueError(
+            f"`--error-cases` must lie in 1..{_MOST_CASES}. Received: {args.error_cases}"
+        )
+    if args.scales is not None and args.views != "multi-scale":
+        raise ValueError(f"`--scales` needs --views multi-scale. Received: --views {args.views}")
+    nets = (args.run, *args.ensemble)
+    twice = next((text for text in args.ensemble if nets.count(text) > 1), None)
+    if twice is not None:
+        raise ValueError(f"`--ensemble` must name each net once, RUN among them. Received: {twice}")
+    if args.net is not None and all(map(names_run, nets)):
+        raise ValueError(f"`--net` applies to published names, not to runs. Received: {args.net}")
+    if args.dataset is None and not names_run(args.run):
+        raise ValueError(
+            f"{args.run!r} is no run, so give the data: --dataset, and --data-dir for TFDS"
+        )
+    if args.output is not None:
+        check_output(args.output)
+    elif args.error_cases and not names_run(args.run):
+        raise ValueError(f"`--error-cases` needs --output, as {args.run!r} is no run")
+    return None if args.scales is None else parse_scales(args.scales)
+
+
+def _output(args: argparse.Namespace, member: Member) -> Path | None:
+    """Returns where the files go; None where nothing says it."""
+    if args.output is not None or member.run is None:
+        return args.output
+    folder = member.run.directory.path
+    if not os.access(folder, os.W_OK):  # a run that others keep can be measured all the same
+        if args.error_cases:
+            raise ValueError(f"`--error-cases` needs --output: one may not write in {folder}")
+        return None
+    parts = (
+        args.split,
+        "" if args.views == "center" else args.views,
+        "ensemble" if args.ensemble else "",
+        "" if args.checkpoint == "auto" else args.checkpoint,
+        args.dataset and re.sub(r"[^\w.-]+", "-", Path(args.dataset).name),
+    )
+    path = folder / "-".join(["evaluation", *filter(None, parts)])
+    check_output(path)
+    return path
+
+
+def _data(members: Sequence[Member], args: argparse.Namespace) -> ImageData:
+    """Opens the data of RUN, or the other data that the options name, for all members."""
+    run = members[0].run
+    config = DataConfig() if run is None else run.config.data
+    changes = {
+        key: value
+        for key, value in (("dataset", args.dataset), ("data_dir", args.data_dir))
+        if value is not None
+    }
+    config = dataclasses.replace(config, **changes)
+    data = load_data(config, members[0].spec)
+    for each in members:
+        check_classes(
+            data.class_names, each.class_names, outputs=each.classes, data=config.dataset,
+            net=each.name,
+        )  # fmt: skip
+        check_channels(data.channels, each.channels, data=config.dataset, net=each.name)
+    return data
+
+
+def _facts(
+    shown: Sequence[tuple[Member, View]], data: ImageData, args: argparse.Namespace
+) -> dict[str, Any]:
+    """Returns what was measured how."""
+    from ..session import environment
+
+    return {
+        "members": [
+            {
+                "name": member.name,
+                "net": member.spec.name,
+                "weights": member.weights,
+                "preprocessing": member.preprocess.to_dict(),
+                "views": str(view),
+            }
+            for member, view in shown
+        ],
+        "data": data.name,
+        "split": args.split,
+        "views": args.views,
+        "environment": environment(),
+    }
+
+
+def _tell(
+    shown: Sequence[tuple[Member, View]],
+    data: ImageData,
+    args: argparse.Namespace,
+    findings: Findings,
+) -> None:
+    found = findings.evaluation.to_dict()
+    print(f"{' + '.join(str(each) for each, _ in shown)} on {data.name}, {args.split} split")
+    print(f"images    {found['examples']}")
+    for label, key in (("accuracy", "accuracy"), ("top-5", "top5")):
+        low, high = found[f"{key}_interval"]
+        share = found["accuracy" if key == "accuracy" else "top5_accuracy"]
+        print(f"{label:<10}{share:.4f}  (95 % interval {low:.4f} to {high:.4f})")
+    print(f"loss      {found['loss']:.4f}  (negative log likelihood)")
+    print(f"ECE       {findings.calibration.error:.4f}  (expected calibration error)")
+    if args.views != "center":
+        for text in dict.fromkeys(str(view) for _, view in shown):
+            print(f"views     {text}")
+    if args.error_cases and not findings.mistakes:
+        print("mistakes  none to picture")
 
 
 COMMAND = Command("evaluate", "measure a run on a split", _add_arguments, _run)

@@ -106,9 +106,6 @@ _FIELDS: tuple[tuple[str, str, dict[str, Any]], ...] = (
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", help="a net of `keras-resnet list`")
-    parser.add_argument("--recipe", help=f"one of {', '.join(RECIPES)}; fits the net by default")
-    parser.add_argument("--config", type=Path, help="start from another run's config.json")
     parser.add_argument("--output", type=Path, required=True, help="directory of the run")
     parser.add_argument(
         "--resume",
@@ -116,7 +113,23 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="go on with a run of the same configuration (auto), or refuse (never)",
     )
+    add_run_options(parser, {})
+
+
+def add_run_options(parser: argparse.ArgumentParser, helps: Mapping[str, str]) -> None:
+    """Adds the options that `configuration` reads.
+
+    Args:
+        parser: Of the command.
+        helps: Option to another help text than `train` has for it.
+    """
+    parser.add_argument("--model", help="a net of `keras-resnet list`")
+    parser.add_argument("--recipe", help=f"one of {', '.join(RECIPES)}; fits the net by default")
+    parser.add_argument("--config", type=Path, help="start from another run's config.json")
+    parser.set_defaults(length_example="--epochs 90, for instance")
     for option, field, keywords in _FIELDS:
+        if option in helps:
+            keywords = {**keywords, "help": helps[option]}
         # None tells an option that was not given from one that was.
         if not keywords.keys() & {"metavar", "choices", "action"}:
             keywords = {"metavar": option.strip("-").replace("-", "_").upper(), **keywords}
@@ -157,7 +170,7 @@ def configuration(args: argparse.Namespace) -> RunConfig:
     papers = dataset == "digits" or dataset.startswith(("cifar", "imagenet"))
     if args.recipe is None and not papers and not changes.keys() & {"epochs", "steps"}:
         raise ValueError(
-            f"Say how long to train on {dataset!r}: --epochs 90, for instance. The length of the "
+            f"Say how long to train on {dataset!r}: {args.length_example}. The length of the "
             f"recipe that fits the net, {recipe.name}, is meant for other data; "
             f"--recipe {recipe.name} takes it all the same"
         )

@@ -32,14 +32,18 @@ class Evaluation:
     confusion: np.ndarray
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns JSON-ready values, with the 95 % interval of the accuracy."""
-        low, high = wilson(round(self.accuracy * self.examples), self.examples)
+        """Returns JSON-ready values, with the 95 % intervals of the accuracies."""
+        top1, top5 = (
+            list(wilson(round(share * self.examples), self.examples))
+            for share in (self.accuracy, self.top5)
+        )
         return {
             "examples": self.examples,
             "loss": self.loss,
             "accuracy": self.accuracy,
-            "accuracy_interval": [low, high],
+            "accuracy_interval": top1,
             "top5_accuracy": self.top5,
+            "top5_interval": top5,
             "confusion": self.confusion.tolist(),
         }
 

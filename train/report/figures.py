@@ -28,7 +28,7 @@ _COLOURS = {
     "#040404": "var(--train)",
     "#050505": "var(--val)",
 }
-_INK, _MUTED, _LINE, _TRAIN, _VAL = _COLOURS
+INK, MUTED, LINE, TRAIN, VAL = _COLOURS
 _MARKED_POINTS = 25  # up to so many epochs, each gets a marker
 _LOG_RATIO = 100.0  # a loss that falls by more than this is drawn on a logarithmic axis
 
@@ -58,24 +58,24 @@ PANELS = (
         "accuracy",
         "accuracy (%)",
         (
-            Series("accuracy", "train", _TRAIN, "--"),
-            Series("val_accuracy", "validation", _VAL, "-"),
-            Series("test_accuracy", "test", _VAL, "-"),
+            Series("accuracy", "train", TRAIN, "--"),
+            Series("val_accuracy", "validation", VAL, "-"),
+            Series("test_accuracy", "test", VAL, "-"),
         ),
     ),
     Panel(
         "loss",
         "loss",
         (
-            Series("loss", "train", _TRAIN, "--"),
-            Series("val_loss", "validation", _VAL, "-"),
-            Series("test_loss", "test", _VAL, "-"),
+            Series("loss", "train", TRAIN, "--"),
+            Series("val_loss", "validation", VAL, "-"),
+            Series("test_loss", "test", VAL, "-"),
         ),
     ),
     Panel(
         "learning rate",
         "learning rate",
-        (Series("learning_rate", "learning rate", _MUTED, "-"),),
+        (Series("learning_rate", "learning rate", MUTED, "-"),),
         (10.6, 1.5),
     ),
 )
@@ -114,11 +114,11 @@ def curve(history: Sequence[Mapping[str, float]], panel: Panel, description: str
         best = best_row(history)
         if panel.name == "accuracy" and best is not None:
             place = epochs(history)[best], 100 * column(history, "val_accuracy")[best]
-            axes.plot(*place, "o", markersize=8, mfc="none", mec=_VAL, mew=1.5)
+            axes.plot(*place, "o", markersize=8, mfc="none", mec=VAL, mew=1.5)
         _scale(axes, panel, np.concatenate([y for _, _, y in drawn]))
         if len(panel.series) > 1:
-            axes.legend(frameon=False, labelcolor=_INK, fontsize=10)
-        return _inline_svg(figure, f"curve-{name}", description)
+            axes.legend(frameon=False, labelcolor=INK, fontsize=10)
+        return inline_svg(figure, f"curve-{name}", description)
 
 
 def _style(axes: "Axes", panel: Panel) -> None:
@@ -128,12 +128,12 @@ def _style(axes: "Axes", panel: Panel) -> None:
     axes.figure.patch.set_visible(False)
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(_MUTED)
-    axes.tick_params(which="both", color=_MUTED, labelcolor=_MUTED, labelsize=9.5)
-    axes.grid(color=_LINE, linewidth=0.8)
+        spine.set_color(MUTED)
+    axes.tick_params(which="both", color=MUTED, labelcolor=MUTED, labelsize=9.5)
+    axes.grid(color=LINE, linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.set_xlabel("epoch", color=_INK)
-    axes.set_ylabel(panel.ylabel, color=_INK)
+    axes.set_xlabel("epoch", color=INK)
+    axes.set_ylabel(panel.ylabel, color=INK)
     axes.xaxis.set_major_locator(MaxNLocator(nbins="auto", integer=True, min_n_ticks=1))
 
 
@@ -144,7 +144,7 @@ def _draw(axes: "Axes", panel: Panel, series: Series, x: np.ndarray, y: np.ndarr
     (line,) = axes.plot(x, y, series.style, color=series.colour, label=series.label)
     line.set(linewidth=1.8, marker=marker, markersize=3.2)
     if panel.name == "learning rate":
-        axes.fill_between(x, y, color=_LINE, linewidth=0)
+        axes.fill_between(x, y, color=LINE, linewidth=0)
 
 
 def _scale(axes: "Axes", panel: Panel, values: np.ndarray) -> None:
@@ -154,15 +154,21 @@ def _scale(axes: "Axes", panel: Panel, values: np.ndarray) -> None:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.set_ylabel("loss (log scale)", color=_INK)
+        axes.set_ylabel("loss (log scale)", color=INK)
     elif panel.name == "learning rate":
         axes.set_ylim(bottom=0 if values.min() >= 0 else None)
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.yaxis.set_major_locator(MaxNLocator(nbins=3))
 
 
-def _inline_svg(figure: "Figure", prefix: str, description: str) -> Html:
-    """The figure as an `<svg>` element fit to stand in a page next to others."""
+def inline_svg(figure: "Figure", prefix: str, description: str) -> Html:
+    """The figure as an `<svg>` element fit to stand in a page next to others.
+
+    Args:
+        figure: drawn in `INK`, `MUTED` and `LINE` where the page's style sheet shall choose.
+        prefix: of the identifiers inside; unique in the page.
+        description: alternative text.
+    """
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     svg = buffer.getvalue()

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -40,15 +40,27 @@ def render_report(data: ReportData) -> str:
         sections.exports(data),
         sections.configuration(_json(data.config)),
     )
+    return html_page(data.title, sections.header(data), links, parts)
+
+
+def html_page(title: str, heading: Html, links: Iterable[Html], parts: Iterable[object]) -> str:
+    """One HTML page that needs no other file.
+
+    Args:
+        title: of the window.
+        heading: stands on top.
+        links: to the sections.
+        parts: the sections.
+    """
     head = (
         element("meta", charset="utf-8"),
         element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("title", data.title),
+        element("title", title),
         element("style", Html(STYLE)),
     )
     body = (
-        element("header", sections.header(data), element("nav", *links, aria_label="Sections")),
+        element("header", heading, element("nav", *links, aria_label="Sections")),
         element("main", join(parts, "\n")),
         element("footer", element("p", "Written by keras_resnet.")),
     )

@@ -1,0 +1,256 @@
+"""`keras-resnet evaluate`: views, ensembles, weights of others, and the files it leaves."""
+
+from __future__ import annotations
+
+import csv
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import keras_resnet
+from keras_resnet import PreprocessSpec
+from keras_resnet_train.data.embedded import load_digits
+from keras_resnet_train.evaluation import open_member
+from keras_resnet_train.evaluation.progress import Progress
+from keras_resnet_train.files import read_json
+
+pytestmark = pytest.mark.tf
+
+Command = Callable[..., Any]
+FILES = ["classes.csv", "confusion.csv", "evaluation.json", "reliability.svg"]
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A `.keras` file of another net for the digits, of 16 pixels, that returns probabilities."""
+    path = tmp_path_factory.mktemp("nets") / "net.keras"
+    spec = keras_resnet.get_spec("cifar_resnet8").replace(widths=(4, 4, 4))
+    model = keras_resnet.build(
+        spec, classes=10, input_shape=(16, 16, 1), classifier_activation="softmax", seed=7
+    )
+    model.preprocess = PreprocessSpec((16, 16), (60.0,), (90.0,), interpolation="nearest")
+    model.save(path)
+    return path
+
+
+def digits_by(model: Any, preprocess: PreprocessSpec, times: int) -> np.ndarray:
+    """Probabilities of the test digits, each pixel repeated, by plain Keras."""
+    images = load_digits().test.images.repeat(times, axis=1).repeat(times, axis=2)
+    found = model.predict(preprocess.normalize(images), verbose=0).astype("float64")
+    if model.layers[-1].name == "logits":
+        found = np.exp(found - found.max(axis=1, keepdims=True))
+    return found / found.sum(axis=1, keepdims=True)
+
+
+def loss_of(shares: np.ndarray) -> float:
+    labels = load_digits().test.labels
+    return float(-np.log(shares[np.arange(len(labels)), labels]).mean())
+
+
+def rows_of(path: pathlib.Path) -> list[list[str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))
+
+
+def test_the_files_of_an_evaluation(copied_run: pathlib.Path, command: Command) -> None:
+    ended = command("evaluate", copied_run, "--error-cases", 5)
+    assert (ended.status, ended.err) == (0, "")
+    folder = copied_run / "evaluation-test"
+    assert ended.out.splitlines()[-1] == f"files     {folder}"
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*FILES, "error_cases.png"])
+    metrics = read_json(copied_run / "metrics.json")["test"]
+    found = read_json(folder / "evaluation.json")
+    for key in ("accuracy", "accuracy_interval", "top5_accuracy", "loss", "examples"):
+        assert found[key] == metrics[key]
+    low, high = found["top5_interval"]
+    assert f"top-5     {found['top5_accuracy']:.4f}  (95 % interval {low:.4f} to" in ended.out
+    assert f"ECE       {found['calibration']['error']:.4f}  (" in ended.out
+    assert low < found["top5_accuracy"] < high
+    assert found["members"][0]["views"] == "center: 8 x 8"
+    assert sum(row["examples"] for row in found["calibration"]["bins"]) == 360
+
+    # The tables, the mistakes and the picture against plain Keras.
+    run = open_member(str(copied_run))
+    shares = digits_by(run.model, run.preprocess, 1)
+    labels, predicted, sure = load_digits().test.labels, shares.argmax(axis=1), shares.max(axis=1)
+    table = rows_of(folder / "confusion.csv")
+    assert table[0][1:] == list("0123456789")
+    counts = np.array([row[1:] for row in table[1:]], int)
+    assert counts.tolist() == metrics["confusion"]
+    classes = rows_of(folder / "classes.csv")[1:]
+    recalls = [(predicted[labels == c] == c).mean() for c in range(10)]
+    assert [float(row[3]) for row in classes] == pytest.approx(recalls, abs=1e-6)
+    wrong = np.flatnonzero(predicted != labels)
+    worst = wrong[np.argsort(-sure[wrong])][:5]
+    assert [case["image"] for case in found["error_cases"]] == worst.tolist()
+    assert [case["true"] for case in found["error_cases"]] == [str(labels[i]) for i in worst]
+    with Image.open(folder / "error_cases.png") as picture:
+        assert picture.size == (5 * 184, 224)
+        # The first digit's pixels, enlarged 21 times.
+        cell = np.asarray(picture.convert("L"))[8:176, 8:176][10::21, 10::21]
+    np.testing.assert_array_equal(cell, load_digits().test.images[worst[0], ..., 0])
+    assert (folder / "reliability.svg").read_text().count("<svg") == 1
+
+    # Again, without mistakes: the directory is replaced, not added to.
+    assert command("evaluate", copied_run).status == 0
+    assert sorted(path.name for path in folder.iterdir()) == FILES
+    assert not list(copied_run.glob(".evaluation*"))
+
+
+def test_other_views_leave_the_metrics_alone(copied_run: pathlib.Path, command: Command) -> None:
+    before = (copied_run / "metrics.json").read_bytes()
+    ended = command("evaluate", copied_run, "--views", "ten-crop")
+    assert (ended.status, ended.err) == (0, "")
+    line = "views     ten-crop: 8 x 8 at the corners and the centre of 9 x 9, mirrored"
+    assert line in ended.out.splitlines()
+    assert (copied_run / "evaluation-test-ten-crop" / "evaluation.json").is_file()
+    ended = command("evaluate", copied_run, "--views", "multi-scale", "--scales", "8,12",
+                    "--checkpoint", "last", "--split", "validation", "--json")  # fmt: skip
+    assert (ended.status, ended.err) == (0, "")
+    assert json.loads(ended.out)["views"] == "multi-scale"
+    folder = copied_run / "evaluation-validation-multi-scale-last"
+    told = read_json(folder / "evaluation.json")["members"][0]["views"]
+    assert told == "multi-scale: whole images of shorter side 8, 12, mirrored"
+    assert (copied_run / "metrics.json").read_bytes() == before
+
+
+def test_an_ensemble_of_a_run_and_a_file(
+    finished_run: pathlib.Path, net: pathlib.Path, tmp_path: pathlib.Path, command: Command
+) -> None:
+    """Each has its own size and preprocessing; the probabilities are averaged."""
+    output = tmp_path / "new" / "results"
+    ended = command("evaluate", finished_run, "--ensemble", net, "--output", output, "--json")
+    assert (ended.status, ended.err) == (0, "")
+    run = open_member(str(finished_run))
+    file = keras.saving.load_model(net)
+    shares = (digits_by(run.model, run.preprocess, 1) + digits_by(file, file.preprocess, 2)) / 2
+    found = json.loads(ended.out)
+    assert found["loss"] == pytest.approx(loss_of(shares), rel=1e-4)
+    right = shares.argmax(axis=1) == load_digits().test.labels
+    assert found["accuracy"] == pytest.approx(right.mean(), abs=1.5 / 360)
+    members = read_json(output / "evaluation.json")["members"]
+    assert [each["weights"] for each in members] == ["model.keras", "net.keras"]
+    assert [each["preprocessing"]["size"] for each in members] == [[8, 8], [16, 16]]
+    assert not (finished_run / "evaluation-test-ensemble").exists()
+
+
+def test_a_file_of_weights(net: pathlib.Path, tmp_path: pathlib.Path, command: Command) -> None:
+    ended = command("evaluate", net, "--dataset", "digits", "--json")
+    assert (ended.status, ended.err) == (0, "")
+    file = keras.saving.load_model(net)
+    alone = loss_of(digits_by(file, file.preprocess, 2))
+    assert json.loads(ended.out)["loss"] == pytest.approx(alone, rel=1e-4)
+    assert [path.name for path in net.parent.iterdir()] == ["net.keras"]
+    ended = command("evaluate", net, "--dataset", "digits", "--views", "multi-scale",
+                    "--scales", 16, "--output", tmp_path / "out")  # fmt: skip
+    assert (ended.status, ended.err) == (0, "")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == FILES
+
+
+def test_errors_before_the_work(
+    finished_run: pathlib.Path, net: pathlib.Path, tmp_path: pathlib.Path, command: Command
+) -> None:
+    bare = tmp_path / "bare.keras"
+    keras_resnet.build("cifar_resnet8", classes=10, input_shape=(8, 8, 1)).save(bare)
+    seven = tmp_path / "seven.keras"
+    model = keras_resnet.build("cifar_resnet8", classes=7, input_shape=(8, 8, 1))
+    model.preprocess = PreprocessSpec((8, 8))
+    model.save(seven)
+    sized = tmp_path / "sized.keras"
+    model.preprocess = PreprocessSpec((12, 12))
+    model.save(sized)
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "thesis.tex").touch()
+    run, digits = finished_run, ("--dataset", "digits")
+    multi = (run, "--views", "multi-scale", "--scales")
+    for words, message in (
+        ((run, "--scales", "8"), "`--scales` needs --views multi-scale. Received: --views center"),
+        ((*multi, "8,x"), "whole numbers with commas between, 224,256. Received: '8,x'"),
+        ((*multi, "0"), "`scales` must be one or more sides of 1 to 4096 pixels. Received: 0"),
+        ((*multi, "8,3"), "smallest input of cifar_resnet8, 4 pixels. Received: 3"),
+        ((run, "--error-cases", -1), "`--error-cases` must lie in 1..200. Received: -1"),
+        ((run, "--ensemble", net, run), "must name each net once, RUN among them. Received: "),
+        ((run, "--ensemble", net, "--checkpoint", "best"), "`--checkpoint` applies to runs."),
+        ((run, "--net", "resnet50"), "`--net` applies to published names, not to runs"),
+        ((run, "--output", full), f"{full} holds thesis.tex"),
+        ((run, "--output", full / "thesis.tex"), "`--output` must be a directory"),
+        ((run, "--output", full / "thesis.tex" / "x"), "thesis.tex is no such directory"),
+        ((run, "--output", run), "hold an earlier evaluation, which is replaced"),
+        ((net,), "is no run, so give the data: --dataset"),
+        (("torchvision/v1",), "'torchvision/v1' is no run, so give the data: --dataset"),
+        (("torchvision/v1", *digits), "published for several nets: say which one (`net=`)"),
+        ((net, *digits, "--error-cases"), "`--error-cases` needs --output, as"),
+        ((tmp_path / "none.keras", *digits), "No weights file at"),
+        ((bare, *digits), "does not say how its images are prepared: set `model.preprocess`"),
+        ((seven, *digits), "'digits' has 10 classes, and "),
+        ((run, "--ensemble", seven), "seven.keras 7 outputs"),
+        ((sized, *digits), "takes images of 8 x 8 pixels, and its `preprocess` makes them 12 x"),
+    ):
+        ended = command("evaluate", *words)
+        assert (ended.status, ended.out) == (1, "")
+        (line,) = ended.err.splitlines()
+        assert message in line
+    assert (full / "thesis.tex").exists()
+    assert not list(finished_run.glob("*evaluation*"))
+
+
+def test_progress(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line each half minute, with the rate since the first chunk, on stderr alone."""
+    now = iter([0.0, 10.0, 20.0, 31.0, 45.0, 62.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(now))
+    with Progress(2000) as progress:
+        for done in (100, 200, 310, 400, 1140):
+            progress(done)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines() == [
+        "310 of 2,000 images, 10.0 a second, 169 s to go",
+        "1,140 of 2,000 images, 20.0 a second, 43 s to go",
+    ]
+
+
+# Real images and weights.
+
+
+def test_published_weights(shared: pathlib.Path, command: Command) -> None:
+    """Their PyTorch model is right on 932 of these 1,017 images."""
+    weights, data = shared / "weights" / "resnet20-12fca82f.th", shared / "tfds"
+    if not (weights.is_file() and (data / "cifar10_sample").is_dir()):
+        pytest.skip(f"no akamaster weights or cifar10_sample under {shared}")
+    words = ("--dataset", "cifar10_sample", "--data-dir", data)
+    ended = command("evaluate", weights, *words)
+    assert (ended.status, ended.err) == (0, "")
+    assert f"accuracy  {932 / 1017:.4f}  (" in ended.out
+    # Classes of the same number and another order of outputs.
+    ended = command("evaluate", weights, "--dataset", "digits")
+    assert ended.status == 1
+    assert "trained on: 0, 1, 2, 3 ... against airplane, automobile, bird" in ended.err
+
+
+def test_photographs_of_many_shapes(
+    shared: pathlib.Path, tmp_path: pathlib.Path, command: Command
+) -> None:
+    """ImageNet's, whole, for a small net of its classes; it guesses."""
+    data = shared / "tfds"
+    if not (data / "imagenet_sample").is_dir():
+        pytest.skip(f"no imagenet_sample under {data}")
+    spec = keras_resnet.get_spec("cifar_resnet8").replace(widths=(4, 4, 4), first_stride=2)
+    model = keras_resnet.build(spec, classes=1000, input_shape=(32, 32, 3), seed=1)
+    model.preprocess = PreprocessSpec((32, 32), (120.0,) * 3, (60.0,) * 3)
+    model.save(tmp_path / "small.keras")
+    words = ("--dataset", "imagenet_sample", "--data-dir", data)
+    ended = command("evaluate", tmp_path / "small.keras", *words, "--views", "multi-scale",
+                    "--scales", "32", "--output", tmp_path / "out")  # fmt: skip
+    assert (ended.status, ended.err) == (0, "")
+    assert "images    386" in ended.out.splitlines()
+    rows = rows_of(tmp_path / "out" / "classes.csv")
+    assert rows[1][:2] == ["0", "n01440764"]
+    assert sorted({int(row[5]) for row in rows[1:]}) == [0, 1]
+    assert sum(int(row[5]) for row in rows[1:]) == 386

@@ -1,0 +1,127 @@
+"""Whether a net's classes are the data's, and how each class fared."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+# The order of the outputs of all published CIFAR-10 nets, which is that of its files.
+CIFAR10 = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
+_OF_CIFAR10 = ("akamaster", "mlperf_tiny")
+# ImageNet-1k counts its classes in the order of their WordNet numbers.
+_WORDNET = re.compile(r"n\d{8}")
+_IMAGENET_CLASSES, _IMAGENET_ENDS = 1000, ("n01440764", "n15075141")
+
+
+def known_classes(layout: str) -> tuple[str, ...] | None:
+    """Returns the classes of a library's nets where they have all the same; None elsewhere."""
+    return CIFAR10 if layout in _OF_CIFAR10 else None
+
+
+def check_classes(
+    names: Sequence[str], wanted: Sequence[str] | None, *, outputs: int, data: str, net: str
+) -> None:
+    """Checks that labels of the data count the classes as a net's outputs do.
+
+    Args:
+        names: The data's classes.
+        wanted: The net's; None where nothing says them. A net of 1,000 outputs is then taken for
+            one of ImageNet-1k, and any other for one of the data's classes in their order.
+        outputs: Number of the net's outputs.
+        data: Name of the data set, for messages.
+        net: Name of the net or run, for messages.
+
+    Raises:
+        ValueError: If number or order differ.
+    """
+    if wanted is not None:
+        if tuple(names) == tuple(wanted):
+            return
+        same = len(names) == len(wanted)
+        raise ValueError(
+            f"The classes of {data!r} are not those that {net} was "
+            f"trained on: {', '.join(names[:4])} ... against {', '.join(wanted[:4])} ..."
+            + ("" if same else f" ({len(names)} against {len(wanted)})")
+        )
+    if len(names) != outputs:
+        raise ValueError(
+            f"The data's classes must be the net's outputs: {data!r} has {len(names)} classes, "
+            f"and {net} {outputs} outputs"
+        )
+    if outputs == _IMAGENET_CLASSES and all(map(_WORDNET.fullmatch, names)):
+        late = next((i for i in range(1, outputs) if names[i] <= names[i - 1]), None)
+        where = f"they run from {names[0]} to {names[-1]}, not from {' to '.join(_IMAGENET_ENDS)}"
+        if late is not None:
+            where = f"class {late} is {names[late]}, after {names[late - 1]}"
+        if late is not None or (names[0], names[-1]) != _IMAGENET_ENDS:
+            raise ValueError(
+                f"The classes of {data!r} must be ImageNet-1k's, in the order of their WordNet "
+                f"numbers, as the outputs of {net} are: {where}"
+            )
+
+
+def check_channels(have: int, wanted: int, *, data: str, net: str) -> None:
+    """Checks that images have as many channels as a net takes.
+
+    Raises:
+        ValueError: If not.
+    """
+    if have != wanted:
+        raise ValueError(
+            f"{data!r} has images of {have} channel(s), and the net of {net} takes {wanted}"
+        )
+
+
+def class_table(confusion: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Returns one row a class, in their order.
+
+    Args:
+        confusion: Counts, `(classes, classes)`, rows are true classes.
+        names: Of the classes.
+
+    Returns:
+        `class` (its number), `name`, `precision`, `recall`, `f1` and `support` (its images); a
+        quotient of which nothing was counted is None.
+    """
+    support, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
+    rows = []
+    for number, name in enumerate(names):
+        right = int(confusion[number, number])
+        taken, own = int(predicted[number]), int(support[number])
+        rows.append(
+            {
+                "class": number,
+                "name": name,
+                "precision": right / taken if taken else None,
+                "recall": right / own if own else None,
+                "f1": 2 * right / (taken + own) if taken + own else None,
+                "support": own,
+            }
+        )
+    return rows
+
+
+def class_csv(rows: Sequence[dict[str, Any]]) -> str:
+    """Returns `class_table` as CSV, what is None left empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({key: f"{v:.6f}" if isinstance(v, float) else v for key, v in row.items()})
+    return text.getvalue()
+
+
+def confusion_csv(confusion: np.ndarray, names: Sequence[str]) -> str:
+    """Returns the counts as CSV: one row a true class, one column a predicted class, with names."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["true \\ predicted", *names])
+    writer.writerows([name, *row] for name, row in zip(names, confusion.tolist(), strict=True))
+    return text.getvalue()

@@ -1,0 +1,108 @@
+"""A split's images in order, as they are stored, prepared and gathered into chunks."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..data import ArraySource, Source
+from ..data.images import decode
+from ..data.sources import FileSource
+
+# Images of many shapes lie decoded, at every scale, until their chunk is done.
+_CHUNK_BYTES = 256 * 2**20
+
+Prepare = Callable[[Any], tuple[Any, ...]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Chunk:
+    """Some images of a split.
+
+    Attributes:
+        first: Number of the first in the split.
+        labels: int64, `(images,)`.
+        versions: What `prepare` made of each image, version by version: one uint8 array
+            `(images, height, width, channels)`, or a list of images where shapes differ.
+    """
+
+    first: int
+    labels: np.ndarray
+    versions: tuple[np.ndarray | Sequence[np.ndarray], ...]
+
+
+def chunks(source: Source, channels: int, prepare: Prepare, size: int) -> Iterator[Chunk]:
+    """Yields every image once, in order, so many at a time that memory stays bounded.
+
+    Args:
+        source: The images.
+        channels: Of the images.
+        prepare: Makes of a decoded image, a uint8 tensor, one or more to show to nets.
+        size: Most images in a chunk.
+    """
+    import tensorflow as tf
+
+    data = _decoded(source, channels).map(
+        lambda image, label: (prepare(image), tf.cast(label, tf.int64)),
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )
+    shapes = [spec.shape for spec in data.element_spec[0]]
+    if not all(shape.is_fully_defined() for shape in shapes):
+        yield from _of_many_shapes(data.prefetch(4), size)
+        return
+    held = sum(math.prod(shape) for shape in shapes)
+    size = max(1, min(size, len(source), _CHUNK_BYTES // held))
+    first = 0
+    for versions, labels in data.batch(size).prefetch(2).as_numpy_iterator():
+        yield Chunk(first, labels, versions)
+        first += len(labels)
+
+
+def by_shape(images: np.ndarray | Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields groups of images of one shape: their numbers in the chunk, and them as one array."""
+    if isinstance(images, np.ndarray):
+        yield np.arange(len(images)), images
+        return
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for number, image in enumerate(images):
+        groups.setdefault(image.shape, []).append(number)
+    for numbers in groups.values():
+        yield np.asarray(numbers), np.stack([images[number] for number in numbers])
+
+
+def _of_many_shapes(data: Any, size: int) -> Iterator[Chunk]:
+    first, held = 0, 0
+    rows: list[tuple[np.ndarray, ...]] = []
+    labels: list[int] = []
+    for images, label in data.as_numpy_iterator():
+        rows.append(images)
+        labels.append(label)
+        held += sum(image.nbytes for image in images)
+        if len(rows) >= size or held >= _CHUNK_BYTES:
+            yield Chunk(first, np.asarray(labels), tuple(zip(*rows, strict=True)))
+            first, held, rows, labels = first + len(rows), 0, [], []
+    if rows:
+        yield Chunk(first, np.asarray(labels), tuple(zip(*rows, strict=True)))
+
+
+def _decoded(source: Source, channels: int) -> Any:
+    """Returns a `tf.data.Dataset` of (uint8 image, label)."""
+    import tensorflow as tf
+
+    if isinstance(source, ArraySource):
+        return tf.data.Dataset.from_tensor_slices((source.images, source.labels))
+    if isinstance(source, FileSource):
+        files = tf.data.Dataset.from_tensor_slices((list(source.paths), source.labels))
+        encoded = files.map(lambda path, label: (tf.io.read_file(path), label))
+    else:
+        encoded = source.open(None)
+    return encoded.map(
+        lambda image, label: (decode(image, channels), label),
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )

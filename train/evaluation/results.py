@@ -1,0 +1,86 @@
+"""The files of an evaluation, in a directory of their own that is whole or absent."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..files import new_directory, write_bytes, write_json, write_text
+from .classes import class_csv, class_table, confusion_csv
+from .pictures import mistakes_png, reliability_svg
+from .tally import Findings
+
+_FILES = (
+    "evaluation.json", "classes.csv", "confusion.csv", "reliability.svg", "error_cases.png",
+)  # fmt: skip
+
+
+def check_output(path: Path) -> None:
+    """Checks, before the work, that a directory can be written and nothing else be lost.
+
+    Raises:
+        ValueError: If it holds anything but an earlier evaluation, or lies where none can be.
+    """
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"`--output` must be a directory. Received: {path}")
+    foreign = sorted(set(os.listdir(path)) - set(_FILES)) if path.is_dir() else []
+    if foreign:
+        raise ValueError(
+            "`--output` must be new, empty, or hold an earlier evaluation, which is replaced. "
+            f"{path} holds {', '.join(foreign[:3])}"
+        )
+    above = next(parent for parent in path.absolute().parents if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise ValueError(f"`--output` must lie where one may write; {above} is no such directory")
+
+
+def write_results(
+    path: Path,
+    findings: Findings,
+    names: Sequence[str],
+    facts: Mapping[str, Any],
+    files: Sequence[str] = (),
+) -> None:
+    """Writes what was found; an earlier evaluation in `path` is replaced.
+
+    `evaluation.json` holds the figures, `classes.csv` precision, recall, F1 and support of each
+    class, `confusion.csv` the counts, `reliability.svg` the reliability diagram, and
+    `error_cases.png` the mistakes that were kept, if any.
+
+    Args:
+        path: The directory.
+        findings: What was measured.
+        names: Of the classes.
+        facts: What was measured how; goes into `evaluation.json` first.
+        files: The file of each image of the split, where they are files.
+    """
+    values = findings.evaluation.to_dict()
+    confusion = findings.evaluation.confusion
+    del values["confusion"]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with new_directory(path) as folder:
+        write_json(
+            folder / "evaluation.json",
+            {
+                **facts,
+                **values,
+                "calibration": findings.calibration.to_dict(),
+                "error_cases": [
+                    {
+                        "image": case.number,
+                        **({"file": files[case.number]} if files else {}),
+                        "true": names[case.true],
+                        "predicted": names[case.predicted],
+                        "probability": case.probability,
+                    }
+                    for case in findings.mistakes
+                ],
+            },
+        )
+        write_text(folder / "classes.csv", class_csv(class_table(confusion, names)))
+        write_text(folder / "confusion.csv", confusion_csv(confusion, names))
+        write_bytes(folder / "reliability.svg", reliability_svg(findings.calibration))
+        if findings.mistakes:
+            write_bytes(folder / "error_cases.png", mistakes_png(findings.mistakes, names))

@@ -1,0 +1,123 @@
+"""What is counted while a split goes by: right answers, confusion, calibration, worst mistakes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from .calibration import Calibration
+from .classify import Evaluation
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Mistake:
+    """An image that was taken for another class.
+
+    Attributes:
+        number: Of the image in the split, from 0.
+        true: Its class.
+        predicted: The class that it was taken for.
+        probability: What the net gave that class.
+        image: uint8 `(height, width, channels)`, as the net was shown it.
+    """
+
+    number: int
+    true: int
+    predicted: int
+    probability: float
+    image: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Findings:
+    """What was measured on a split; `mistakes` are the most confident, the worst first."""
+
+    evaluation: Evaluation
+    calibration: Calibration
+    mistakes: tuple[Mistake, ...]
+
+
+class Tally:
+    """Counts predictions, chunk by chunk, in memory that does not grow with the split.
+
+    Args:
+        classes: Number of classes.
+        keep: How many mistakes to keep with their images.
+    """
+
+    def __init__(self, classes: int, keep: int = 0) -> None:
+        self._classes, self._keep = classes, keep
+        self._loss = 0.0
+        self._right5 = 0
+        self._confusion = np.zeros((classes, classes), "int64")
+        self._calibration = Calibration.of(np.zeros(0), np.zeros(0))
+        self._mistakes: list[Mistake] = []
+
+    def add(
+        self,
+        log_probabilities: np.ndarray,
+        labels: np.ndarray,
+        *,
+        first: int = 0,
+        image: Callable[[int], np.ndarray] | None = None,
+    ) -> None:
+        """Counts the predictions for some images.
+
+        Args:
+            log_probabilities: float64 `(images, classes)`.
+            labels: Their classes.
+            first: Number of the first image in the split.
+            image: Returns an image by its place in this chunk; for the mistakes that are kept.
+
+        Raises:
+            ValueError: If a label is no class, or a prediction is no finite number.
+        """
+        self._check(log_probabilities, labels, first)
+        rows = np.arange(len(labels))
+        of_label = log_probabilities[rows, labels]
+        predicted = log_probabilities.argmax(axis=1)
+        sure = np.minimum(np.exp(log_probabilities[rows, predicted]), 1.0)
+        self._loss -= float(of_label.sum())
+        self._right5 += int(((log_probabilities > of_label[:, None]).sum(axis=1) < 5).sum())
+        np.add.at(self._confusion, (labels, predicted), 1)
+        self._calibration += Calibration.of(sure, predicted == labels)
+        if not self._keep or image is None:
+            return
+        wrong = np.flatnonzero(predicted != labels)
+        for row in wrong[np.argsort(-sure[wrong], kind="stable")][: self._keep]:
+            facts = int(labels[row]), int(predicted[row]), float(sure[row])
+            self._mistakes.append(Mistake(first + int(row), *facts, image(int(row))))
+        self._mistakes.sort(key=lambda case: (-case.probability, case.number))
+        del self._mistakes[self._keep :]
+
+    def result(self) -> Findings:
+        """Returns what was counted.
+
+        Raises:
+            ValueError: If there were no images.
+        """
+        examples = int(self._confusion.sum())
+        if not examples:
+            raise ValueError("There are no images to measure on")
+        right = int(np.trace(self._confusion))
+        found = Evaluation(
+            examples, self._loss / examples, right / examples, self._right5 / examples,
+            self._confusion,
+        )  # fmt: skip
+        return Findings(found, self._calibration, tuple(self._mistakes))
+
+    def _check(self, log_probabilities: np.ndarray, labels: np.ndarray, first: int) -> None:
+        wrong = np.flatnonzero((labels < 0) | (labels >= self._classes))
+        if len(wrong):
+            raise ValueError(
+                f"Labels must lie in 0..{self._classes - 1}, the classes of the net. "
+                f"Received: {labels[wrong[0]]} at image {first + wrong[0]}"
+            )
+        broken = np.flatnonzero(~np.isfinite(log_probabilities).all(axis=1))
+        if len(broken):
+            raise ValueError(
+                "The net's outputs must be finite numbers: they are not at image "
+                f"{first + broken[0]} ({len(broken)} of these {len(labels)} images)"
+            )

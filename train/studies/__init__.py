@@ -1,0 +1,1 @@
+"""Studies: comparisons of nets under one budget, and analyses of single nets."""

@@ -1,0 +1,156 @@
+"""What a search may vary, as data: axes of a net, numbers of a recipe, and spaces made of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from keras_resnet import ResNetSpec
+from keras_resnet.catalog import nearest
+
+_SPEC = "model.spec."
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """An axis of a few values.
+
+    Attributes:
+        name: Of the hyperparameter, as tables show it.
+        values: The cheapest net's first; the base's own value joins them where it is another.
+        field: Dotted field of `RunConfig`; empty for `depth` and `width`, which scale the base.
+        when: The axis counts only where the axis named first has one of these values.
+        off: Value of the field where it does not count; None leaves the base's.
+        stems: Stems of the base that the axis fits; empty for all.
+    """
+
+    name: str
+    values: tuple[Any, ...]
+    field: str = ""
+    when: tuple[str, tuple[Any, ...]] | None = None
+    off: Any = None
+    stems: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Factor:
+    """A number of the recipe, drawn on a logarithmic scale about the base's; 0 stays 0.
+
+    Attributes:
+        name: Of the hyperparameter.
+        field: Dotted field of `RunConfig`.
+        low: Smallest value, in units of the base's.
+        high: Largest value, likewise.
+    """
+
+    name: str
+    field: str
+    low: float
+    high: float
+
+
+Axis = Choice | Factor
+
+
+@dataclasses.dataclass(frozen=True)
+class Space:
+    """What is searched, relative to a base net and its recipe."""
+
+    name: str
+    help: str
+    axes: tuple[Axis, ...]
+
+
+_WITH_SHORTCUT = ("merge", ("add", "skipinit", "rezero", "fixup", "highway"))
+
+# A net that the axes together do not allow, such as merge=fixup with order=pre, is refused by
+# `ResNetSpec`, and the search draws another one.
+_ARCHITECTURE: tuple[Axis, ...] = (
+    Choice("depth", (0.33, 0.67, 1.0, 1.5)),
+    Choice("width", (0.25, 0.5, 0.75, 1.0, 1.5)),
+    Choice("branch", ("basic", "bottleneck"), f"{_SPEC}branch"),
+    Choice("order", ("post", "pre"), f"{_SPEC}order"),
+    Choice("merge", ("none", "add", "skipinit", "rezero", "fixup", "highway"), f"{_SPEC}merge"),
+    Choice("shortcut", ("A", "B", "C", "D"), f"{_SPEC}shortcut", when=_WITH_SHORTCUT),
+    Choice("stem", ("imagenet", "deep"), f"{_SPEC}stem", stems=("imagenet", "deep")),
+    Choice(
+        "stride_placement",
+        ("1x1", "3x3"),
+        f"{_SPEC}stride_placement",
+        when=("branch", ("bottleneck",)),
+    ),
+    Choice(
+        "se_reduction",
+        (0, 16, 4),
+        f"{_SPEC}se_reduction",
+        when=("merge", ("none", "add", "skipinit", "rezero", "highway")),
+        off=0,
+    ),
+    Choice(
+        "zero_init_residual",
+        (False, True),
+        f"{_SPEC}zero_init_residual",
+        when=("merge", ("add", "highway")),
+        off=False,
+    ),
+    Choice(
+        "stochastic_depth",
+        (0.0, 0.1, 0.2),
+        f"{_SPEC}stochastic_depth",
+        when=_WITH_SHORTCUT,
+        off=0.0,
+    ),
+)
+
+# The batch size is no axis: in trials of so many steps it would change how much a net is shown.
+_NUMBERS: tuple[Axis, ...] = (
+    Factor("learning_rate", "schedule.learning_rate", 0.1, 4.0),
+    Factor("weight_decay", "optimizer.weight_decay", 0.1, 10.0),
+    Choice("label_smoothing", (0.0, 0.05, 0.1, 0.2), "optimizer.label_smoothing"),
+)
+
+SPACES: Mapping[str, Space] = {
+    space.name: space
+    for space in (
+        Space("residual", "axes of the net and numbers of the recipe", _ARCHITECTURE + _NUMBERS),
+        Space("recipe", "numbers of the recipe, the net as it is", _NUMBERS),
+        Space(
+            "width",
+            "depth and width of the net, the recipe as it is",
+            (
+                Choice("depth", (0.33, 0.67, 1.0, 1.5, 2.0)),
+                Choice("width", (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)),
+            ),
+        ),
+    )
+}
+
+
+def get_space(name: str) -> Space:
+    """Returns a space by name.
+
+    Raises:
+        ValueError: If there is none of that name; lists the nearest names.
+    """
+    try:
+        return SPACES[name]
+    except KeyError:
+        raise ValueError(f"Unknown space {name!r}. {nearest(name, SPACES)}") from None
+
+
+def scaled(spec: ResNetSpec, depth: float, width: float) -> dict[str, Any]:
+    """Returns the fields of a net `depth` times as deep and `width` times as wide.
+
+    At least one unit a stage; filters in multiples of 4, as grouped and integer kernels like them.
+    """
+
+    def filters(count: int) -> int:
+        return max(4, 4 * round(count * width / 4))
+
+    # A base as it is keeps widths that are no multiples of 4.
+    fields: dict[str, Any] = {"depths": [max(1, round(units * depth)) for units in spec.depths]}
+    fields["widths"] = list(spec.widths) if width == 1 else list(map(filters, spec.widths))
+    if spec.stem_width is not None:
+        fields["stem_width"] = spec.stem_width if width == 1 else filters(spec.stem_width)
+    return fields
