@@ -196,10 +196,9 @@ def open_run(path: Path, which: Which = "auto") -> Run:
         FileNotFoundError: If there is no run, or it has no weights yet.
         ValueError: If a file of it is damaged.
     """
-    import keras
-
     import keras_resnet
     from keras_resnet.weights import load
+    from keras_resnet.weights.rebuild import dtype_policy
 
     directory = RunDirectory(path)
     if not (path / "config.json").is_file():
@@ -214,16 +213,12 @@ def open_run(path: Path, which: Which = "auto") -> Run:
         names, channels = tuple(facts["class_names"]), int(facts["channels"])
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path / 'dataset.json'} is not what was written: {error!r}") from error
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32")
-    try:
+    with dtype_policy("float32"):
         model = keras_resnet.build(
             spec.replace(norm_sync=False),
             classes=len(names),
             input_shape=(*preprocess.size, channels),
         )
-    finally:
-        keras.config.set_dtype_policy(policy)
     if which == "auto" and directory.model.is_file():
         load(model, directory.model)
         return Run(directory, config, spec, preprocess, names, model, "model.keras")

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 
 from keras_resnet import PreprocessSpec, ResNetSpec
-from keras_resnet.weights.rebuild import clone_as_float32
+from keras_resnet.weights.rebuild import clone_as_float32, dtype_policy
 
 from .checkpoint import Progress
 from .config import RunConfig
@@ -116,16 +116,12 @@ def _train(  # noqa: PLR0913
     for note in data.notes:
         reporter.say(f"Note: {note}")
     board = TensorBoardHistory(directory.path / "logs", lambda: trainer.progress.history)
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(config.runtime.precision)
-    try:
+    with dtype_policy(config.runtime.precision):
         trainer = Trainer(
             config, spec, data, preprocess, directory,
             strategy=strategy, chief=chief, reporter=reporter,
             callbacks=[*([board] if chief else []), *callbacks],
         )  # fmt: skip
-    finally:
-        keras.config.set_dtype_policy(policy)
     if chief:
         _check_disk(directory, trainer.checkpoint_bytes * (config.checkpoint.keep + 2))
         directory.begin(config, data, preprocess)

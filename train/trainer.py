@@ -126,6 +126,9 @@ class Trainer:
             batches = iter(self._batches())
             while self.progress.step < self.length.steps and not self.model.stop_training:
                 self._turn(batches)
+            if self._asked is not None and not self._several_machines():
+                self._stop = self._asked
+                self._interrupt()  # behind the last step too: a study has more runs to come
             self._save()
         self._callbacks.on_train_end()
         if self._best is not None:

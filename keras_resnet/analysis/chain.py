@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -12,7 +11,7 @@ import numpy as np
 
 from keras_resnet.model import ResNet
 from keras_resnet.units import units
-from keras_resnet.weights.rebuild import copy_weights, rebuild
+from keras_resnet.weights.rebuild import copy_weights, dtype_policy, rebuild
 
 HEAD = "head"
 
@@ -65,7 +64,7 @@ class Chain:
         self, model: ResNet, taps: Callable[[ResNet], Iterable[str]] | None = None
     ) -> None:
         self.source = model
-        with in_float32():
+        with dtype_policy("float32"):
             self.twin = _twin(model)
             self.segments = _cut(self.twin, set(taps(self.twin) if taps else ()))
 
@@ -77,17 +76,6 @@ class Chain:
     def units(self) -> tuple[Segment, ...]:
         """The segments without stem and head."""
         return self.segments[1:-1]
-
-
-@contextlib.contextmanager
-def in_float32() -> Iterator[None]:
-    """Makes layers and models compute in float32, whatever the dtype policy."""
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32")
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(policy)
 
 
 def as_images(model: keras.Model, images: Any) -> np.ndarray:

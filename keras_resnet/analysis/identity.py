@@ -13,13 +13,14 @@ import numpy as np
 from keras import ops
 
 from keras_resnet.analysis.autodiff import without_gradients
-from keras_resnet.analysis.chain import Chain, as_images, in_float32
+from keras_resnet.analysis.chain import Chain, as_images
 from keras_resnet.layers import Scalar
 from keras_resnet.model import ResNet
 from keras_resnet.network import residual_unit
 from keras_resnet.primitives import Primitives, channel_axis
 from keras_resnet.spec import Branch, Merge, Order, ResNetSpec
 from keras_resnet.units import Unit, inner_width
+from keras_resnet.weights.rebuild import dtype_policy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +103,7 @@ def identity_report(
     space = (size, size)
     shape = (channels, *space) if channel_axis() == 1 else (*space, channels)
     make = Primitives(spec.replace(norm_sync=False), seed=seed)
-    with in_float32():
+    with dtype_policy("float32"):
         inputs = keras.Input(shape)
         model = keras.Model(inputs, residual_unit(inputs, make, unit), name=unit.name)
     noise = np.random.default_rng(seed).normal(size=(batch_size, *shape))

@@ -58,7 +58,7 @@ def rebuild(  # noqa: PLR0913
         }
     elif "pool" in layers:
         form["pooling"] = "max" if "Max" in type(layers["pool"]).__name__ else "avg"
-    with _dtype_policy(_policy_of(model) if dtype is None else dtype):
+    with dtype_policy(_policy_of(model) if dtype is None else dtype):
         twin = build(
             model.spec if spec is None else spec,
             input_shape=shape,
@@ -86,7 +86,8 @@ def _policy_of(model: ResNet) -> keras.DTypePolicy:
 
 
 @contextlib.contextmanager
-def _dtype_policy(policy: str | keras.DTypePolicy) -> Iterator[None]:
+def dtype_policy(policy: str | keras.DTypePolicy) -> Iterator[None]:
+    """Makes layers and models with a dtype policy; Keras's global one is as before afterwards."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:

@@ -9,6 +9,7 @@ import json
 import pathlib
 import re
 import shutil
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -27,7 +28,7 @@ from keras_resnet_train.data import (
     load_data,
     training_batches,
 )
-from keras_resnet_train.errors import TrainingDivergedError
+from keras_resnet_train.errors import TrainingDivergedError, TrainingStoppedError
 from keras_resnet_train.evaluation import evaluate
 from keras_resnet_train.files import read_json
 from keras_resnet_train.recipes import get_recipe
@@ -553,3 +554,17 @@ def test_nets_train_under_plain_fit(tiny: Tiny) -> None:
     exact = evaluate(model, data.test, preprocess)
     assert found["val_loss"][-1] == pytest.approx(exact.loss, rel=1e-4)
     assert dataclasses.asdict(plan)["total_steps"] == 60
+
+
+def test_a_signal_in_the_last_call_is_heard(tiny: Tiny, tmp_path: pathlib.Path) -> None:
+    """A study would otherwise go on with its next run."""
+
+    class Ask(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            if batch == 11:
+                signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(TrainingStoppedError, match="Stopped by SIGTERM at step 12"):
+        run_training(tiny(steps=12), tmp_path / "run", callbacks=[Ask()])
+    assert not (tmp_path / "run/model.keras").exists()
+    assert run_training(tiny(steps=12), tmp_path / "run").model.is_file()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ import keras_resnet
 from keras_resnet import PreprocessSpec, ResNet, ResNetSpec
 from keras_resnet.weights import SOURCES, open_weights
 from keras_resnet.weights.files import stored_spec
-from keras_resnet.weights.rebuild import copy_weights
+from keras_resnet.weights.rebuild import copy_weights, dtype_policy
 
 from ..files import read_json
 from ..rundir import Run, Which, open_run
@@ -96,7 +94,7 @@ def open_member(text: str, *, checkpoint: Which = "auto", net: str | None = None
         weights = Path(text).name
     else:
         found = open_weights(text, net=net)
-        with _float32():
+        with dtype_policy("float32"):
             model = keras_resnet.from_pretrained(
                 found, input_shape=(None, None, found.spec.input_channels)
             )
@@ -123,7 +121,7 @@ def fully_convolutional(member: Member) -> Member:
     model = member.model
     if model.inputs[0].shape[1:3] == (None, None):
         return member
-    with _float32():
+    with dtype_policy("float32"):
         twin = keras_resnet.build(
             member.spec.replace(norm_sync=False),
             classes=member.classes,
@@ -180,13 +178,3 @@ def _check_size(member: Member) -> None:
             f"The net of {member.name!r} takes images of {wanted[0]} x {wanted[1]} pixels, and its "
             f"`preprocess` makes them {given[0]} x {given[1]}"
         )
-
-
-@contextlib.contextmanager
-def _float32() -> Iterator[None]:
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32")
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(policy)

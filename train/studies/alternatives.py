@@ -23,9 +23,9 @@ from ..files import read_json, write_json
 from ..rundir import open_run
 from .comparison import arms_of, spread_of, standard_findings, test_error, training_loss
 from .cost import CostQuery, measure_cost
-from .findings import Findings, Table, say_findings, write_findings
+from .findings import Findings, Table, publish
 from .flow import new_net, training_batch
-from .options import Preset, add_budget, budget_of
+from .options import SHORT, Preset, add_budget, budget_of
 from .plan import Arm, Budget, Trial, trials
 from .plots import Line, Plot
 from .rates import RateSearch, largest_rate
@@ -34,7 +34,7 @@ from .trials import Outcome, run_trials
 
 PRESETS = {
     "smoke": Preset(100, 1, "digits", 64, (20,)),
-    "short": Preset(400, 1, "cifar10", 128, (20,)),
+    "short": Preset(1000, 2, "cifar10", 32, (20,), settings=SHORT),
     "paper": Preset(64_000, 3, "cifar10", 128, (56,), warmup=False),
 }
 _RATE_STEPS = {"smoke": 0, "short": 100, "paper": 2000}
@@ -283,11 +283,7 @@ def _run(args: argparse.Namespace) -> int:
     plan: list[Trial] = trials(arms(depth, comma_separated(args.compare)), budget)
     outcomes = run_trials(plan, args.output)
     measured = measure(outcomes, args.output, rate_steps=rate_steps, limit=args.limit)
-    found = findings(outcomes, budget, measured)
-    report = write_findings(args.output, found)
-    say_findings(found)
-    print(f"Report: {report}")
-    return 0
+    return publish(args.output, findings(outcomes, budget, measured))
 
 
 STUDY = Command(

@@ -17,21 +17,22 @@ from ..commands.command import Command
 from .comparison import (
     arms_of,
     multiply_adds,
+    run_comparison,
     spread_of,
     standard_findings,
     test_error,
     training_loss,
 )
-from .findings import Findings, say_findings, write_findings
-from .options import Preset, add_budget, budget_of, depths_of
-from .plan import Arm, Budget, trials
+from .findings import Findings
+from .options import SHORT, Preset, add_budget, budget_of, depths_of
+from .plan import Arm, Budget
 from .plots import Line, Plot
 from .spread import compared
-from .trials import Outcome, run_trials
+from .trials import Outcome
 
 PRESETS = {
     "smoke": Preset(150, 1, "digits", 64, (20,)),
-    "short": Preset(600, 2, "cifar10", 128, (20,)),
+    "short": Preset(1500, 2, "cifar10", 32, (20,), settings=SHORT),
     "paper": Preset(64_000, 3, "cifar10", 128, (20, 56, 110), warmup=False),
 }
 
@@ -137,12 +138,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> int:
     depths = depths_of(args.depths, PRESETS[args.preset].depths)
     budget = budget_of(args, PRESETS)
-    outcomes = run_trials(trials(arms(depths), budget), args.output)
-    found = findings(outcomes, budget)
-    report = write_findings(args.output, found)
-    say_findings(found)
-    print(f"Report: {report}")
-    return 0
+    return run_comparison(args.output, arms(depths), budget, findings)
 
 
 STUDY = Command(

@@ -7,16 +7,27 @@ import math
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 
-from .findings import Findings, Table
-from .plan import Arm, Budget
+from .findings import Findings, Table, publish
+from .plan import Arm, Budget, trials
 from .plots import Line, Plot
 from .spread import Spread
-from .trials import TAIL, Outcome
+from .trials import TAIL, Outcome, run_trials
 
 _BINS = 60  # points that a training curve is averaged to
+
+
+def run_comparison(
+    output: Path,
+    arms: Sequence[Arm],
+    budget: Budget,
+    findings: Callable[[Sequence[Outcome], Budget], Findings],
+) -> int:
+    """Trains all arms under one budget, or goes on with it, and publishes what was found."""
+    return publish(output, findings(run_trials(trials(arms, budget), output), budget))
 
 
 def arms_of(outcomes: Sequence[Outcome]) -> list[Arm]:

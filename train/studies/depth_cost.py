@@ -12,7 +12,7 @@ from keras_resnet import get_spec
 from ..commands.command import Command
 from .comparison import command_line, machine
 from .cost import CostQuery, measure_cost
-from .findings import Findings, Table, say_findings, write_findings
+from .findings import Findings, Table, publish
 from .options import add_output, depths_of
 from .plots import Line, Plot
 
@@ -130,11 +130,7 @@ def _run(args: argparse.Namespace) -> int:
         print(f"[{number}/{len(depths)}] {name}", flush=True)
         query = CostQuery(name, batch_size=args.batch_size, steps=args.steps)
         costs[depth] = measure_cost(query, limit, folder / f"{name}.json")
-    found = findings(costs, args.family, args.batch_size, limit)
-    report = write_findings(args.output, found)
-    say_findings(found)
-    print(f"Report: {report}")
-    return 0
+    return publish(args.output, findings(costs, args.family, args.batch_size, limit))
 
 
 def _check(args: argparse.Namespace, depths: Sequence[int], limit: float) -> None:

@@ -124,6 +124,14 @@ def say_findings(findings: Findings) -> None:
         out.print(Text(sentence))
 
 
+def publish(output: Path, findings: Findings) -> int:
+    """Writes what was found, prints it, and returns the exit status of success."""
+    report = write_findings(output, findings)
+    say_findings(findings)
+    print(f"Report: {report}")
+    return 0
+
+
 def render_findings(findings: Findings) -> str:
     """Returns the report: one HTML page that needs no other file."""
     parts: list[tuple[str, str, list[Html]]] = [

@@ -21,7 +21,7 @@ from ..commands.command import Command
 from ..strategies import make_strategy
 from .comparison import how_measured
 from .degradation import arms as pairs
-from .findings import say_findings, write_findings
+from .findings import publish
 from .flow import measure_starts, training_batch
 from .flow_findings import History, findings
 from .options import Preset, add_budget, budget_of, depths_of
@@ -93,11 +93,7 @@ def _run(args: argparse.Namespace) -> int:
     if trains:
         every = args.every or max(1, (budget.steps or 500) // 10)
         histories = train_with_flow(runs, args.images, every, args.output)
-    found = findings(starts, histories, _facts(budget, args.images, trains))
-    report = write_findings(args.output, found)
-    say_findings(found)
-    print(f"Report: {report}")
-    return 0
+    return publish(args.output, findings(starts, histories, _facts(budget, args.images, trains)))
 
 
 def _facts(budget: Budget, images: int, trains: bool) -> dict[str, object]:

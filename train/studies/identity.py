@@ -23,7 +23,7 @@ from keras_resnet.analysis import (
 from ..commands.command import Command
 from ..recipes import get_recipe
 from .comparison import command_line, machine
-from .findings import Findings, Table, say_findings, write_findings
+from .findings import Findings, Table, publish
 from .flow import new_net, training_batch
 from .options import add_output
 from .plots import Line, Plot
@@ -164,11 +164,7 @@ def _run(args: argparse.Namespace) -> int:
         f"{args.images} digits, as in training: batch statistics, float32",
         **machine(),
     }
-    found = findings(reports(args.seeds), nets, facts)
-    report = write_findings(args.output, found)
-    say_findings(found)
-    print(f"Report: {report}")
-    return 0
+    return publish(args.output, findings(reports(args.seeds), nets, facts))
 
 
 STUDY = Command("identity", "how far a unit is from the identity", _add_arguments, _run)

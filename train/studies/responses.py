@@ -20,7 +20,7 @@ from keras_resnet.analysis import LayerResponse, layer_responses
 from ..commands.command import Command, add_data_overrides, run_data, split_images
 from ..rundir import open_run
 from .comparison import command_line, machine
-from .findings import Findings, Table, say_findings, write_findings
+from .findings import Findings, Table, publish
 from .options import add_output
 from .plots import Line, Plot
 
@@ -170,11 +170,7 @@ def _run(args: argparse.Namespace) -> int:
         **machine(),
         "Date": datetime.date.today().isoformat(),
     }
-    found = findings(measured, facts)
-    report = write_findings(args.output, found)
-    say_findings(found)
-    print(f"Report: {report}")
-    return 0
+    return publish(args.output, findings(measured, facts))
 
 
 def _labels(paths: Sequence[Path]) -> list[str]:

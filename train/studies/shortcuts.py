@@ -14,16 +14,23 @@ from keras_resnet import get_spec
 from keras_resnet.catalog import nearest
 
 from ..commands.command import Command, comma_separated
-from .comparison import arms_of, spread_of, standard_findings, test_error, training_loss
-from .findings import Findings, say_findings, write_findings
-from .options import Preset, add_budget, budget_of
-from .plan import Arm, Budget, trials
+from .comparison import (
+    arms_of,
+    run_comparison,
+    spread_of,
+    standard_findings,
+    test_error,
+    training_loss,
+)
+from .findings import Findings
+from .options import SHORT, Preset, add_budget, budget_of
+from .plan import Arm, Budget
 from .spread import compared
-from .trials import Outcome, run_trials
+from .trials import Outcome
 
 PRESETS = {
     "smoke": Preset(100, 1, "digits", 64, (20,)),
-    "short": Preset(400, 1, "cifar10", 128, (20,)),
+    "short": Preset(1500, 2, "cifar10", 32, (20,), settings=SHORT),
     "paper": Preset(64_000, 5, "cifar10", 128, (110,), warmup=False),
 }
 # Group -> label -> fields of the spec, and the test error in percent that the paper reports: Table
@@ -134,12 +141,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> int:
     depth = PRESETS[args.preset].depths[0] if args.depth is None else args.depth
     budget = budget_of(args, PRESETS)
-    outcomes = run_trials(trials(arms(depth, groups_of(args.compare)), budget), args.output)
-    found = findings(outcomes, budget)
-    report = write_findings(args.output, found)
-    say_findings(found)
-    print(f"Report: {report}")
-    return 0
+    return run_comparison(args.output, arms(depth, groups_of(args.compare)), budget, findings)
 
 
 STUDY = Command(
