@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import shutil
 import sys
 import time
@@ -95,6 +96,21 @@ class Reporter:
             f"loss {row['loss']:.4f}  accuracy {row['accuracy']:.4f}{watched}  "
             f"lr {row['learning_rate']:.3g}  {row['seconds']:.0f} s"
         )
+
+
+@contextlib.contextmanager
+def quiet_retracing() -> Iterator[None]:
+    """Keeps TensorFlow from wondering that each of many nets is traced anew."""
+    import tensorflow as tf
+
+    def pertinent(record: logging.LogRecord) -> bool:
+        return "triggered tf.function retracing" not in record.getMessage()
+
+    tf.get_logger().addFilter(pertinent)
+    try:
+        yield
+    finally:
+        tf.get_logger().removeFilter(pertinent)
 
 
 class TensorBoardHistory(keras.callbacks.Callback):

@@ -34,7 +34,7 @@ from .trials import Outcome, run_trials
 
 PRESETS = {
     "smoke": Preset(100, 1, "digits", 64, (20,)),
-    "short": Preset(1000, 2, "cifar10", 32, (20,), settings=SHORT),
+    "short": Preset(1500, 2, "cifar10", 64, (20,), settings=SHORT),
     "paper": Preset(64_000, 3, "cifar10", 128, (56,), warmup=False),
 }
 _RATE_STEPS = {"smoke": 0, "short": 100, "paper": 2000}

@@ -32,7 +32,7 @@ from .trials import Outcome
 
 PRESETS = {
     "smoke": Preset(150, 1, "digits", 64, (20,)),
-    "short": Preset(1500, 2, "cifar10", 32, (20,), settings=SHORT),
+    "short": Preset(3000, 2, "cifar10", 64, (20,), settings=SHORT),
     "paper": Preset(64_000, 3, "cifar10", 128, (20, 56, 110), warmup=False),
 }
 

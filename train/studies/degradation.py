@@ -33,7 +33,7 @@ from .trials import Outcome
 # "paper" is the paper's own: 64k steps, its warm-up for 110 layers alone.
 PRESETS = {
     "smoke": Preset(150, 1, "digits", 64, (20, 56)),
-    "short": Preset(1500, 2, "cifar10", 32, (20, 56), settings=SHORT),
+    "short": Preset(3000, 2, "cifar10", 64, (20, 56), settings=SHORT),
     "paper": Preset(64_000, 3, "cifar10", 128, (20, 32, 44, 56, 110), warmup=False),
 }
 KINDS = {"plain": "plain nets", "residual": "residual nets"}

@@ -30,7 +30,7 @@ from .trials import Outcome
 
 PRESETS = {
     "smoke": Preset(100, 1, "digits", 64, (20,)),
-    "short": Preset(1500, 2, "cifar10", 32, (20,), settings=SHORT),
+    "short": Preset(1500, 2, "cifar10", 64, (20,), settings=SHORT),
     "paper": Preset(64_000, 5, "cifar10", 128, (110,), warmup=False),
 }
 # Group -> label -> fields of the spec, and the test error in percent that the paper reports: Table

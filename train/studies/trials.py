@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import dataclasses
 import gc
-import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import numpy as np
 
 from ..errors import TrainingDivergedError
 from ..files import read_json, write_json
+from ..reporting import quiet_retracing
 from ..rundir import RunDirectory
 from .curve import StepCurve, read_curve
 from .plan import Trial
@@ -92,7 +91,7 @@ def run_trials(
             say(f"[{number}/{len(trials)}] {trial.arm.label}, seed {trial.seed}")
             curve = StepCurve(path / "steps.csv")
             try:
-                with _without_advice():
+                with quiet_retracing():
                     run_training(trial.config, path, callbacks=[curve, *callbacks(trial, path)])
             except TrainingDivergedError as error:
                 # That a net does not train is a result; another attempt would find the same.
@@ -104,18 +103,6 @@ def run_trials(
             gc.collect()
         outcomes.append(read_outcome(trial, path))
     return outcomes
-
-
-@contextlib.contextmanager
-def _without_advice() -> Iterator[None]:
-    """Keeps TensorFlow from advising against new graphs, which each net of a study needs."""
-    logger = logging.getLogger("tensorflow")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _ended(path: Path) -> bool:

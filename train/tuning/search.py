@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ..errors import TrainingStoppedError
-from ..reporting import Reporter
+from ..reporting import Reporter, quiet_retracing
 from ..strategies import check_name, make_strategy
 from .directory import Clock, Record, SearchDirectory, role
 from .judge import Judge
@@ -82,7 +80,7 @@ def run_search(
             tuner.reporter.say(f"Chief: giving trials to the workers that ask at {address}")
         stopped = ""
         try:
-            with _quiet_retracing(), silent() if part == "chief" else contextlib.nullcontext():
+            with quiet_retracing(), silent() if part == "chief" else contextlib.nullcontext():
                 tuner.search(verbose=0)
         except SearchStopped as stop:
             stopped = str(stop)
@@ -98,25 +96,10 @@ def _work(prepared: Prepared, directory: SearchDirectory) -> None:
     directory.joined(prepared.plan)
     bounds = Bounds(lambda values: True, Clock(None))
     try:
-        with _quiet_retracing():
+        with quiet_retracing():
             TrialTuner(prepared, directory, bounds, Reporter()).search()
     except SearchStopped as stop:
         raise TrainingStoppedError(str(stop)) from stop
-
-
-@contextlib.contextmanager
-def _quiet_retracing() -> Iterator[None]:
-    """Keeps TensorFlow from wondering that each trial's net is traced anew."""
-    import tensorflow as tf
-
-    def pertinent(record: logging.LogRecord) -> bool:
-        return "triggered tf.function retracing" not in record.getMessage()
-
-    tf.get_logger().addFilter(pertinent)
-    try:
-        yield
-    finally:
-        tf.get_logger().removeFilter(pertinent)
 
 
 def _check_statuses(oracle: Any, directory: SearchDirectory) -> None:
