@@ -7,8 +7,8 @@ OUTPUT ?= saved_models/quickstart
 BIN := $(VENV)/bin
 # Quiet, and in the order that keeps a first-time reader's terminal readable.
 PIP_FLAGS := --quiet --disable-pip-version-check
-# A process a core; a file's tests stay in one, where they share what they have made.
-PYTEST_FLAGS := -n auto --dist loadfile
+# A process a core; whichever is done first takes tests over from the other.
+PYTEST_FLAGS := -n auto --dist worksteal
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .PHONY: help quickstart test lint types backends wheel check clean
