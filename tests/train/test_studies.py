@@ -477,7 +477,7 @@ def test_study_alternatives(
     ended = command(
         "study", "alternatives", "--depth", 8, "--compare", "highway", "--steps", 8,
         "--rate-steps", 3, "--set", "data.image_size=8", "--set", "model.spec.widths=[2,2,2]",
-        "--set", "schedule.learning_rate=50", "--output", tmp_path / "study",
+        "--set", "schedule.learning_rate=2e-4", "--output", tmp_path / "study",
     )  # fmt: skip
     assert (ended.status, ended.err) == (0, "")
     assert [(query.size, query.channels, query.classes) for query in asked] == [(8, 1, 10)] * 2
