@@ -234,7 +234,12 @@ def how_measured(budget: Budget) -> dict[str, object]:
         "Data": budget.dataset,
         "Recipe": f"{budget.recipe}, {length} of {budget.batch_size} images"
         + (", the rate rising over the first tenth" if budget.warmup else ""),
-        "Changed settings": ", ".join(f"{k}={v}" for k, v in budget.settings.items()) or "none",
+        "Changed settings": ", ".join(
+            f"{field}={value}"
+            for field, value in budget.settings.items()
+            if field != "data.data_dir"  # where the data lies changes nothing
+        )
+        or "none",
         "Seeds": ", ".join(map(str, budget.seeds)),
         "Different": "one mean is called different from another where every seed of one lies "
         "above every seed of the other and the means are two pooled standard deviations apart",
