@@ -78,7 +78,7 @@ def findings(outcomes: Sequence[Outcome], budget: Budget) -> Findings:
         words=(*verdict(outcomes), *divergences(outcomes)),
         plots=tuple(plots),
         tables=(
-            arms_table(outcomes, cited=cited if budget.dataset.startswith("cifar10") else ""),
+            arms_table(outcomes, cited=cited if budget.dataset == "cifar10" else ""),
             seeds_table(outcomes),
         ),
         facts=how_measured(budget),
