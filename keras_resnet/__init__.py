@@ -53,6 +53,7 @@ from keras_resnet.network import build as build
 from keras_resnet.preprocess_spec import PreprocessSpec as PreprocessSpec
 from keras_resnet.preprocessing import decode_predictions as decode_predictions
 from keras_resnet.preprocessing import preprocess_input as preprocess_input
+from keras_resnet.remat import Rematerialized as Rematerialized
 from keras_resnet.reparam import fold_batch_norm as fold_batch_norm
 from keras_resnet.spec import ResNetSpec as ResNetSpec
 from keras_resnet.version import __version__ as __version__
@@ -91,6 +92,7 @@ __all__ = [
     "ResNetRS420",
     "ResNetRS50",
     "ResNetSpec",
+    "Rematerialized",
     "SEResNeXt101_32x4d",
     "SEResNeXt50_32x4d",
     "SEResNet101",

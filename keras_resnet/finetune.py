@@ -14,11 +14,13 @@ import keras
 import numpy as np
 
 from keras_resnet.model import ResNet
+from keras_resnet.named_weights import assign, read_weights, weighted_layers
 from keras_resnet.network import build
 from keras_resnet.preprocess_spec import PreprocessSpec
 from keras_resnet.primitives import channel_axis
 from keras_resnet.spec import ResNetSpec
-from keras_resnet.weights.rebuild import HEAD, assign, copy_weights, rebuild
+from keras_resnet.stacked import StackedUnits
+from keras_resnet.weights.rebuild import HEAD, copy_weights, rebuild
 
 ChannelMethod = Literal["repeat", "mean"]
 
@@ -73,6 +75,8 @@ def unfreeze(model: keras.Model, *, norms: bool = True) -> keras.Model:
     # One by one: Keras hands a model's flag on only when that flag itself changes.
     for layer in (model, *_layers(model)):
         layer.trainable = True
+        if isinstance(layer, StackedUnits):
+            layer.norms_trainable = True
     return model if norms else freeze_norms(model)
 
 
@@ -94,6 +98,8 @@ def freeze_norms(model: keras.Model) -> keras.Model:
     for layer in _layers(model):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.trainable = False
+        elif isinstance(layer, StackedUnits):
+            layer.norms_trainable = False
     return model
 
 
@@ -119,8 +125,9 @@ def with_classes(model: ResNet, classes: int, *, seed: int | None = None) -> Res
         shape = tuple(model.inputs[0].shape[1:])
         dims: Any = len(shape) - 1
         twin = build(
-            spec, classes=classes, input_shape=shape, dims=dims, seed=seed, name=model.name
-        )
+            spec, classes=classes, input_shape=shape, dims=dims, stacked=model.stacked, seed=seed,
+            name=model.name,
+        )  # fmt: skip
         twin.preprocess = model.preprocess
     copy_weights(model, twin, skip=HEAD)
     return twin
@@ -161,17 +168,16 @@ def with_input_channels(
         raise ValueError(f"`method` must be 'repeat' or 'mean'. Received: method={method!r}")
     old = int(model.inputs[0].shape[channel_axis()])
     twin = rebuild(model, channels=channels)
-    stored = {layer.name: layer.get_weights() for layer in model.layers if layer.weights}
+    stored = read_weights(model)
     if channels != old:
         turned = model.preprocess is not None and model.preprocess.channel_order == "bgr"
         mixed = _mix(old, channels, method)[:: -1 if turned else 1]
-        for layer in twin.layers:
-            shape = tuple(layer.weights[0].shape) if layer.weights else ()
+        for name, layer in weighted_layers(twin):
             # Of all weights only the kernels that read the image depend on its channels.
-            if layer.name in stored and stored[layer.name][0].shape != shape:
-                kernel, *rest = stored[layer.name]
+            if stored[name][0].shape != tuple(layer.weights[0].shape):
+                kernel, *rest = stored[name]
                 adapted = np.einsum("...io,in->...no", kernel.astype("float64"), mixed)
-                stored[layer.name] = [(adapted * old / channels).astype(kernel.dtype), *rest]
+                stored[name] = [(adapted * old / channels).astype(kernel.dtype), *rest]
         twin.preprocess = _preprocess_of(model.preprocess, mixed)
     assign(stored, twin, source=model.name)
     return twin

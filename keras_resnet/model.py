@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import threading
 from collections.abc import Iterable, Iterator
@@ -10,6 +11,7 @@ from typing import Any
 
 import keras
 
+from keras_resnet.named_weights import HoldsUnits, assign, is_stacked, read_h5
 from keras_resnet.preprocess_spec import PreprocessSpec
 from keras_resnet.spec import ResNetSpec
 
@@ -60,6 +62,24 @@ class ResNet(keras.Model):
                 "Take the spec of the model that it was made from."
             )
         return self._spec
+
+    @property
+    def stacked(self) -> bool:
+        """Whether units that are alike are one layer (`build(..., stacked=True)`)."""
+        return any(isinstance(layer, HoldsUnits) for layer in self.layers)
+
+    def load_weights(self, filepath: Any, skip_mismatch: bool = False, **kwargs: Any) -> None:
+        """Loads a `.weights.h5` file as Keras does, of this form of the net or of the other.
+
+        Raises:
+            ValueError: If the file is damaged or of another net.
+        """
+        path = os.fspath(filepath)
+        by_name = path.endswith(".weights.h5") and (self.stacked or is_stacked(path))
+        if skip_mismatch or not by_name:
+            super().load_weights(filepath, skip_mismatch=skip_mismatch, **kwargs)
+        else:
+            assign(read_h5(path), self, source=repr(path))
 
     @property
     def preprocess(self) -> PreprocessSpec | None:

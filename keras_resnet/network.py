@@ -7,19 +7,20 @@ from typing import Any, Literal, get_args
 
 import keras
 
-from keras_resnet.branches import branch
 from keras_resnet.catalog import get_spec
-from keras_resnet.layers import Scalar, StochasticDepth
-from keras_resnet.merges import merge
+from keras_resnet.layers import Scalar
 from keras_resnet.model import ResNet
-from keras_resnet.primitives import Primitives, channel_axis, kernel_initializer, own_seed
-from keras_resnet.shortcuts import shortcut, subsamples
+from keras_resnet.primitives import Primitives, channel_axis, kernel_initializer
+from keras_resnet.residual_unit import residual_unit
 from keras_resnet.spec import ResNetSpec
+from keras_resnet.stacked import StackedUnits
 from keras_resnet.stem import stem
-from keras_resnet.units import Unit, units
+from keras_resnet.units import Unit, runs
 
 Pooling = Literal["avg", "max"]
 Dims = Literal[1, 2, 3]
+# Nets of this many weighted layers and more are stacked by default; docs/performance.md, "Depth".
+STACKED_FROM = 300
 
 
 def build(  # noqa: PLR0913
@@ -33,6 +34,7 @@ def build(  # noqa: PLR0913
     classifier_activation: str | Callable[..., Any] | None = None,
     features: Sequence[str] | bool = False,
     dims: Dims = 2,
+    stacked: bool | None = None,
     seed: int | None = None,
     name: str | None = None,
 ) -> ResNet:
@@ -54,6 +56,10 @@ def build(  # noqa: PLR0913
             Of pre-activation nets the last stage's is normed and rectified, the others are sums.
         dims: Space axes: 1 for signals, `(batch, steps, channels)`, 2 for images, 3 for volumes,
             `(batch, depth, height, width, channels)`.
+        stacked: Whether units of a stage that are alike become one layer, `StackedUnits`, whose
+            body is traced once: the same function, built and started in seconds at any depth,
+            with less memory, at a somewhat higher cost a step. True for nets of 300 layers and
+            more where None. Files of either form load into the other.
         seed: Seed of the initial weights, each layer's a function of it and the layer's name;
             None draws from Keras's global seed.
         name: Name of the model; the spec's where None.
@@ -70,6 +76,8 @@ def build(  # noqa: PLR0913
     spec = get_spec(spec)
     if dims not in get_args(Dims):
         raise ValueError(f"`dims` must be 1, 2 or 3. Received: dims={dims!r}")
+    if not isinstance(stacked, bool | None):
+        raise TypeError(f"`stacked` must be True, False or None. Received: stacked={stacked!r}")
     levels = _check_features(spec, features)
     if levels:
         include_top = False
@@ -83,9 +91,11 @@ def build(  # noqa: PLR0913
     make = Primitives(spec, dims, seed)
     x = _stem(inputs, make)
     maps: dict[str, Any] = {}
-    for unit in units(spec):
-        x = residual_unit(x, make, unit)
-        maps[f"C{unit.stage + 1}"] = x
+    if stacked is None:
+        stacked = spec.layers >= STACKED_FROM
+    for run in runs(spec):
+        x = _units(x, make, run, stacked=stacked)
+        maps[f"C{run[0].stage + 1}"] = x
     if spec.activates_first:
         x = make.norm_relu(x, "final_norm") if spec.order == "pre" else make.relu(x, "final_act")
         maps[f"C{len(spec.depths) + 1}"] = x
@@ -102,74 +112,13 @@ def build(  # noqa: PLR0913
     return model
 
 
-def residual_unit(x: Any, make: Primitives, unit: Unit) -> Any:
-    """Applies one unit: `merge(shortcut(x), branch(x))`.
-
-    In pre-activation order a unit that changes the shape activates before its paths split, so
-    that its shortcut too starts from the activated input; the others carry their input unchanged.
-
-    Source: He et al. 2015, equation 1; He et al. 2016, equation 3, Figure 4 and appendix.
-    """
-    spec = make.spec
-    start = carried = x
-    if spec.activates_first and not (unit.first and spec.stem_activation):
-        normed = spec.order == "pre"
-        name = f"{unit.name}_{'norm1' if normed else 'act1'}"
-        start = make.norm_relu(x, name) if normed else make.relu(x, name)
-        carried = start if unit.changes_shape and not subsamples(spec, unit) else x
-    if spec.merge == "fixup":
-        # An identity carries its input as it is; a projection shares the branch's bias.
-        start = Scalar("add", 0.0, name=f"{unit.name}_bias1a")(x)
-        carried = start if unit.changes_shape else x
-
-    def paths() -> Any:
-        x = branch(start, make, unit)
-        if spec.branch_scale != 1:
-            x = keras.layers.Rescaling(spec.branch_scale, name=f"{unit.name}_branch_scale")(x)
-        drops = unit.drop_rate > 0
-        return (
-            StochasticDepth(
-                unit.drop_rate,
-                seed=own_seed(f"{unit.name}_drop", make.seed),
-                name=f"{unit.name}_drop",
-            )(x)
-            if drops
-            else x
-        )
-
-    def gate(x: Any, name: str, bias: float) -> Any:
-        return make.layer("Conv")(
-            unit.out_channels,
-            1,
-            activation="sigmoid",
-            kernel_initializer=make.initializer(name),
-            bias_initializer=keras.initializers.Constant(bias),
-            name=name,
-        )(x)
-
-    def carry() -> Any:
-        return _shorten(shortcut(carried, make, unit), make, unit)
-
-    x = merge(spec.merge, carry, paths, unit.name, gate, gate_bias=spec.gate_bias)
-    if spec.order == "norm_after_add":
-        x = make.norm(x, f"{unit.name}_out_norm")
-    return make.relu(x, f"{unit.name}_out") if spec.order in ("post", "norm_after_add") else x
-
-
-def _shorten(x: Any, make: Primitives, unit: Unit) -> Any:
-    """Applies what a shortcut is hampered with for comparison: a constant, dropout.
-
-    Source: He et al. 2016, section 3.1, Figure 2 (b) and (f).
-    """
-    spec = make.spec
-    if spec.shortcut_scale != 1:
-        x = keras.layers.Rescaling(spec.shortcut_scale, name=f"{unit.name}_shortcut_scale")(x)
-    if spec.shortcut_dropout:
-        name = f"{unit.name}_shortcut_drop"
-        seed = own_seed(name, make.seed)
-        # On PyTorch the generator's state is an int32.
-        seed = None if seed is None else seed % 2**31
-        x = keras.layers.Dropout(spec.shortcut_dropout, seed=seed, name=name)(x)
+def _units(x: Any, make: Primitives, run: Sequence[Unit], *, stacked: bool) -> Any:
+    """Applies units that are alike, one by one or as a stack."""
+    if stacked and len(run) > 1:
+        stack = StackedUnits(make.spec, run[0].stage, run[0].index, dims=make.dims, seed=make.seed)
+        return stack(x)
+    for unit in run:
+        x = residual_unit(x, make, unit)
     return x
 
 

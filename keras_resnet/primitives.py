@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from keras_resnet.layers import BlurPool, DeltaOrthogonal, PadEdges
+from keras_resnet.norms import BatchNormalization
 from keras_resnet.spec import Init, ResNetSpec
 
 
@@ -113,7 +114,7 @@ class Primitives:
         """Applies batch norm over the channels, with the spec's eps and momentum, or nothing."""
         if not self.norms():
             return x
-        return keras.layers.BatchNormalization(
+        return BatchNormalization(
             axis=channel_axis(),
             momentum=self.spec.norm_momentum,
             epsilon=self.spec.norm_eps,

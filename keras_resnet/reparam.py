@@ -11,11 +11,13 @@ import keras
 import numpy as np
 
 from keras_resnet.model import ResNet, deep_graph
+from keras_resnet.norms import BatchNormalization
 from keras_resnet.units import units
-from keras_resnet.weights.rebuild import rebuild
+from keras_resnet.weights.rebuild import rebuild, restack
 
 # Not their subclasses: those may do more with their kernels. With their number of space axes.
 _CONVOLUTIONS = {keras.layers.Conv1D: 1, keras.layers.Conv2D: 2, keras.layers.Conv3D: 3}
+_NORMS = (keras.layers.BatchNormalization, BatchNormalization)
 
 
 def deploy(model: keras.Model) -> keras.Model:
@@ -68,6 +70,7 @@ def fuse(model: keras.Model) -> ResNet:
             "A strided 3x3 and 1x1 are centred on the same pixels at every size only where "
             f"padding='symmetric'. Received: {spec.name} with padding={spec.padding!r}"
         )
+    model = restack(model, stacked=False)
     plain = spec.replace(
         name=f"{spec.name}_fused", branch="single", merge="none", norm="none", conv_bias=True,
         zero_init_residual=False, stochastic_depth=0.0,
@@ -130,6 +133,8 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
     Source: Jacob et al. 2018 (arXiv:1712.05877), section 3.2, equation 14.
     """
     preprocess = model.preprocess if isinstance(model, ResNet) else None
+    if isinstance(model, ResNet) and model._spec is not None:
+        model = restack(model, stacked=False)  # in a loop the graph shows no norms
     with deep_graph():
         model = _plain(model)
         folds = _find_folds(model)
@@ -222,7 +227,7 @@ def _find_folds(model: keras.Model) -> dict[str, _Fold]:
     folds = {}
     for name, calls in nodes.items():
         norm = layers.get(name)
-        if type(norm) is not keras.layers.BatchNormalization or len(calls) != 1:
+        if type(norm) not in _NORMS or len(calls) != 1:
             continue
         if calls[0]["kwargs"].get("training"):
             continue  # always norms with the batch's own statistics

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 
 from keras_resnet.spec import ResNetSpec
@@ -76,6 +77,27 @@ def units(spec: ResNetSpec) -> Iterator[Unit]:
                 drop_rate=spec.stochastic_depth * number / total,
             )
             channels = out_channels
+
+
+def runs(spec: ResNetSpec) -> Iterator[tuple[Unit, ...]]:
+    """Yields the units of a net in order, those that follow one another and are alike together.
+
+    Alike are units of a stage that differ in nothing but their weights and their drop rate: a
+    stage of n units is mostly one that changes the shape and a run of n - 1.
+    """
+    for _, alike in itertools.groupby(units(spec), lambda unit: _form(spec, unit)):
+        yield tuple(alike)
+
+
+def _form(spec: ResNetSpec, unit: Unit) -> Unit:
+    """Returns the unit without what makes no difference to how it is put together."""
+    return dataclasses.replace(
+        unit,
+        index=0,
+        drop_rate=float(unit.drop_rate > 0),
+        first=unit.first and spec.activates_first and spec.stem_activation,
+        opens=unit.opens and spec.stage_projection,
+    )
 
 
 def inner_width(spec: ResNetSpec, width: int) -> int:

@@ -218,6 +218,7 @@ def open_run(path: Path, which: Which = "auto") -> Run:
             spec.replace(norm_sync=False),
             classes=len(names),
             input_shape=(*preprocess.size, channels),
+            stacked=config.model.stacked,
         )
     if which == "auto" and directory.model.is_file():
         load(model, directory.model)

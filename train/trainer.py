@@ -75,6 +75,7 @@ class Trainer:
                 spec,
                 classes=len(data.class_names),
                 input_shape=(*preprocess.size, data.channels),
+                stacked=config.model.stacked,
                 seed=config.seed,
             )
             self.optimizer = make_optimizer(

@@ -17,6 +17,7 @@ from keras_resnet.analysis.identity import identity_report as identity_report
 from keras_resnet.analysis.identity import unit_distances as unit_distances
 from keras_resnet.analysis.jacobian import Spectrum as Spectrum
 from keras_resnet.analysis.jacobian import jacobian_singular_values as jacobian_singular_values
+from keras_resnet.analysis.outputs import unit_outputs as unit_outputs
 from keras_resnet.analysis.responses import LayerResponse as LayerResponse
 from keras_resnet.analysis.responses import layer_responses as layer_responses
 
@@ -24,5 +25,5 @@ __all__ = [
     "Chain", "Counts", "GradientFlow", "Gradients", "IdentityReport", "LayerResponse",
     "Spectrum", "UnitDistance", "UnitGradient", "accepted_specs", "claims_identity", "count",
     "count_spec", "gradient_flow", "identity_report", "jacobian_singular_values",
-    "layer_responses", "read_gradient_flow", "unit_distances",
+    "layer_responses", "read_gradient_flow", "unit_distances", "unit_outputs",
 ]  # fmt: skip

@@ -10,10 +10,10 @@ import keras
 import numpy as np
 
 from keras_resnet.model import ResNet
+from keras_resnet.segments import HEAD as HEAD
+from keras_resnet.segments import cut, place_of, unit_ends
 from keras_resnet.units import units
 from keras_resnet.weights.rebuild import copy_weights, dtype_policy, rebuild
-
-HEAD = "head"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,38 +105,25 @@ def _twin(model: Any) -> ResNet:
     # Seeded, so that nothing is drawn from the random state of whoever measures, and so that
     # stochastic depth drops the same branches each time.
     spec = model.spec.replace(norm_sync=False) if model.spec.norm_sync else None
-    twin = rebuild(model, spec=spec, seed=0, dtype="float32")
+    twin = rebuild(model, spec=spec, stacked=False, seed=0, dtype="float32")
     copy_weights(model, twin)
     return twin
 
 
 def _cut(twin: ResNet, taps: set[str]) -> tuple[Segment, ...]:
-    last: dict[str, keras.layers.Layer] = {}
-    inner: dict[str, list[keras.layers.Layer]] = {}
-    for layer in twin.layers:  # in the order of the graph: the last of a unit ends it
-        place = _place(layer.name)
-        last[place] = layer
+    ends = unit_ends(twin) | {HEAD: twin.get_layer("logits").output}
+    inner: dict[str, list[str]] = {name: [] for name in ends}
+    for layer in twin.layers:
         if layer.name in taps:
-            inner.setdefault(place, []).append(layer)
-    links = [("stem", 0, 0, True)]
-    links += [(unit.name, unit.stage, unit.index, unit.changes_shape) for unit in units(twin.spec)]
-    links += [(HEAD, len(twin.spec.depths) + 1, 0, True)]
-    last[HEAD] = twin.get_layer("logits")
-    x, segments = twin.inputs[0], []
-    for name, stage, index, changes in links:
-        own = inner.get(name, [])
-        end = last[name].output
-        model = keras.Model(x, [end, *(layer.output for layer in own)], name=name)
-        segments.append(
-            Segment(name, stage, index, changes, model, tuple(layer.name for layer in own))
-        )
-        x = end
-    return tuple(segments)
-
-
-def _place(layer: str) -> str:
-    """Returns the segment that a layer of this name belongs to."""
-    parts = layer.split("_")
-    if parts[0] == "stem":
-        return "stem"
-    return "_".join(parts[:2]) if parts[0].startswith("stage") else HEAD
+            inner[place_of(layer.name)].append(layer.name)
+    outputs = {
+        name: [end, *(twin.get_layer(tap).output for tap in inner[name])]
+        for name, end in ends.items()
+    }
+    places = [("stem", 0, 0, True)]
+    places += [(unit.name, unit.stage, unit.index, unit.changes_shape) for unit in units(twin.spec)]
+    places += [(HEAD, len(twin.spec.depths) + 1, 0, True)]
+    return tuple(
+        Segment(*place, model, tuple(inner[place[0]]))
+        for place, model in zip(places, cut(twin, outputs), strict=True)
+    )

@@ -6,7 +6,7 @@ import collections
 import dataclasses
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -14,7 +14,9 @@ import keras
 from keras_resnet.catalog import get_spec
 from keras_resnet.model import ResNet
 from keras_resnet.network import build
+from keras_resnet.primitives import channel_axis
 from keras_resnet.spec import ResNetSpec
+from keras_resnet.stacked import StackedUnits
 
 _WEIGHTED = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D, keras.layers.Dense)
 # Layers beside the path that the papers count.
@@ -71,7 +73,7 @@ def count_spec(spec: str | ResNetSpec, **form: Any) -> Counts:
         for stage, depth in enumerate(spec.depths, start=1)
         if depth > 3
     }
-    return _count(build(short, **form), repeats)
+    return _count(build(short, stacked=False, **form), repeats)
 
 
 def _count(model: keras.Model, repeats: Mapping[str, int]) -> Counts:
@@ -81,8 +83,8 @@ def _count(model: keras.Model, repeats: Mapping[str, int]) -> Counts:
             f"Received: input shape {model.inputs[0].shape[1:]}"
         )
     total: collections.Counter[str] = collections.Counter()
-    for layer in model.layers:
-        times = repeats.get(layer.name[: layer.name.find("_", 7) + 1], 1)
+    for layer, own in _single(model):
+        times = own * repeats.get(layer.name[: layer.name.find("_", 7) + 1], 1)
         total["parameters"] += times * _size(layer.trainable_variables)
         total["state"] += times * _size(layer.non_trainable_weights)
         if isinstance(layer, _WEIGHTED):
@@ -92,6 +94,17 @@ def _count(model: keras.Model, repeats: Mapping[str, int]) -> Counts:
             total["activations"] += times * outputs
             total["layers"] += times * _counts_as_layer(model, layer)
     return Counts(**{field.name: total[field.name] for field in dataclasses.fields(Counts)})
+
+
+def _single(model: keras.Model) -> Iterator[tuple[Any, int]]:
+    """Yields each layer and how often it stands in the net: those of stacked units once."""
+    for layer in model.layers:
+        if isinstance(layer, StackedUnits):
+            shape = layer.output.shape
+            space = shape[2:] if channel_axis() == 1 else shape[1:-1]
+            yield from ((each, len(layer.members)) for each in layer.make_unit(space).layers)
+        else:
+            yield layer, 1
 
 
 def _counts_as_layer(model: keras.Model, layer: Any) -> bool:

@@ -11,9 +11,17 @@ import keras
 import numpy as np
 
 from keras_resnet.model import ResNet
+from keras_resnet.named_weights import (
+    assign,
+    layer_names,
+    read_h5,
+    read_weights,
+    weighted_layers,
+    write_weights,
+)
 from keras_resnet.preprocess_spec import PreprocessSpec
 from keras_resnet.spec import ResNetSpec
-from keras_resnet.weights.rebuild import HEAD, assign
+from keras_resnet.weights.rebuild import HEAD
 from keras_resnet.weights.transfer import LoadReport
 
 
@@ -34,7 +42,7 @@ def load_own(model: ResNet, path: str, *, strict: bool) -> LoadReport | None:
     if path.endswith(".keras"):
         stored, preprocess = _read_keras(path)
     elif path.endswith(".weights.h5"):
-        stored = _read_h5(path)
+        stored = read_h5(path)
     else:
         return None
     if not {"stem_conv", "stem_conv1"} & set(stored):
@@ -91,51 +99,27 @@ def _read_keras(path: str) -> tuple[dict[str, list[np.ndarray]], PreprocessSpec 
         source: Any = keras.saving.load_model(path, compile=False)
     except (zipfile.BadZipFile, OSError, KeyError, ValueError) as error:
         raise ValueError(f"{path!r} is no readable `.keras` file: {_line(error)}") from error
-    stored = {layer.name: layer.get_weights() for layer in source.layers if layer.weights}
-    return stored, source.preprocess if isinstance(source, ResNet) else None
-
-
-def _read_h5(path: str) -> dict[str, list[np.ndarray]]:
-    """Returns the weights of a `.weights.h5` file by layer name.
-
-    `Model.load_weights` numbers layers of a kind in their order and leaves the names aside, so it
-    takes the weights of a post-activation net for a pre-activation one where the shapes agree.
-    """
-    import h5py
-
-    stored = {}
-    try:
-        with h5py.File(path, "r") as file:
-            for group in file["layers"].values():
-                values = group.get("vars", ())
-                if len(values):
-                    arrays = [np.asarray(values[str(index)]) for index in range(len(values))]
-                    stored[str(values.attrs["name"])] = arrays
-    except (OSError, KeyError) as error:
-        raise ValueError(f"{path!r} is no readable `.weights.h5` file: {_line(error)}") from error
-    return stored
+    return read_weights(source), source.preprocess if isinstance(source, ResNet) else None
 
 
 def _assign_what_fits(stored: dict[str, list[np.ndarray]], model: ResNet) -> LoadReport:
     """Sets the layers that are on both sides and of the same shapes, and says which are not."""
     missing, misshaped, loaded = [], [], []
-    for layer in model.layers:
-        if not layer.weights:
-            continue
-        arrays = stored.get(layer.name)
+    for name, layer in weighted_layers(model):
+        arrays = stored.get(name)
         if arrays is None:
-            missing.append(layer.name)
+            missing.append(name)
             continue
         had, need = [a.shape for a in arrays], [tuple(w.shape) for w in layer.weights]
         if had != need:
             first = next(
                 (pair for pair in zip(had, need, strict=False) if pair[0] != pair[1]), ((), ())
             )
-            misshaped.append((layer.name, *first))
+            misshaped.append((name, *first))
             continue
-        layer.set_weights(arrays)
-        loaded.append(layer.name)
-    ours = {layer.name for layer in model.layers}
+        loaded.append(name)
+    write_weights(model, {name: stored[name] for name in loaded})
+    ours = {*layer_names(model)}
     return LoadReport(
         tuple(loaded), tuple(missing), tuple(n for n in stored if n not in ours), tuple(misshaped)
     )

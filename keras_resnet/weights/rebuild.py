@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_resnet.model import ResNet
+from keras_resnet.named_weights import assign, layer_names, read_weights
 from keras_resnet.network import build
+from keras_resnet.precision import dtype_policy as dtype_policy
 from keras_resnet.primitives import channel_axis
 from keras_resnet.spec import ResNetSpec
 
@@ -24,6 +24,7 @@ def rebuild(  # noqa: PLR0913
     spec: ResNetSpec | None = None,
     classes: int | None = None,
     channels: int | None = None,
+    stacked: bool | None = None,
     seed: int | None = None,
     dtype: str | None = None,
 ) -> ResNet:
@@ -37,6 +38,7 @@ def rebuild(  # noqa: PLR0913
         spec: The new net; the model's where None.
         classes: Outputs of the classifier; the model's where None.
         channels: Channels of the input; the model's where None.
+        stacked: Whether it is stacked, as `build` takes it; as the model where None.
         seed: Seed of the initial weights.
         dtype: Name of the dtype policy; the model's own where None, whatever Keras's global one is.
 
@@ -63,12 +65,14 @@ def rebuild(  # noqa: PLR0913
             model.spec if spec is None else spec,
             input_shape=shape,
             dims=len(shape) - 1,  # type: ignore[arg-type]
+            stacked=model.stacked if stacked is None else stacked,
             seed=seed,
             name=model.name,
             **form,
         )
-    spare = {layer.name for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)}
-    spare -= {layer.name for layer in twin.layers} | {*HEAD, "predictions", "pool"}
+    inputs = {layer.name for layer in model.layers if isinstance(layer, keras.layers.InputLayer)}
+    spare = {*layer_names(model)} - inputs
+    spare -= {*layer_names(twin), *HEAD, "predictions", "pool"}
     if spec is None and spare:
         raise ValueError(
             f"{model.name!r} has layers that `build` does not make, which would be lost: "
@@ -85,17 +89,6 @@ def _policy_of(model: ResNet) -> keras.DTypePolicy:
     )
 
 
-@contextlib.contextmanager
-def dtype_policy(policy: str | keras.DTypePolicy) -> Iterator[None]:
-    """Makes layers and models with a dtype policy; Keras's global one is as before afterwards."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
-
-
 def copy_weights(source: keras.Model, target: keras.Model, *, skip: Sequence[str] = ()) -> None:
     """Copies weights from one model to another, layer by layer, by name.
 
@@ -108,56 +101,40 @@ def copy_weights(source: keras.Model, target: keras.Model, *, skip: Sequence[str
         ValueError: If a layer with weights is missing on either side or differs in shape; names
             the first of each.
     """
-    stored = {
-        layer.name: layer.get_weights()
-        for layer in source.layers
-        if layer.weights and layer.name not in skip
-    }
+    stored = {name: arrays for name, arrays in read_weights(source).items() if name not in skip}
     assign(stored, target, source=source.name, skip=skip)
 
 
-def assign(
-    stored: dict[str, list[np.ndarray]],
-    target: keras.Model,
-    *,
-    source: str,
-    skip: Sequence[str] = (),
-) -> None:
-    """Sets a model's weights, layer by layer, by name; all of them or none.
+def restack(model: ResNet, *, stacked: bool) -> ResNet:
+    """Returns the net in the other form, with its weights; the same model if it has it already.
+
+    Args:
+        model: A net made by `build`.
+        stacked: Whether units that are alike become one layer.
 
     Raises:
-        ValueError: If the two do not fit; names the first differences.
+        ValueError: If the model carries no spec, or has layers that `build` does not make.
     """
-    ours = {
-        layer.name: layer for layer in target.layers if layer.weights and layer.name not in skip
-    }
-    problems = [f"no {name!r} in the source" for name in ours if name not in stored]
-    problems += [f"no {name!r} in the target" for name in stored if name not in ours]
-    for name, layer in ours.items():
-        had = [array.shape for array in stored.get(name, [])]
-        wanted = [tuple(weight.shape) for weight in layer.weights]
-        if name in stored and had != wanted:
-            problems.append(f"{name!r} has shapes {had}, not {wanted}")
-    if problems:
-        raise ValueError(
-            f"Weights of {source} do not fit {target.name}: {'; '.join(problems[:4])}"
-            + (f"; and {len(problems) - 4} more" if len(problems) > 4 else "")
-        )
-    for name, layer in ours.items():
-        layer.set_weights(stored[name])
+    if model.stacked is stacked:
+        return model
+    twin = rebuild(model, stacked=stacked)
+    copy_weights(model, twin)
+    return twin
 
 
-def clone_as_float32(model: ResNet) -> ResNet:
+def clone_as_float32(model: ResNet, *, stacked: bool | None = None) -> ResNet:
     """Builds the same net anew in float32 and copies the weights: what exports start from.
 
     Args:
         model: A net with its classifier, made by `build` under any dtype policy.
+        stacked: Whether the new net is stacked; as the model where None.
 
     Raises:
         ValueError: If the model has no classifier or carries no spec.
     """
     if "logits" not in {layer.name for layer in model.layers}:
         raise ValueError(f"{model.name!r} has no layer 'logits': build it with include_top=True")
-    twin = rebuild(model, spec=model.spec.replace(norm_sync=False), dtype="float32")
+    spec = model.spec.replace(norm_sync=False)
+    twin = rebuild(model, spec=spec, stacked=stacked, dtype="float32")
     copy_weights(model, twin)
     return twin

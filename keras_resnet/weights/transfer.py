@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_resnet.model import ResNet
+from keras_resnet.named_weights import read_weights, weighted_layers, write_weights
 from keras_resnet.weights.layouts import Layout
 from keras_resnet.weights.rebuild import HEAD
 
@@ -84,20 +85,16 @@ def _slots(model: ResNet, layout: Layout) -> Iterator[_Slot]:
             f"{layout.library} has nets for images only. Received: {model.name!r} for inputs of "
             f"shape {tuple(model.inputs[0].shape)}"
         )
-    for layer in model.layers:
-        if not layer.weights:
-            continue
-        kind, prefix = kind_of(layer), layout.translate(layer.name, model.spec)
+    for own, layer in weighted_layers(model):
+        kind, prefix = kind_of(layer), layout.translate(own, model.spec)
         if kind is None or prefix is None:
-            raise ValueError(
-                f"{layout.library} has no place for layer {layer.name!r} of {model.name!r}"
-            )
+            raise ValueError(f"{layout.library} has no place for layer {own!r} of {model.name!r}")
         roles = layout.roles[kind]
         if kind != "norm" and not layer.use_bias:
             roles = roles[:1]
         for position, (role, weight) in enumerate(zip(roles, layer.weights, strict=True)):
             name = f"{prefix}{layout.separator}{role}"
-            yield _Slot(layer.name, kind, position, name, tuple(weight.shape))
+            yield _Slot(own, kind, position, name, tuple(weight.shape))
 
 
 def to_keras(array: np.ndarray, kind: str) -> np.ndarray:
@@ -170,10 +167,11 @@ def load_tensors(
     )
     if not loaded or (strict and not report.complete):
         raise ValueError(f"{source} does not fit {model.spec.name}: {report.describe()}")
-    weights = {layer.name: layer.weights for layer in model.layers}
+    stored = read_weights(model)
     for layer, pairs in values.items():
         for position, array in pairs:
-            weights[layer][position].assign(np.ascontiguousarray(array, "float32"))
+            stored[layer][position] = np.ascontiguousarray(array, "float32")
+    write_weights(model, {layer: stored[layer] for layer in values})
     return report
 
 
@@ -204,7 +202,7 @@ def dump_tensors(model: ResNet, layout: Layout) -> dict[str, np.ndarray]:
             f"{layout.library} has no net like {model.spec.name}: {'; '.join(misfits)}"
         )
     tensors = {}
-    weights = {layer.name: layer.get_weights() for layer in model.layers}
+    weights = read_weights(model)
     for slot in _slots(model, layout):
         array = np.asarray(weights[slot.layer][slot.position])
         if layout.torch and slot.is_kernel:

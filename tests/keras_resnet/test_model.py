@@ -128,7 +128,7 @@ def test_deep_nets_survive_saving(tmp_path, randomize):
     """A plain net this deep is beyond Keras alone; shortcuts shorten Keras's walk to 1202's."""
     limit = sys.getrecursionlimit()
     spec = variants["cifar_plain386"].replace(widths=(4, 4, 4))
-    model = build(spec, input_shape=(8, 8, 3))
+    model = build(spec, input_shape=(8, 8, 3), stacked=False)
     randomize(model, 1)
     with pytest.raises(RecursionError, match="maximum recursion depth exceeded"):
         keras.Model(model.input, model.output)

@@ -1,0 +1,105 @@
+"""Batch norm as one operation of TensorFlow, where Keras makes it of some twenty."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+
+# What TensorFlow's operation takes; its statistics are float32 for all of them, as Keras's.
+_DTYPES = ("float32", "bfloat16", "float16")
+
+
+@keras.saving.register_keras_serializable(package="keras_resnet")
+class BatchNormalization(keras.layers.BatchNormalization):
+    """Keras's batch norm, computed by TensorFlow's fused operation where there is one.
+
+    Arguments, weights, names and numbers are those of `keras.layers.BatchNormalization`, and so is
+    the class's name, after which `.weights.h5` files name their groups: files of either load into
+    the other. One thing differs: an empty batch leaves the moving statistics as they are, where
+    Keras's become NaN.
+
+    Fused are signals, images and volumes, `(batch, ..., channels)`, on the TensorFlow backend. All
+    else is Keras's own: other backends, channels first, synchronized or renormed statistics,
+    masks, float64.
+    """
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Returns the normed inputs; in training the moving statistics follow."""
+        if mask is not None or not self._fuses(inputs):
+            return super().call(inputs, training=training, mask=mask)
+        import tensorflow as tf
+
+        shape = inputs.shape
+        x = inputs if len(shape) == 4 else tf.reshape(inputs, (-1, 1, 1, shape[-1]))
+        if training and self.trainable:
+            y = self._norm_and_follow(x)
+        else:
+            y = self._fused(x, _float32(self.moving_mean), _float32(self.moving_variance))[0]
+        if len(shape) != 4:
+            y = tf.reshape(y, tf.shape(inputs))
+            y.set_shape(shape)
+        return tf.cast(y, self.compute_dtype)
+
+    def _fuses(self, inputs: Any) -> bool:
+        """Whether TensorFlow's fused operation computes what this layer is to compute."""
+        rank = len(inputs.shape)
+        return (
+            keras.backend.backend() == "tensorflow"
+            and rank in (3, 4, 5)
+            and self.axis % rank == rank - 1
+            and keras.backend.standardize_dtype(inputs.dtype) in _DTYPES
+            and not self.synchronized
+            and not self.renorm
+        )
+
+    def _norm_and_follow(self, x: Any) -> Any:
+        """Norms a batch by its own statistics, which the moving ones then follow.
+
+        Keras averages the biased variance, the operation the unbiased one, which is larger by
+        `bessel`. Averaging is linear, so dividing what it returns by that gives Keras's.
+        """
+        import tensorflow as tf
+
+        mean, variance = _float32(self.moving_mean), _float32(self.moving_variance)
+        count: Any
+        if None in x.shape:
+            count = tf.cast(tf.size(x, tf.int64) // x.shape[-1], tf.float32)
+            bessel = tf.maximum(count, 1.0) / tf.maximum(count - 1.0, 1.0)
+        else:
+            count = math.prod(x.shape[:-1])
+            bessel = max(count, 1) / max(count - 1, 1)
+        y, new_mean, new_variance = self._fused(x, mean, variance * bessel, 1.0 - self.momentum)
+        new_variance = new_variance * (1.0 / bessel)
+        if None in x.shape:
+            new_mean = tf.where(count > 0, new_mean, mean)
+            new_variance = tf.where(count > 0, new_variance, variance)
+        elif not count:
+            return y
+        self.moving_mean.assign(new_mean)
+        self.moving_variance.assign(new_variance)
+        return y
+
+    def _fused(self, x: Any, mean: Any, variance: Any, rate: float | None = None) -> Any:
+        """Returns the normed images and, where `rate` is given, the statistics a step further."""
+        import tensorflow as tf
+
+        channels = x.shape[-1]
+        return tf.raw_ops.FusedBatchNormV3(
+            x=x,
+            scale=_float32(self.gamma) if self.scale else tf.ones(channels),
+            offset=_float32(self.beta) if self.center else tf.zeros(channels),
+            mean=mean,
+            variance=variance,
+            epsilon=self.epsilon,
+            exponential_avg_factor=1.0 if rate is None else rate,
+            is_training=rate is not None,
+        )[:3]
+
+
+def _float32(variable: keras.Variable) -> Any:
+    """Returns a variable's value, read once."""
+    import tensorflow as tf
+
+    return tf.cast(variable.value, tf.float32)
