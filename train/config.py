@@ -19,10 +19,13 @@ class ModelConfig:
     Attributes:
         name: A name of `keras_resnet.variants`.
         spec: Fields of the `ResNetSpec` that differ from the named one's.
+        stacked: Whether units that are alike are traced once (`keras_resnet.build`); by the net's
+            depth where None.
     """
 
     name: str = "cifar_resnet20"
     spec: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    stacked: bool | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,6 +141,8 @@ class RuntimeConfig:
         precision: `float32`, `mixed_bfloat16` or `mixed_float16`.
         xla: Whether the step is compiled by XLA.
         steps_per_call: Steps that run in one call of the graph.
+        remat: What the step recomputes rather than keeps for the gradient: the activations inside
+            each `unit`, inside each `stage`, of all stages but the last; or `none`.
         sync_batch_norm: Whether batch-norm statistics are averaged over replicas.
         deterministic: Whether TensorFlow is held to operations that repeat to the last bit.
     """
@@ -146,6 +151,7 @@ class RuntimeConfig:
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     xla: bool = False
     steps_per_call: int = 10
+    remat: Literal["none", "unit", "stage"] = "none"
     sync_batch_norm: bool = False
     deterministic: bool = False
 
@@ -260,6 +266,7 @@ _FREE = frozenset(
         "runtime.strategy",
         "runtime.steps_per_call",
         "runtime.xla",
+        "runtime.remat",
         "checkpoint.every_steps",
         "checkpoint.every_minutes",
         "checkpoint.keep",

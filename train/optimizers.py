@@ -9,6 +9,31 @@ import keras
 from .config import OptimizerConfig
 
 
+@keras.saving.register_keras_serializable(package="keras_resnet_train")
+class SGD(keras.optimizers.SGD):
+    """Keras's SGD, whose update with momentum is one operation of TensorFlow instead of eight.
+
+    Arguments, variables, names and numbers are those of `keras.optimizers.SGD`.
+    """
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Moves a variable and its momentum by one step."""
+        import tensorflow as tf
+
+        if not self.momentum or not isinstance(gradient, tf.Tensor):
+            super().update_step(gradient, variable, learning_rate)
+            return
+        slot = self.momentums[self._get_variable_index(variable)].value
+        tf.raw_ops.ResourceApplyKerasMomentum(
+            var=variable.handle,
+            accum=slot.handle,
+            lr=tf.cast(learning_rate, variable.dtype),
+            grad=tf.cast(gradient, variable.dtype),
+            momentum=tf.cast(self.momentum, variable.dtype),
+            use_nesterov=self.nesterov,
+        )
+
+
 def make_optimizer(
     config: OptimizerConfig, learning_rate: Any, precision: str
 ) -> keras.optimizers.Optimizer:
@@ -23,9 +48,7 @@ def make_optimizer(
     }
     optimizer: keras.optimizers.Optimizer
     if config.name == "sgd":
-        optimizer = keras.optimizers.SGD(
-            momentum=config.momentum, nesterov=config.nesterov, **common
-        )
+        optimizer = SGD(momentum=config.momentum, nesterov=config.nesterov, **common)
     else:
         optimizer = keras.optimizers.AdamW(weight_decay=config.weight_decay, **common)
         if not config.decay_all:
@@ -45,7 +68,8 @@ def l2_factors(config: OptimizerConfig, variables: list[keras.Variable]) -> list
     """
     if config.name != "sgd":
         return [0.0] * len(variables)
+    # By name: the scales of stacked units have two axes.
     return [
-        config.weight_decay if config.decay_all or len(variable.shape) > 1 else 0.0
+        config.weight_decay if config.decay_all or variable.name.endswith("kernel") else 0.0
         for variable in variables
     ]

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_resnet import Rematerialized
+
 from .config import RunConfig
 from .optimizers import l2_factors
 
@@ -21,12 +23,16 @@ class TrainingSteps:
         import tensorflow as tf
 
         self._model = model
+        remat = config.runtime.remat
+        self._forward = model if remat == "none" else Rematerialized(model, remat)
         self._optimizer = optimizer
         self._config = config
         self._strategy = strategy
         self._variables = model.trainable_variables
         self._l2 = l2_factors(config.optimizer, self._variables)
-        self._step = tf.function(self._replica, jit_compile=True) if config.runtime.xla else None
+        # Python as it stands: for a net of 110 layers AutoGraph would look at a thousand calls.
+        step = tf.autograph.experimental.do_not_convert(self._replica)
+        self._step = tf.function(step, jit_compile=True) if config.runtime.xla else step
         self._loop = tf.function(self._steps)
         self._mean = tf.function(self._average)
         self._sum = tf.function(
@@ -69,7 +75,7 @@ class TrainingSteps:
         measured = tf.TensorArray(tf.float32, size=count, element_shape=(2,))
         for index in tf.range(count):
             batch = next(iterator)
-            parts = self._strategy.run(self._step or self._replica, args=batch)
+            parts = self._strategy.run(self._step, args=batch)
             measured = measured.write(index, self._strategy.reduce("SUM", parts, axis=None))
         return measured.stack()
 
@@ -78,7 +84,7 @@ class TrainingSteps:
         import tensorflow as tf
 
         with tf.GradientTape() as tape:
-            logits = tf.cast(self._model(images, training=True), tf.float32)
+            logits = tf.cast(self._forward(images, training=True), tf.float32)
             loss = tf.reduce_sum(self._losses(labels, logits)) / self._config.batch_size
             scaled = self._scale(loss)
         gradients = tape.gradient(scaled, self._variables)
@@ -113,7 +119,7 @@ class TrainingSteps:
         import tensorflow as tf
 
         replicas = self._strategy.num_replicas_in_sync
-        scale = self._scale(tf.constant(1.0))
+        scale = self._scale(1.0)
         clip = self._config.optimizer.clip_norm
         scaled = self._config.runtime.precision == "mixed_float16"
         if clip or (scaled and replicas > 1):
@@ -122,10 +128,10 @@ class TrainingSteps:
             if clip:
                 summed, _ = tf.clip_by_global_norm(summed, clip * scale)
             gradients = [gradient / replicas for gradient in summed]
+        # One constant for each factor, not for each variable.
+        shares = {factor: tf.constant(factor / replicas) * scale for factor in set(self._l2)}
         return [
-            gradient + (factor / replicas) * scale * tf.convert_to_tensor(variable.value)
-            if factor
-            else gradient
+            gradient + shares[factor] * tf.convert_to_tensor(variable.value) if factor else gradient
             for gradient, variable, factor in zip(gradients, self._variables, self._l2, strict=True)
         ]
 

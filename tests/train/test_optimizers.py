@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from keras_resnet_train.config import OptimizerConfig, RunConfig, with_changes
-from keras_resnet_train.optimizers import l2_factors, make_optimizer
+from keras_resnet_train.optimizers import SGD, l2_factors, make_optimizer
 from keras_resnet_train.steps import TrainingSteps
 
 pytestmark = pytest.mark.tf
@@ -116,6 +116,62 @@ def test_loss_scaling_changes_no_update(clip: float) -> None:
     assert_weights(model, expected(torch_sgd((0.3, 0.3), clip=clip))[-1])
 
 
+def _stepped(kind: type, dtype: str, **options: Any) -> list[np.ndarray]:
+    """Values of the variables and of the optimizer after three steps of a tf.function."""
+    variables = [keras.Variable(weight, dtype=dtype) for weight in start()]
+    optimizer = kind(keras.optimizers.schedules.ExponentialDecay(RATE, 1, 0.5), **options)
+    optimizer.build(variables)
+    step = tf.function(lambda gradients: optimizer.apply(gradients, variables))
+    for x, labels in zip(*data(), strict=True):
+        step([tf.constant(value, dtype) for value in gradients(start(), x, labels, 0.0)])
+    return [np.asarray(v.numpy(), "float64") for v in (*variables, *optimizer.variables)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"momentum": 0.9},
+        {"momentum": 0.9, "nesterov": True},
+        {},
+        {"momentum": 0.9, "use_ema": True},
+    ],
+    ids=["momentum", "nesterov", "no momentum", "average"],
+)
+def test_our_sgd_is_keras(options: dict[str, Any], dtype: str) -> None:
+    ours, theirs = (_stepped(kind, dtype, **options) for kind in (SGD, keras.optimizers.SGD))
+    tolerance = 2**-6 if dtype == "bfloat16" else 1e-6
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+    assert np.abs(ours[0] - start()[0]).max() > 0.01
+
+
+def test_our_sgd_takes_sparse_gradients() -> None:
+    found = []
+    for kind in (SGD, keras.optimizers.SGD):
+        variable = keras.Variable(start()[0])
+        optimizer = kind(RATE, momentum=0.9)
+        rows = tf.IndexedSlices(tf.ones((2, 4)), tf.constant([0, 3]), tf.constant([5, 4]))
+        for _ in range(2):
+            optimizer.apply([rows], [variable])
+        found.append(variable.numpy())
+    np.testing.assert_allclose(*found, rtol=1e-6)
+
+
+def test_our_sgd_has_the_names_of_keras() -> None:
+    """Checkpoints name the optimizer's variables by their paths."""
+    named = []
+    for kind in (SGD, keras.optimizers.SGD):
+        keras.utils.clear_session()
+        optimizer = kind(RATE, momentum=0.9)
+        optimizer.build([keras.Variable(np.zeros(2), name="kernel")])
+        named.append([variable.path for variable in optimizer.variables])
+    assert named[0] == named[1]
+    again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer := SGD(0.3)))
+    assert type(again) is SGD
+    assert again.get_config() == optimizer.get_config()
+
+
 def test_decay_is_not_keras_own() -> None:
     """Keras's shrinks beside the momentum; after three steps the two differ clearly."""
     model, _, _ = train(weight_decay=0.3)
@@ -175,7 +231,8 @@ def test_average_of_the_weights() -> None:
 
 
 def test_l2_factors() -> None:
-    variables = [keras.Variable(np.zeros(shape)) for shape in ((3, 3, 1, 2), (2,), (5, 4), ())]
+    shapes = {"kernel": (3, 3, 1, 2), "gamma": (2,), "conv1_kernel": (6, 5, 4), "scale": ()}
+    variables = [keras.Variable(np.zeros(shape), name=name) for name, shape in shapes.items()]
     both = OptimizerConfig(weight_decay=0.1)
     assert l2_factors(both, variables) == [0.1, 0.1, 0.1, 0.1]
     kernels = OptimizerConfig(weight_decay=0.1, decay_all=False)

@@ -17,6 +17,14 @@ from .command import Command, parse_settings
 # Option -> field of the configuration, with argparse's keywords.
 _FIELDS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     (
+        "--stacked",
+        "model.stacked",
+        {
+            "action": argparse.BooleanOptionalAction,
+            "help": "trace units that are alike once; by default from 300 layers on",
+        },
+    ),
+    (
         "--dataset",
         "data.dataset",
         {"help": "digits, synthetic, a TFDS name or a folder of classes"},
@@ -78,6 +86,14 @@ _FIELDS: tuple[tuple[str, str, dict[str, Any]], ...] = (
         "--xla",
         "runtime.xla",
         {"action": argparse.BooleanOptionalAction, "help": "compile the step with XLA"},
+    ),
+    (
+        "--remat",
+        "runtime.remat",
+        {
+            "choices": ("none", "unit", "stage"),
+            "help": "compute activations twice rather than keep them: less memory, more time",
+        },
     ),
     (
         "--steps-per-call",
