@@ -11,7 +11,7 @@ PIP_FLAGS := --quiet --disable-pip-version-check
 PYTEST_FLAGS := -n auto --dist worksteal
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help quickstart test lint types backends wheel check clean
+.PHONY: help quickstart test lint types counts backends wheel check clean
 
 help:  ## Say what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -29,6 +29,9 @@ lint: $(VENV)/.test  ## Check style and formatting
 types: $(VENV)/.test  ## Check types
 	$(BIN)/mypy
 
+counts: $(VENV)/.test  ## Compare graph operations, layers and file sizes with benchmarks/counts.json
+	$(BIN)/keras-resnet bench counts --check benchmarks/counts.json
+
 backends: $(BACKENDS_VENV)/.done  ## Run the library's tests on JAX and on PyTorch
 	KERAS_BACKEND=jax $(BACKENDS_VENV)/bin/python -m pytest $(PYTEST_FLAGS) tests/keras_resnet -m "not slow"
 	KERAS_BACKEND=torch $(BACKENDS_VENV)/bin/python -m pytest $(PYTEST_FLAGS) tests/keras_resnet -m "not slow"
@@ -36,7 +39,7 @@ backends: $(BACKENDS_VENV)/.done  ## Run the library's tests on JAX and on PyTor
 wheel: $(VENV)/.test  ## Build the wheel and try it in an empty environment
 	bash tests/wheel.sh $(BIN)/python $(PYTHON)
 
-check: lint types test backends wheel  ## All of the above
+check: lint types counts test backends wheel  ## All of the above
 
 clean:  ## Remove environments and caches, not runs
 	rm -rf $(VENV) $(BACKENDS_VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

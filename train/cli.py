@@ -25,6 +25,7 @@ COMMANDS = {
     "quickstart": ("quickstart", "train on the embedded digits, export and report"),
     "convert": ("convert", "take weights of another library, or give them, with a certificate"),
     "study": ("study", "compare nets, and see why deep ones train"),
+    "bench": ("bench", "measure speed beside others, what depth costs, and counts"),
     "tune": ("tune", "search nets and recipes within limits and a budget"),
     "list": ("list_nets", "list the nets"),
     "info": ("info", "say what a net is and costs"),

@@ -27,6 +27,7 @@ class CostQuery:
         classes: Outputs.
         steps: Steps whose median time counts.
         inference: Whether the deployed net's inference is measured too.
+        stacked: Of `build`: whether equal units of a stage are one loop; its default where None.
     """
 
     model: str
@@ -37,6 +38,7 @@ class CostQuery:
     classes: int = 10
     steps: int = 5
     inference: bool = False
+    stacked: bool | None = None
 
 
 def measure_cost(query: CostQuery, limit: float, cache: Path) -> dict[str, float]:

@@ -58,6 +58,7 @@ class Plot:
         log_x: Whether the horizontal axis is logarithmic.
         log_y: Whether the vertical axis is.
         categories: Names of the places 0, 1, 2 ... where they are no numbers.
+        ticks: Places that the horizontal axis names, where it is to name these alone.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Plot:
     log_x: bool = False
     log_y: bool = False
     categories: tuple[str, ...] = ()
+    ticks: tuple[float, ...] = ()
 
     def columns(self) -> tuple[str, ...]:
         """Returns the headings of the figure's CSV."""
@@ -136,6 +138,9 @@ def _figure(plot: Plot, *, ink: str, muted: str, grid: str) -> Figure:
             rotation=30 if slanted else 0, ha="right" if slanted else "center", parse_math=False,
         )  # fmt: skip
         axes.margins(x=0.08)
+    if plot.ticks:
+        axes.set_xticks(plot.ticks, [f"{place:g}" for place in plot.ticks])
+        axes.set_xticks([], minor=True)
     axes.tick_params(which="both", color=muted, labelcolor=muted, labelsize=9.5)
     if len(plot.lines) > 1:
         legend = axes.legend(frameon=False, labelcolor=ink, fontsize=9.5)

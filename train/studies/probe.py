@@ -7,13 +7,14 @@ keeps what was measured.
 from __future__ import annotations
 
 import json
-import resource
 import statistics
 import sys
 import time
 from typing import Any
 
 import numpy as np
+
+from ..benchmark.job import peak_bytes
 
 
 def main() -> None:
@@ -29,9 +30,11 @@ def main() -> None:
     query = json.loads(sys.argv[1])
     spec = get_spec(query["model"]).replace(**query["spec"])
     shape = (query["size"], query["size"], query["channels"])
-    before = _peak()
+    before = peak_bytes()
     started = time.perf_counter()
-    model = build(spec, classes=query["classes"], input_shape=shape, seed=0)
+    model = build(
+        spec, classes=query["classes"], input_shape=shape, stacked=query["stacked"], seed=0
+    )
     _tell(build_seconds=time.perf_counter() - started)
     if query["inference"]:
         _tell(**_inference(model, shape))
@@ -48,7 +51,7 @@ def main() -> None:
         started = time.perf_counter()
         steps(batches, 1)
         times.append(time.perf_counter() - started)
-    peak = _peak()
+    peak = peak_bytes()
     _tell(step_seconds=statistics.median(times), peak_bytes=peak, training_bytes=peak - before)
 
 
@@ -83,12 +86,6 @@ def _inference(model: Any, shape: tuple[int, ...]) -> dict[str, float]:
         "deployed_multiply_adds": counts.multiply_adds,
         "deployed_parameters": counts.parameters + counts.state,
     }
-
-
-def _peak() -> int:
-    """Returns the largest memory that the process has held, bytes."""
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return used if sys.platform == "darwin" else 1024 * used
 
 
 def _tell(**values: float) -> None:

@@ -1,0 +1,1 @@
+"""Our figures beside the peers' in one run, and counts that noise leaves alone."""
