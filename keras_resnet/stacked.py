@@ -132,37 +132,36 @@ class StackedUnits(keras.layers.Layer):
         return self._run(x, training=training, collect=True).outputs
 
     def _run(self, x: Any, *, training: bool, collect: bool = False) -> unit_loop.Outcome:
-        traced, state = self._traced, self._state()
-        unit = traced.model
+        unit, stacks, seeds = self._traced.model, self._traced.stacks, self._traced.seeds
         for layer in unit.layers:
             norm = isinstance(layer, keras.layers.BatchNormalization)
             layer.trainable = self.trainable and (self.norms_trainable or not norm)
-        trained, others = unit.trainable_variables, unit.non_trainable_variables
+        others = unit.non_trainable_variables
         moving = [v for v in others if v.name in _MOVING]
-        fixed = [v for v in others if v.name not in _MOVING and id(v) in traced.stacks]
+        fixed = [v for v in others if v.name not in _MOVING and id(v) in stacks]
+        rates = self._drop_rates
 
         def body(
             x: Any, trained: list[Any], state: list[Any], constants: list[Any]
         ) -> tuple[Any, list[Any]]:
-            *seeds, rest = (state[0], state[1:]) if traced.seeds else (state,)
-            given = {id(v): seeds[0][index] for index, v in enumerate(traced.seeds)}
-            given |= {id(v): value for v, value in zip(moving, rest, strict=True)}
-            given |= {id(v): value for v, value in zip(fixed, constants, strict=False)}
+            given = dict(zip(map(id, moving), state[1:] if seeds else state, strict=True))
+            given |= {id(v): state[0][index] for index, v in enumerate(seeds)}
+            given |= zip(map(id, fixed), constants[: len(fixed)], strict=True)
             y, new = unit.stateless_call(
                 trained,
                 [given[id(v)] for v in others],
-                [x, constants[-1]] if self._drop_rates else x,
+                [x, constants[-1]] if rates else x,
                 training=training,
             )
-            now = {id(v): value for v, value in zip(others, new, strict=True)}
-            drawn = [ops.stack([now[id(v)] for v in traced.seeds])] if traced.seeds else []
+            now = dict(zip(map(id, others), new, strict=True))
+            drawn = [ops.stack([now[id(v)] for v in seeds])] if seeds else []
             return y, [*drawn, *(now[id(v)] for v in moving)]
 
-        rates = [ops.convert_to_tensor(self._drop_rates, "float32")] if self._drop_rates else []
         rows = unit_loop.Rows(
-            [traced.stacks[id(v)].value for v in trained],
-            [variable.value for variable in state],
-            [*(traced.stacks[id(v)].value for v in fixed), *rates],
+            trained=[stacks[id(v)].value for v in unit.trainable_variables],
+            state=[variable.value for variable in self._state()],
+            constants=[stacks[id(v)].value for v in fixed]
+            + ([ops.convert_to_tensor(rates, "float32")] if rates else []),
         )
         return unit_loop.run(
             body, x, rows, len(self.members),
@@ -173,8 +172,10 @@ class StackedUnits(keras.layers.Layer):
 
     def _state(self) -> list[keras.Variable]:
         """Returns what a training step changes beside the trained variables."""
-        found = [v for v in self.weights if v.name.endswith(_MOVING)]
-        return found if self.seed_generator is None else [self.seed_generator.state, *found]
+        traced = self._traced
+        weights = (weight for layer in traced.model.layers for weight in layer.weights)
+        moving = [traced.stacks[id(weight)] for weight in weights if weight.name in _MOVING]
+        return moving if self.seed_generator is None else [self.seed_generator.state, *moving]
 
     @property
     def _drop_rates(self) -> list[float]:
