@@ -308,6 +308,13 @@ def test_curves_average_over_seeds() -> None:
     assert list(final.lines[0].y) == pytest.approx([10.0] * 4)
 
 
+def test_places_of_named_values_are_numbers_in_json(tmp_path: pathlib.Path) -> None:
+    outcomes = _degraded(0.3, -0.1)
+    final = comparison.final_plot("f", "t", "y", outcomes, comparison.test_error)
+    write_findings(tmp_path, Findings("t", (), (final,)))
+    assert json.loads((tmp_path / "f.json").read_text())["lines"][0]["x"] == [0, 1, 2, 3]
+
+
 def test_the_verdict_of_shortcuts_and_bottlenecks() -> None:
     plan = trials(shortcuts.arms(20, ("options",)), dataclasses.replace(BUDGET, seeds=(0, 1)))
     outcomes = [

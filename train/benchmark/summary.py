@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import datetime
 import importlib.metadata
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from ..studies.comparison import command_line, machine
+from ..studies.comparison import provenance
 from ..studies.findings import Findings, Table
 from ..studies.plots import Line, Plot
 from .results import Row, best_peer, ratio
@@ -36,8 +35,7 @@ def findings(rows: Sequence[Row], peak: float, facts: Mapping[str, object]) -> F
 
 def facts_of(setting: Setting, rounds: int, peak: float, load: float) -> dict[str, object]:
     """Returns what a reader must know to measure again."""
-    return {
-        "Command": command_line(),
+    facts = {
         "Turns": "contenders in processes of their own take turns; medians and ranges of "
         f"{rounds} rounds; ratios are taken round by round",
         "Threads": setting.threads,
@@ -47,10 +45,9 @@ def facts_of(setting: Setting, rounds: int, peak: float, load: float) -> dict[st
         f"{setting.scale.product} rows, by NumPy or TensorFlow, in the same run"
         if math.isfinite(peak)
         else "not measured",
-        **machine(),
         "Peers": ", ".join(_versions()),
-        "Date": datetime.date.today().isoformat(),
     }
+    return provenance(facts)
 
 
 def table(rows: Sequence[Row], peak: float) -> Table:

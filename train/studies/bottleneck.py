@@ -88,21 +88,22 @@ def findings(outcomes: Sequence[Outcome], budget: Budget) -> Findings:
     lines = []
     for kind in ("basic", "bottleneck"):
         own = [arm for arm in arms_of(outcomes) if arm.name.startswith(kind)]
-        own.sort(key=lambda arm: multiply_adds(outcomes, arm))
+        cost = {arm.name: multiply_adds(outcomes, arm) for arm in own}
+        own.sort(key=lambda arm: cost[arm.name])
         spreads = [spread_of(outcomes, arm, test_error) for arm in own]
         lines.append(
             Line(
-                kind, [multiply_adds(outcomes, arm) / 1e6 for arm in own],
+                kind, [cost[arm.name] / 1e6 for arm in own],
                 [100 * s.mean for s in spreads], [100 * s.low for s in spreads],
                 [100 * s.high for s in spreads],
             )
         )  # fmt: skip
-    cost = Plot(
+    plot = Plot(
         "error-by-cost", "Test error against multiply-adds, with the range over seeds",
         "million multiply-adds an image", "test error (%)", tuple(lines),
     )  # fmt: skip
     return standard_findings(
-        "Basic and bottleneck units", outcomes, budget, words=verdict(outcomes), plots=(cost,)
+        "Basic and bottleneck units", outcomes, budget, words=verdict(outcomes), plots=(plot,)
     )
 
 

@@ -6,7 +6,7 @@ import datetime
 import math
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -229,41 +229,38 @@ def divergences(outcomes: Sequence[Outcome]) -> list[str]:
 def how_measured(budget: Budget) -> dict[str, object]:
     """Returns what a reader must know to measure again."""
     length = f"{budget.steps} steps" if budget.steps else f"{budget.epochs:g} epochs"
-    return {
-        "Command": command_line(),
-        "Data": budget.dataset,
-        "Recipe": f"{budget.recipe}, {length} of {budget.batch_size} images"
-        + (", the rate rising over the first tenth" if budget.warmup else ""),
-        "Changed settings": ", ".join(
-            f"{field}={value}"
-            for field, value in budget.settings.items()
-            if field != "data.data_dir"  # where the data lies changes nothing
-        )
-        or "none",
-        "Seeds": ", ".join(map(str, budget.seeds)),
-        "Different": "one mean is called different from another where every seed of one lies "
-        "above every seed of the other and the means are two pooled standard deviations apart",
-        **machine(),
-        "Date": datetime.date.today().isoformat(),
-    }
+    return provenance(
+        {
+            "Data": budget.dataset,
+            "Recipe": f"{budget.recipe}, {length} of {budget.batch_size} images"
+            + (", the rate rising over the first tenth" if budget.warmup else ""),
+            "Changed settings": ", ".join(
+                f"{field}={value}"
+                for field, value in budget.settings.items()
+                if field != "data.data_dir"  # where the data lies changes nothing
+            )
+            or "none",
+            "Seeds": ", ".join(map(str, budget.seeds)),
+            "Different": "one mean is called different from another where every seed of one lies "
+            "above every seed of the other and the means are two pooled standard deviations apart",
+        }
+    )
 
 
-def machine() -> dict[str, object]:
-    """Returns the hardware and the versions of this process."""
+def provenance(facts: Mapping[str, object]) -> dict[str, object]:
+    """Returns the command, the facts, the hardware, the versions and the date."""
     from ..session import environment
 
     found = environment()
     return {
+        "Command": shlex.join(["keras-resnet", *sys.argv[1:]]),
+        **facts,
         "Machine": f"{', '.join(found['gpus']) or str(found['cpus']) + ' CPU cores'}, "
         f"{found['system']}",
         "Software": f"keras_resnet {found['keras_resnet']}, Keras {found['keras']}, "
         f"TensorFlow {found['tensorflow']}, Python {found['python']}",
+        "Date": datetime.date.today().isoformat(),
     }
-
-
-def command_line() -> str:
-    """Returns the command that this process was started with."""
-    return shlex.join(["keras-resnet", *sys.argv[1:]])
 
 
 def _binned(

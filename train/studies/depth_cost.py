@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import datetime
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Literal
 from keras_resnet import get_spec
 
 from ..commands.command import Command
-from .comparison import command_line, machine
+from .comparison import provenance
 from .cost import CostQuery, measure_cost
 from .findings import Findings, Table, publish
 from .options import add_output, depths_of
@@ -113,14 +112,13 @@ def findings(costs: Costs, plan: DepthPlan) -> Findings:
                 rows,
             ),
         ),
-        facts={
-            "Command": command_line(),
-            "Nets": f"{plan.family.format('N')}, batch {plan.batch_size}; stacked: the equal units "
-            "of a stage are one loop; unrolled: every unit is built and traced by itself",
-            "Limit": f"{plan.limit:g} s a net and form",
-            **machine(),
-            "Date": datetime.date.today().isoformat(),
-        },
+        facts=provenance(
+            {
+                "Nets": f"{plan.family.format('N')}, batch {plan.batch_size}; stacked: the equal "
+                "units of a stage are one loop; unrolled: every unit is built and traced by itself",
+                "Limit": f"{plan.limit:g} s a net and form",
+            }
+        ),
     )
 
 

@@ -208,5 +208,7 @@ def _plain(values: Any) -> Any:
 
 
 def _number(value: Any) -> Any:
-    """What JSON does not know: NumPy's numbers and arrays, paths."""
+    """What JSON does not know: NumPy's numbers and arrays, ranges, paths."""
+    if isinstance(value, range):
+        return list(value)
     return value.tolist() if hasattr(value, "tolist") else str(value)

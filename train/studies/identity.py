@@ -22,7 +22,7 @@ from keras_resnet.analysis import (
 
 from ..commands.command import Command
 from ..recipes import get_recipe
-from .comparison import command_line, machine
+from .comparison import provenance
 from .findings import Findings, Table, publish
 from .flow import new_net, training_batch
 from .options import add_output
@@ -157,13 +157,13 @@ def _run(args: argparse.Namespace) -> int:
         if getattr(args, option) < 1:
             raise ValueError(f"`--{option}` must be at least 1. Received: {getattr(args, option)}")
     nets = distances(args.models or MODELS, args.seeds, args.images)
-    facts = {
-        "Command": command_line(),
-        "Seeds": ", ".join(map(str, range(args.seeds))),
-        "Measured on": f"units: 8 images of 8 x 8 pixels, rectified normal noise; nets: "
-        f"{args.images} digits, as in training: batch statistics, float32",
-        **machine(),
-    }
+    facts = provenance(
+        {
+            "Seeds": ", ".join(map(str, range(args.seeds))),
+            "Measured on": f"units: 8 images of 8 x 8 pixels, rectified normal noise; nets: "
+            f"{args.images} digits, as in training: batch statistics, float32",
+        }
+    )
     return publish(args.output, findings(reports(args.seeds), nets, facts))
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import datetime
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from keras_resnet.analysis import LayerResponse, layer_responses
 
 from ..commands.command import Command, add_data_overrides, run_data, split_images
 from ..rundir import open_run
-from .comparison import command_line, machine
+from .comparison import provenance
 from .findings import Findings, Table, publish
 from .options import add_output
 from .plots import Line, Plot
@@ -164,12 +163,7 @@ def _run(args: argparse.Namespace) -> int:
             flush=True,
         )
     names = ", ".join(sorted({f"{run.data}, {run.images} images" for run in measured}))
-    facts = {
-        "Command": command_line(),
-        "Data": f"{names} ({args.split} split)",
-        **machine(),
-        "Date": datetime.date.today().isoformat(),
-    }
+    facts = provenance({"Data": f"{names} ({args.split} split)"})
     return publish(args.output, findings(measured, facts))
 
 
