@@ -24,6 +24,7 @@ pytestmark = pytest.mark.tf
 # Every field away from its default, so that a field lost on the way is noticed.
 OTHER = {
     "model.name": "resnet50",
+    "model.stacked": True,
     "model.spec": {"shortcut": "C", "widths": [4, 8, 8, 8], "zero_init_residual": True},
     "data.dataset": "cifar10",
     "data.data_dir": "/data",

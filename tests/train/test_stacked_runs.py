@@ -92,10 +92,9 @@ def test_a_stacked_run_is_exported_unrolled(tiny, command, tmp_path):
     run_training(config, run)
     ended = command("export", run, "--evaluation-images", 40)
     assert ended.status == 0, ended.err
-    manifest = json.loads((run / "manifest.json").read_text())
-    measured = manifest["model.tflite"]["verification"]
-    assert measured["max_difference"] < 1e-4
-    assert {"saved_model", "model.tflite"} <= manifest.keys()
+    made = json.loads((run / "manifest.json").read_text())["artifacts"]
+    assert {"saved_model", "model.tflite"} <= made.keys()
+    assert made["model.tflite"]["verification"]["max_difference"] < 1e-4
 
 
 REPLICAS = """

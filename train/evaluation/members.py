@@ -126,7 +126,7 @@ def fully_convolutional(member: Member) -> Member:
             member.spec.replace(norm_sync=False),
             classes=member.classes,
             input_shape=(None, None, member.channels),
-            stacked=model.stacked,
+            stacked=isinstance(model, ResNet) and model.stacked,
             name=model.name,
         )
     ours = {layer.name for layer in twin.layers}
