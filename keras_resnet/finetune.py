@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import keras
 import numpy as np
 
-from keras_resnet.model import ResNet
+from keras_resnet.model import ResNet, check_net
 from keras_resnet.named_weights import assign, read_weights, weighted_layers
 from keras_resnet.network import build
 from keras_resnet.preprocess_spec import PreprocessSpec
@@ -202,8 +202,7 @@ def _preprocess_of(given: PreprocessSpec | None, mixed: np.ndarray) -> Preproces
 
 
 def _spec_of(model: Any) -> ResNetSpec:
-    if not isinstance(model, ResNet):
-        raise TypeError(f"`model` must be a net made by `build`. Received: {type(model).__name__}")
+    check_net(model)
     return model.spec
 
 

@@ -132,3 +132,13 @@ class ResNet(keras.Model):
         model._taps = tuple((level, layer) for level, layer in taps)
         model._preprocess = preprocess and PreprocessSpec.from_dict(preprocess)
         return model
+
+
+def check_net(model: Any) -> None:
+    """Checks that a model is a net.
+
+    Raises:
+        TypeError: If it was not made by `build`.
+    """
+    if not isinstance(model, ResNet):
+        raise TypeError(f"`model` must be a net made by `build`. Received: {type(model).__name__}")

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import keras
 from keras import ops
 
-from keras_resnet.model import ResNet
+from keras_resnet.model import ResNet, check_net
 from keras_resnet.named_weights import HoldsUnits
 from keras_resnet.segments import HEAD, cut, unit_ends
 
@@ -47,10 +47,7 @@ class Rematerialized:
         if grain not in get_args(Grain):
             known = " or ".join(map(repr, get_args(Grain)))
             raise ValueError(f"`grain` must be {known}. Received: grain={grain!r}")
-        if not isinstance(model, ResNet):
-            raise TypeError(
-                f"`model` must be a net made by `build`. Received: {type(model).__name__}"
-            )
+        check_net(model)
         if len(model.inputs) != 1 or len(model.outputs) != 1:
             raise ValueError(
                 "`model` must have one input and one output to be rematerialized: build it without "

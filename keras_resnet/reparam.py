@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_resnet.model import ResNet, deep_graph
+from keras_resnet.model import ResNet, check_net, deep_graph
 from keras_resnet.norms import BatchNormalization
 from keras_resnet.units import units
 from keras_resnet.weights.rebuild import rebuild, restack
@@ -56,8 +56,7 @@ def fuse(model: keras.Model) -> ResNet:
 
     Source: Ding et al. 2021 (arXiv:2101.03697), section 3.3, Figure 4.
     """
-    if not isinstance(model, ResNet):
-        raise TypeError(f"`model` must be a net made by `build`. Received: {type(model).__name__}")
+    check_net(model)
     spec = model.spec
     if spec.branch != "repvgg":
         raise ValueError(

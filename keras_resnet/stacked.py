@@ -231,9 +231,11 @@ class StackedUnits(keras.layers.Layer):
     def write_units(self, stored: Mapping[str, Arrays]) -> None:
         """Sets the weights of those of the units' layers that are named."""
         for layer in self._traced.model.layers:
+            names = [self._rename(layer, unit) for unit in self.members]
+            if stored.keys().isdisjoint(names):
+                continue
             for place, weight in enumerate(layer.weights):
                 variable = self._traced.stacks[id(weight)]
-                names = [self._rename(layer, unit) for unit in self.members]
                 had: Any = [None] * len(names)
                 if not all(name in stored for name in names):
                     had = ops.convert_to_numpy(variable.value)

@@ -197,8 +197,8 @@ def open_run(path: Path, which: Which = "auto") -> Run:
         ValueError: If a file of it is damaged.
     """
     import keras_resnet
+    from keras_resnet.precision import dtype_policy
     from keras_resnet.weights import load
-    from keras_resnet.weights.rebuild import dtype_policy
 
     directory = RunDirectory(path)
     if not (path / "config.json").is_file():

@@ -17,7 +17,8 @@ import keras
 import numpy as np
 
 from keras_resnet import PreprocessSpec, ResNetSpec
-from keras_resnet.weights.rebuild import clone_as_float32, dtype_policy
+from keras_resnet.precision import dtype_policy
+from keras_resnet.weights.rebuild import clone_as_float32
 
 from .checkpoint import Progress
 from .config import RunConfig

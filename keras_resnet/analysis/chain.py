@@ -9,11 +9,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_resnet.model import ResNet
-from keras_resnet.segments import HEAD as HEAD
-from keras_resnet.segments import cut, place_of, unit_ends
+from keras_resnet.model import ResNet, check_net
+from keras_resnet.precision import dtype_policy
+from keras_resnet.segments import HEAD, cut, place_of, unit_ends
 from keras_resnet.units import units
-from keras_resnet.weights.rebuild import copy_weights, dtype_policy, rebuild
+from keras_resnet.weights.rebuild import copy_weights, rebuild
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,8 +98,7 @@ def as_images(model: keras.Model, images: Any) -> np.ndarray:
 
 
 def _twin(model: Any) -> ResNet:
-    if not isinstance(model, ResNet):
-        raise TypeError(f"`model` must be a net made by `build`. Received: {type(model).__name__}")
+    check_net(model)
     if "logits" not in {layer.name for layer in model.layers}:
         raise ValueError(f"{model.name!r} has no layer 'logits': build it with include_top=True")
     # Seeded, so that nothing is drawn from the random state of whoever measures, and so that

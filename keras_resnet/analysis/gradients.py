@@ -11,8 +11,9 @@ import numpy as np
 from keras import ops
 
 from keras_resnet.analysis.autodiff import gradients, without_gradients
-from keras_resnet.analysis.chain import HEAD, Chain, as_images
+from keras_resnet.analysis.chain import Chain, as_images
 from keras_resnet.model import ResNet
+from keras_resnet.segments import HEAD
 
 
 @dataclasses.dataclass(frozen=True)

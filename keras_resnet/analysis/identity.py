@@ -16,11 +16,11 @@ from keras_resnet.analysis.autodiff import without_gradients
 from keras_resnet.analysis.chain import Chain, as_images
 from keras_resnet.layers import Scalar
 from keras_resnet.model import ResNet
+from keras_resnet.precision import dtype_policy
 from keras_resnet.primitives import Primitives, channel_axis
 from keras_resnet.residual_unit import residual_unit
 from keras_resnet.spec import Branch, Merge, Order, ResNetSpec
 from keras_resnet.units import Unit, inner_width
-from keras_resnet.weights.rebuild import dtype_policy
 
 
 @dataclasses.dataclass(frozen=True)

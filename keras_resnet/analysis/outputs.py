@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_resnet.analysis.autodiff import without_gradients
 from keras_resnet.analysis.chain import as_images
-from keras_resnet.model import ResNet, deep_graph
+from keras_resnet.model import ResNet, check_net, deep_graph
 from keras_resnet.segments import unit_ends
 from keras_resnet.stacked import StackedUnits
 from keras_resnet.units import units
@@ -31,8 +31,7 @@ def unit_outputs(model: ResNet, images: Any, *, training: bool = False) -> dict[
         TypeError: If the model was not made by `build`.
         ValueError: If the images do not fit it.
     """
-    if not isinstance(model, ResNet):
-        raise TypeError(f"`model` must be a net made by `build`. Received: {type(model).__name__}")
+    check_net(model)
     images = as_images(model, images)
     stacks = [layer for layer in model.layers if isinstance(layer, StackedUnits)]
     tensors = unit_ends(model) | {stack.name: stack.input for stack in stacks}

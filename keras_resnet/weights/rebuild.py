@@ -10,7 +10,7 @@ import keras
 from keras_resnet.model import ResNet
 from keras_resnet.named_weights import assign, layer_names, read_weights
 from keras_resnet.network import build
-from keras_resnet.precision import dtype_policy as dtype_policy
+from keras_resnet.precision import dtype_policy
 from keras_resnet.primitives import channel_axis
 from keras_resnet.spec import ResNetSpec
 
