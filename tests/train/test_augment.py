@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_resnet_train.augment import DRAWS, pad_crop_flip, random_crop
+from keras_resnet_train.augment import DRAWS, pad_crop_flip, random_crop, resize_crop
 from keras_resnet_train.config import AugmentConfig
 
 pytestmark = pytest.mark.tf
@@ -113,6 +113,16 @@ def test_scale_crops_from_the_drawn_shorter_side() -> None:
     image = gradient(16, 24)
     found = crop(image, [0, ALMOST, 0.9, 0.3, 0], (8, 8), crop="scale", shorter_side=(2.0, 2.0))
     np.testing.assert_array_equal(found, image[:8, 16:])
+
+
+def test_what_grows_and_what_shrinks_is_resized_alike() -> None:
+    """With antialiasing, which changes nothing where an image grows, and is left out there."""
+    image = np.random.default_rng(4).integers(0, 256, (40, 30, 3)).astype("float32")
+    draws = tf.constant([0.1, 0.2, 0.9, 0.4, 0.3])
+    for size in ((40, 30), (41, 30), (80, 90), (39, 60), (60, 29), (20, 15)):
+        found = resize_crop(tf.constant(image), draws, AugmentConfig(crop="resized"), size)
+        expected = tf.image.resize(image, size, antialias=True)
+        np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
 def test_flip() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_resnet import PreprocessSpec
-from keras_resnet_train.data.images import decode, fit
+from keras_resnet_train.data.images import decode, decode_part, fit, normalize
 
 pytestmark = pytest.mark.tf
 
@@ -127,6 +128,67 @@ def test_decoding_jpeg() -> None:
     found = decode(tf.constant(encoded(Image.fromarray(smooth), "JPEG", quality=95)), 3)
     assert found.shape == (48, 64, 3)
     np.testing.assert_allclose(found.numpy().astype(int), smooth.astype(int), atol=3)
+
+
+def smooth_picture(height: int, width: int) -> Image.Image:
+    """Coloured noise of low frequency, as photographs are."""
+    rng = np.random.default_rng(3)
+    coarse = rng.integers(0, 256, (height // 8 + 2, width // 8 + 2, 3), dtype="uint8")
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_part_is_decoded_as_the_whole_is(kind: str, mode: str) -> None:
+    """Wherever it lies: JPEG's blocks of 8 or 16 pixels and shared colours leave no trace."""
+    content = tf.constant(encoded(smooth_picture(75, 101).convert(mode), kind))
+    whole = decode(content, 3).numpy()
+    rng = np.random.default_rng(5)
+    boxes = [(0, 0, 75, 101), (0, 0, 1, 1), (74, 100, 1, 1), (7, 13, 33, 41), (16, 32, 32, 16)]
+    for _ in range(40):
+        top, left = int(rng.integers(75)), int(rng.integers(101))
+        boxes.append((top, left, int(rng.integers(1, 76 - top)), int(rng.integers(1, 102 - left))))
+    for box in boxes:
+        seen = []
+
+        def choose(shape: Any, box: Any = box, seen: Any = seen) -> Any:
+            seen.append(shape)
+            return tf.constant(box)
+
+        found = decode_part(content, 3, choose).numpy()
+        top, left, height, width = box
+        np.testing.assert_array_equal(found, whole[top : top + height, left : left + width])
+        assert [tuple(shape.numpy()) for shape in seen] == [(75, 101)]
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "order"),
+    [
+        ((123.7, 116.3, 103.5), (58.4, 57.1, 57.4), "rgb"),
+        ((123.7, 116.3, 103.5), (58.4, 57.1, 57.4), "bgr"),
+        ((127.5,), (127.5,), "rgb"),
+        ((0.0,), (1.0,), "rgb"),
+        ((0.0, 0.0, 0.0), (255.0, 255.0, 255.0), "rgb"),
+    ],
+)
+@pytest.mark.parametrize("shape", [(5, 7, 3), (2, 5, 7, 3)])
+def test_normalization_by_rows_is_that_of_the_library(
+    mean: tuple[float, ...], std: tuple[float, ...], order: Any, shape: tuple[int, ...]
+) -> None:
+    preprocess = PreprocessSpec((5, 7), mean=mean, std=std, channel_order=order)
+    images = np.random.default_rng(0).integers(0, 256, shape).astype("uint8")
+    for given in (images, images.astype("float32") + 0.25):
+        found = normalize(tf.constant(given), preprocess)
+        assert (found.dtype, found.shape) == (tf.float32, shape)
+        np.testing.assert_array_equal(found, preprocess.normalize(given))
+
+
+def test_normalization_knows_its_shape_in_a_graph() -> None:
+    """The batch stays open, all else is known: a net is traced with it."""
+    preprocess = PreprocessSpec((5, 7), mean=(1.0, 2.0, 3.0), std=(1.0, 2.0, 4.0))
+    images = tf.TensorSpec((None, 5, 7, 3), tf.uint8)
+    traced = tf.function(lambda x: normalize(x, preprocess)).get_concrete_function(images)
+    assert traced.outputs[0].shape.as_list() == [None, 5, 7, 3]
 
 
 def test_an_animation_gives_its_first_frame() -> None:

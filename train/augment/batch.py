@@ -22,16 +22,20 @@ def pad_crop_flip(images: Any, draws: Any, config: AugmentConfig) -> Any:
     """
     import tensorflow as tf
 
-    height, width = images.shape[1], images.shape[2]
-    if config.crop == "pad" and config.pad:
-        pad = config.pad
-        padded = tf.pad(images, [[0, 0], [pad, pad], [pad, pad], [0, 0]])
-        offsets = tf.cast(draws[:, :2] * (2 * pad + 1), tf.int32)
-        rows = offsets[:, 0:1] + tf.range(height)
-        columns = offsets[:, 1:2] + tf.range(width)
-        images = tf.gather(padded, rows, axis=1, batch_dims=1)
-        images = tf.gather(images, columns, axis=2, batch_dims=1)
+    height, width, channels = images.shape[1:]
+    pad = config.pad if config.crop == "pad" else 0
+    if not (pad or config.flip):
+        return images
+    offsets = tf.cast(draws[:, :2] * (2 * pad + 1), tf.int32)
+    rows = offsets[:, 0:1] + tf.range(height)
+    columns = tf.broadcast_to(tf.range(width), (tf.shape(images)[0], width))
     if config.flip:
-        mirror = draws[:, 2, None, None, None] < 0.5
-        images = tf.where(mirror, images[:, :, ::-1], images)
-    return images
+        columns = tf.where(draws[:, 2:3] < 0.5, width - 1 - columns, columns)
+    columns += offsets[:, 1:2]
+    # Each pixel is picked once, mirrored or not: to reverse the whole batch and then choose takes
+    # several times as long as all the rest.
+    padded = tf.pad(images, [[0, 0], [pad, pad], [pad, pad], [0, 0]]) if pad else images
+    full = width + 2 * pad
+    picked = rows[:, :, None] * full + columns[:, None, :]
+    pixels = tf.reshape(padded, (-1, (height + 2 * pad) * full, channels))
+    return tf.gather(pixels, picked, axis=1, batch_dims=1)

@@ -118,7 +118,7 @@ def _net(job: Job) -> Any:
     from .torch_nets import TorchResNet
 
     torch.manual_seed(0)
-    net = TorchResNet(job.depths, job.classes, cifar=job.cifar)
+    net: Any = TorchResNet(job.depths, job.classes, cifar=job.cifar)  # torch types no such `to`
     return net.to(_device(), memory_format=torch.channels_last)
 
 

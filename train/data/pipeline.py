@@ -13,9 +13,9 @@ from typing import Any
 
 from keras_resnet import PreprocessSpec
 
-from ..augment import DRAWS, pad_crop_flip, random_crop
+from ..augment import DRAWS, crop_box, pad_crop_flip, random_crop, resize_crop
 from ..config import AugmentConfig
-from .images import decode, fit
+from .images import decode, decode_part, fit, normalize
 from .sources import ArraySource, FileSource, Source, StreamSource
 
 _ORDER, _DRAWS = 1, 2  # keep the two streams of random numbers apart
@@ -120,7 +120,7 @@ def evaluation_batches(
         if image.dtype == tf.string:
             image = decode(image, channels)
         image = fit(image, preprocess)
-        return image if raw else preprocess.normalize(image), tf.cast(label, tf.int64), weight
+        return image if raw else normalize(image, preprocess), tf.cast(label, tf.int64), weight
 
     # Each worker picks its examples while they are encoded.
     examples = _numbered(source, share.batch).filter(ours)
@@ -162,7 +162,7 @@ def _in_order(source: ArraySource, preprocess: PreprocessSpec, share: Share, *, 
         examples = first + tf.range(part, dtype=tf.int64)
         picked = tf.gather(images, tf.minimum(examples, size - 1))
         return (
-            picked if raw else preprocess.normalize(picked),
+            picked if raw else normalize(picked, preprocess),
             tf.gather(labels, tf.minimum(examples, size - 1)),
             tf.cast(examples < size, tf.float32),
         )
@@ -218,7 +218,7 @@ def _gathered(source: ArraySource, plan: TrainingPlan, share: Share) -> Any:
     images, labels = tf.constant(source.images), tf.constant(source.labels)
 
     def batch(examples: Any, draws: Any) -> tuple[Any, Any]:
-        picked = plan.preprocess.normalize(tf.gather(images, examples))
+        picked = normalize(tf.gather(images, examples), plan.preprocess)
         return pad_crop_flip(picked, draws, plan.augment), tf.gather(labels, examples)
 
     keys = _keys(len(source), plan, share)
@@ -275,13 +275,19 @@ def _augmented(records: Any, plan: TrainingPlan, part: int) -> Any:
     by_example = plan.augment.crop in ("resized", "scale")
 
     def example(image: Any, label: Any, draws: Any) -> Any:
-        if image.dtype == tf.string:
-            image = decode(image, plan.channels)
-        if by_example:
-            image = random_crop(image, draws, plan.augment, plan.preprocess.size)
+        size = plan.preprocess.size
+        if image.dtype == tf.string and by_example:
+            part = decode_part(
+                image, plan.channels, lambda shape: crop_box(shape, draws, plan.augment, size)
+            )
+            image = resize_crop(part, draws, plan.augment, size)
+        elif by_example:
+            image = random_crop(image, draws, plan.augment, size)
         else:
+            if image.dtype == tf.string:
+                image = decode(image, plan.channels)
             image = fit(image, plan.preprocess)
-        return plan.preprocess.normalize(image), tf.cast(label, tf.int64), draws
+        return normalize(image, plan.preprocess), tf.cast(label, tf.int64), draws
 
     def finish(images: Any, labels: Any, draws: Any) -> Any:
         return images if by_example else pad_crop_flip(images, draws, plan.augment), labels
