@@ -9,12 +9,13 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .files import new_directory, read_json, write_json
+from .files import flush, new_directory, read_json, write_json
 
 _MODEL, _AVERAGED = "model.weights.h5", "averaged.weights.h5"
 _RANDOM = "random.npz"
@@ -81,19 +82,20 @@ class Checkpoints:
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         path = self.directory / f"step_{progress.step:08d}"
-        with new_directory(path) as temporary:
-            model.save_weights(str(temporary / _MODEL))
-            values: dict[str, Any] = {
-                str(index): variable.numpy() for index, variable in enumerate(optimizer.variables)
-            }
-            np.savez(temporary / _OPTIMIZER, **values)
-            states: dict[str, Any] = _random_states(model)
+        # Read here: variables of several devices belong to the thread that the strategy is in.
+        values = {str(i): variable.numpy() for i, variable in enumerate(optimizer.variables)}
+        states: dict[str, Any] = _random_states(model)
+        with new_directory(path) as temporary, _Seal(temporary) as seal:
+            seal.write(_OPTIMIZER, lambda file: np.savez(file, **values))
             if states:
-                np.savez(temporary / _RANDOM, **states)
+                seal.write(_RANDOM, lambda file: np.savez(file, **states))
+            model.save_weights(str(temporary / _MODEL))
+            seal.add(_MODEL)
             if averaged is not None:
                 with averaged:
                     model.save_weights(str(temporary / _AVERAGED))
-            _seal(temporary, dataclasses.asdict(progress))
+                seal.add(_AVERAGED)
+            seal.close(dataclasses.asdict(progress))
         for old in self.steps()[: -self.keep]:
             shutil.rmtree(old, ignore_errors=True)
         return path
@@ -101,9 +103,10 @@ class Checkpoints:
     def save_best(self, model: Any, facts: Mapping[str, Any]) -> None:
         """Writes the weights that did best on the validation images."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        with new_directory(self.directory / "best") as temporary:
+        with new_directory(self.directory / "best") as temporary, _Seal(temporary) as seal:
             model.save_weights(str(temporary / _MODEL))
-            _seal(temporary, facts)
+            seal.add(_MODEL)
+            seal.close(facts)
 
     def sweep(self) -> None:
         """Removes what a process killed while it wrote has left, and puts back what it moved."""
@@ -188,12 +191,54 @@ class Checkpoints:
         raise problem
 
 
-def _seal(directory: Path, state: Mapping[str, Any]) -> None:
-    digests = {file.name: _digest(file) for file in sorted(directory.iterdir())}
-    write_json(
-        directory / _STATE,
-        {"sha256": digests, "state_sha256": _digest_of(state), "state": dict(state)},
-    )
+class _Seal:
+    """Puts `state.json` with a SHA-256 of each file into a new checkpoint.
+
+    Files are flushed to the disk and hashed, and where they are told how also written, in a second
+    thread while Keras writes the model's: all of it is work that Python's lock is free for.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._digests: dict[str, Future[str]] = {}
+
+    def __enter__(self) -> _Seal:
+        """Starts the thread."""
+        self._pool = ThreadPoolExecutor(1)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Waits for the thread: what is under way ends, what has not begun is dropped."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def write(self, name: str, write: Callable[[Path], None]) -> None:
+        """Has a file written and added."""
+        self._submit(name, write)
+
+    def add(self, name: str) -> None:
+        """Adds a file that has been written."""
+        self._submit(name, lambda path: None)
+
+    def close(self, state: Mapping[str, Any]) -> None:
+        """Writes `state.json`.
+
+        Raises:
+            OSError: If a file could not be written.
+        """
+        digests = {name: digest.result() for name, digest in sorted(self._digests.items())}
+        write_json(
+            self._directory / _STATE,
+            {"sha256": digests, "state_sha256": _digest_of(state), "state": dict(state)},
+        )
+
+    def _submit(self, name: str, write: Callable[[Path], None]) -> None:
+        def settle() -> str:
+            write(path)
+            flush(path)
+            return _digest(path)
+
+        path = self._directory / name
+        self._digests[name] = self._pool.submit(settle)
 
 
 def _open(path: Path) -> dict[str, Any]:
@@ -205,8 +250,10 @@ def _open(path: Path) -> dict[str, Any]:
         raise CorruptCheckpointError(f"{_STATE} is unreadable ({error})") from error
     if _digest_of(state) != digest:
         raise CorruptCheckpointError(f"{_STATE} is not what was written")
+    with ThreadPoolExecutor() as pool:
+        found = dict(zip(digests, pool.map(lambda name: _found(path / name), digests), strict=True))
     for name, wanted in digests.items():
-        if not (path / name).is_file() or _digest(path / name) != wanted:
+        if found[name] != wanted:
             raise CorruptCheckpointError(f"{name} is not what was written")
     return dict(state)
 
@@ -241,6 +288,10 @@ def _read_random(path: Path, model: Any) -> list[tuple[Any, np.ndarray]]:
         if set(stored.files) != {layer.name for layer in layers}:
             raise CorruptCheckpointError(f"{_RANDOM} is of another model's layers")
         return [(layer, stored[layer.name]) for layer in layers]
+
+
+def _found(path: Path) -> str | None:
+    return _digest(path) if path.is_file() else None
 
 
 def _digest(path: Path) -> str:

@@ -51,6 +51,12 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path} is no JSON: {error}") from error
 
 
+def flush(path: Path) -> None:
+    """Waits until a file's content is on the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
 @contextlib.contextmanager
 def new_directory(path: Path) -> Iterator[Path]:
     """Yields a temporary directory that becomes `path`, whole, when the block ends without error.
@@ -63,8 +69,7 @@ def new_directory(path: Path) -> Iterator[Path]:
             yield temporary
             for file in temporary.rglob("*"):
                 if file.is_file():
-                    with file.open("rb") as handle:
-                        os.fsync(handle.fileno())
+                    flush(file)
             os.chmod(temporary, 0o755)
             if path.exists():
                 old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))

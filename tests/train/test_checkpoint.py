@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import pathlib
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -197,6 +199,34 @@ def test_a_full_disk(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(OSError, match="The disk is full"):
         checkpoints.save(*make(2), Progress(1))  # the one that stands, anew
     assert checkpoints.restore(*make()) == Progress(1)
+
+
+def test_an_interrupt_leaves_no_part(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where another file is being written at that moment, in the second thread."""
+    checkpoints = save_steps(tmp_path, 1)
+    begun, threads = threading.Event(), []
+    savez = np.savez
+
+    def slow(file: Any, **arrays: Any) -> None:
+        threads.append(threading.current_thread())
+        begun.set()
+        time.sleep(0.2)
+        savez(file, **arrays)
+
+    model, optimizer = make(2)
+
+    def interrupted(path: str) -> None:
+        assert begun.wait(10)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "savez", slow)
+    monkeypatch.setattr(model, "save_weights", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoints.save(model, optimizer, Progress(2))
+    assert [p.name for p in tmp_path.iterdir()] == ["step_00000001"]
+    assert not any(thread.is_alive() for thread in threads)
 
 
 def test_bytes_needed_bounds_what_is_written(tmp_path: pathlib.Path) -> None:
