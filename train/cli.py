@@ -19,7 +19,7 @@ from .errors import reported
 COMMANDS = {
     "train": ("train", "train a net, or go on training it"),
     "evaluate": ("evaluate", "measure a run on a split"),
-    "export": ("export", "write verified SavedModel and LiteRT files"),
+    "export": ("export", "write verified SavedModel, LiteRT and ONNX files"),
     "predict": ("predict", "name the classes of image files"),
     "report": ("report", "write a run's report.html anew"),
     "quickstart": ("quickstart", "train on the embedded digits, export and report"),

@@ -1,9 +1,10 @@
-"""Exports that prove themselves: SavedModel and LiteRT files, compared before they are finished.
+"""Exports that prove themselves: SavedModel, LiteRT and ONNX, compared before they are finished.
 
-TensorFlow and LiteRT are imported inside functions, so this package imports without them.
+TensorFlow and the runtimes are imported inside functions, so this package imports without them.
 """
 
 from keras_resnet.export.limits import Limits as Limits
+from keras_resnet.export.onnx import export_onnx as export_onnx
 from keras_resnet.export.pipeline import ExportError as ExportError
 from keras_resnet.export.pipeline import ExportRequest as ExportRequest
 from keras_resnet.export.pipeline import export as export
@@ -20,6 +21,7 @@ __all__ = [
     "Reference",
     "Verification",
     "export",
+    "export_onnx",
     "export_saved_model",
     "export_tflite",
     "verify",

@@ -12,7 +12,7 @@ from keras_resnet.preprocess_spec import PreprocessSpec
 
 Inputs = Literal["raw", "normalized"]
 Precision = Literal["float32", "float16", "int8"]
-Format = Literal["saved_model", "tflite"]
+Format = Literal["saved_model", "tflite", "onnx"]
 
 # The name tells a reader of an artefact what to feed, as the dtype alone does not: int8 files
 # take integers in either mode.

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 from keras_resnet.export.verify import Verification
 
 _FLOAT16_LOGITS = 10.0
 """Logits up to which the limit of float16 is absolute."""
+
+
+# Whether an operator is one that the format's own runtime lacks. LiteRT's schema has its names in
+# capitals, and custom ones, Flex too, name themselves; ONNX's own stand in no domain.
+_CUSTOM: dict[str, Callable[[str], bool]] = {
+    "tflite": lambda name: name != name.upper(),
+    "onnx": lambda name: "::" in name,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +31,7 @@ class Failure:
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What an artefact must keep to; SavedModels count as float32.
+    """What an artefact must keep to; SavedModels and ONNX files are float32.
 
     Limits on differences are absolute, but that of float16 grows in proportion to the Keras
     model's largest logit beyond 10: rounding every weight by up to 1 in 2,048 moves a logit in
@@ -56,9 +65,8 @@ class Limits:
         checks: list[tuple[str, bool, float, float]] = [
             ("non-finite logits", v.non_finite == 0, v.non_finite, 0)
         ]
-        if v.format == "tflite":
-            # The schema's names are in capitals; custom operators, Flex too, name themselves.
-            custom = sum(n for name, n in v.operators.items() if name != name.upper())
+        if v.format in _CUSTOM:
+            custom = sum(n for name, n in v.operators.items() if _CUSTOM[v.format](name))
             checks.append(("custom operators", custom == 0, custom, 0))
         if v.precision == "int8":
             # All sides of an int8 file are integers, so only this can lead to float arithmetic;

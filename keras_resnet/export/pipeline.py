@@ -30,6 +30,7 @@ from keras_resnet.export.checks import (
     image_shape,
 )
 from keras_resnet.export.limits import Failure, Limits
+from keras_resnet.export.onnx import check_onnx, export_onnx
 from keras_resnet.export.saved_model import export_saved_model
 from keras_resnet.export.tflite import export_tflite
 from keras_resnet.export.verify import Reference, Verification, verify
@@ -37,6 +38,13 @@ from keras_resnet.preprocess_spec import PreprocessSpec
 from keras_resnet.reparam import deploy
 
 SAVED_MODEL = "saved_model"
+ONNX_NAME = "model.onnx"
+_KERAS = ("keras", "tensorflow", "numpy")
+_MADE_BY: dict[Format, tuple[str, ...]] = {
+    "saved_model": _KERAS,
+    "tflite": _KERAS,
+    "onnx": (*_KERAS, "onnx", "tf2onnx"),
+}
 TFLITE_NAMES: dict[Precision, str] = {
     "float32": "model.tflite",
     "float16": "model_float16.tflite",
@@ -73,9 +81,9 @@ class ExportRequest:
         preprocess: Size and normalisation of the model's input.
         images: Evaluation images, uint8 RGB pixels `(images, height, width, channels)`.
         labels: Their class numbers, `(images,)`.
-        formats: Any of `"saved_model"` and `"tflite"`.
+        formats: Any of `"saved_model"`, `"tflite"` and `"onnx"`.
         precisions: Of the LiteRT files: any of `"float32"`, `"float16"` and `"int8"`. A
-            SavedModel is float32.
+            SavedModel and an ONNX file are float32.
         inputs: Whether artefacts take `"raw"` pixels or `"normalized"` values.
         calibration: For int8: uint8 TRAINING images, shaped as `images`.
         class_names: One name a class, written to `labels.txt`, or None.
@@ -106,6 +114,8 @@ class ExportRequest:
                 for precision, name in TFLITE_NAMES.items()
                 if precision in self.precisions
             ]
+        if "onnx" in self.formats:
+            found.append((ONNX_NAME, "onnx", "float32"))
         return found
 
 
@@ -114,10 +124,10 @@ def export(
 ) -> list[Verification]:
     """Exports a model and proves each artefact equal to it, under the artefact's own runtime.
 
-    Writes `saved_model/`, `model.tflite`, `model_float16.tflite` and `model_int8.tflite` as asked
-    for, `labels.txt` where class names are given, and `manifest.json`. All or nothing: artefacts
-    are made in a hidden directory beside their final places and moved there, replacing earlier
-    ones, when every one of them has passed.
+    Writes `saved_model/`, `model.tflite`, `model_float16.tflite`, `model_int8.tflite` and
+    `model.onnx` as asked for, `labels.txt` where class names are given, and `manifest.json`. All
+    or nothing: artefacts are made in a hidden directory beside their final places and moved there,
+    replacing earlier ones, when every one of them has passed.
 
     Artefacts of an earlier export: if a check fails, those of the names asked for are renamed to
     `<name>.stale` and leave the manifest, so that nothing takes them for this model. On any other
@@ -130,7 +140,7 @@ def export(
         request: What to export.
 
     Returns:
-        One verification an artefact, SavedModel first.
+        One verification an artefact: SavedModel, LiteRT files, ONNX.
 
     Raises:
         ExportError: If an artefact does not keep to `request.limits`.
@@ -194,6 +204,8 @@ def _check(model: keras.Model, directory: Path, request: ExportRequest) -> None:
             check_images("calibration", request.calibration, shape)
         if importlib.util.find_spec("ai_edge_litert") is None:
             raise ValueError("LiteRT files are compared by `ai-edge-litert`, which is missing")
+    if "onnx" in request.formats:
+        check_onnx()
     if directory.exists() and not directory.is_dir():
         raise ValueError(f"`directory` must be a directory. Received: the file {str(directory)!r}")
     artifacts.read_manifest(directory)
@@ -209,23 +221,13 @@ def _make(
     """Makes one artefact and compares it; raises where it fails."""
     say = request.progress or (lambda line: None)
     say(f"Exporting {path.name}")
+    how: Any = {"preprocess": request.preprocess, "inputs": request.inputs}
     if path.name == SAVED_MODEL:
-        export_saved_model(
-            model,
-            path,
-            preprocess=request.preprocess,
-            inputs=request.inputs,
-            class_names=request.class_names,
-        )
+        export_saved_model(model, path, class_names=request.class_names, **how)
+    elif path.name == ONNX_NAME:
+        export_onnx(model, path, **how)
     else:
-        export_tflite(
-            model,
-            path,
-            precision=precision,
-            preprocess=request.preprocess,
-            inputs=request.inputs,
-            calibration=request.calibration,
-        )
+        export_tflite(model, path, precision=precision, calibration=request.calibration, **how)
     say(f"Verifying {path.name}")
     verification = verify(path, reference, precision=precision)
     failures = request.limits.failures(verification)
@@ -246,9 +248,7 @@ def _entry(model: keras.Model, v: Verification, request: ExportRequest) -> dict[
         "class_names": None if names is None else list(names),
         "outputs": ["logits", "probabilities"] if v.format == "saved_model" else ["logits"],
         "verification": measured,
-        "versions": {
-            name: importlib.metadata.version(name) for name in ("keras", "tensorflow", "numpy")
-        },
+        "versions": {name: importlib.metadata.version(name) for name in _MADE_BY[v.format]},
     }
 
 

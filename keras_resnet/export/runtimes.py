@@ -1,16 +1,17 @@
-"""Artefacts run by their own runtimes: TensorFlow's loader and the LiteRT interpreter."""
+"""Artefacts run by their own runtimes: TensorFlow's loader, LiteRT's interpreter, ONNX Runtime."""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from keras_resnet.export.checks import INPUT_NAMES, Inputs
+from keras_resnet.export.checks import INPUT_NAMES, Format, Inputs
 from keras_resnet.export.quiet import quiet
 from keras_resnet.preprocess_spec import PreprocessSpec
 
@@ -53,7 +54,7 @@ class Runtime(Protocol):
 
 
 def load(path: str | os.PathLike[str]) -> Runtime:
-    """Loads a SavedModel directory or a LiteRT file.
+    """Loads a SavedModel directory, or a LiteRT or ONNX file (`.onnx`).
 
     Raises:
         FileNotFoundError: If there is nothing at `path`.
@@ -62,7 +63,14 @@ def load(path: str | os.PathLike[str]) -> Runtime:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"No artefact at {str(path)!r}")
-    return SavedModelRuntime(path) if path.is_dir() else LiteRTRuntime(path)
+    return _RUNTIMES[format_of(path)](path)
+
+
+def format_of(path: Path) -> Format:
+    """Returns what kind of artefact stands at a path: by its ending, whatever is in it."""
+    if path.is_dir():
+        return "saved_model"
+    return "onnx" if path.suffix == ".onnx" else "tflite"
 
 
 class SavedModelRuntime:
@@ -102,7 +110,7 @@ class SavedModelRuntime:
 
     def prepare(self, pixels: np.ndarray, preprocess: PreprocessSpec) -> np.ndarray:
         """Returns uint8 RGB pixels as the artefact takes them."""
-        return pixels if self.input.mode == "raw" else preprocess.normalize(pixels)
+        return _prepared(pixels, self.input.mode, preprocess)
 
     def run(self, batch: np.ndarray) -> np.ndarray:
         """Returns float32 logits `(batch, classes)` of prepared images."""
@@ -193,6 +201,54 @@ class LiteRTRuntime:
         return (logits - zero_point) * np.float32(scale) if scale else logits
 
 
+class OnnxRuntime:
+    """An `.onnx` file under ONNX Runtime, on the processor."""
+
+    def __init__(self, path: Path) -> None:
+        import onnxruntime
+
+        self._content = path.read_bytes()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = os.cpu_count() or 1
+        options.log_severity_level = 4  # fatal: what it says of graphs is no user's business
+        try:
+            self._session = onnxruntime.InferenceSession(
+                self._content, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # its own kinds are private
+            raise ValueError(f"{str(path)!r} is no ONNX file that runs: {error}") from error
+        (source,) = self._session.get_inputs()
+        self.input = InputDescription(
+            source.name,
+            _mode(source.name),
+            {"tensor(uint8)": "uint8", "tensor(float)": "float32"}[source.type],
+            tuple(size if isinstance(size, int) else None for size in source.shape),
+        )
+
+    @property
+    def operators(self) -> dict[str, int]:
+        """Operators of the file; those that are not ONNX's own as `domain::name`."""
+        import onnx
+
+        counts = collections.Counter(
+            f"{node.domain}::{node.op_type}" if node.domain else node.op_type
+            for node in onnx.load_from_string(self._content).graph.node
+        )
+        return dict(counts.most_common())
+
+    def prepare(self, pixels: np.ndarray, preprocess: PreprocessSpec) -> np.ndarray:
+        """Returns uint8 RGB pixels as the file takes them."""
+        return _prepared(pixels, self.input.mode, preprocess)
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        """Returns float32 logits `(batch, classes)` of prepared images."""
+        return np.asarray(self._session.run(["logits"], {self.input.name: batch})[0])
+
+
+def _prepared(pixels: np.ndarray, mode: Inputs, preprocess: PreprocessSpec) -> np.ndarray:
+    return pixels if mode == "raw" else preprocess.normalize(pixels)
+
+
 def _mode(name: str) -> Inputs:
     """Returns the input mode that an input's name stands for."""
     for mode, known in INPUT_NAMES.items():
@@ -201,3 +257,10 @@ def _mode(name: str) -> Inputs:
     raise ValueError(
         f"An artefact's input is called {' or '.join(INPUT_NAMES.values())}. Received: {name!r}"
     )
+
+
+_RUNTIMES: dict[Format, Callable[[Path], Runtime]] = {
+    "saved_model": SavedModelRuntime,
+    "tflite": LiteRTRuntime,
+    "onnx": OnnxRuntime,
+}

@@ -24,7 +24,7 @@ from keras_resnet.export.checks import (
     check_labels,
     image_shape,
 )
-from keras_resnet.export.runtimes import InputDescription, Runtime, load
+from keras_resnet.export.runtimes import InputDescription, Runtime, format_of, load
 from keras_resnet.preprocess_spec import PreprocessSpec
 
 # Values of one batch of images: bounds the memory, whatever the images' size.
@@ -80,7 +80,7 @@ class Verification:
     """An artefact compared with its Keras model, both on the same uint8 images.
 
     Attributes:
-        format: `"saved_model"` or `"tflite"`.
+        format: `"saved_model"`, `"tflite"` or `"onnx"`.
         precision: Of the artefact.
         file: Name of the file or directory.
         bytes: Its size; of a directory, that of all its files.
@@ -130,11 +130,12 @@ def verify(
 ) -> Verification:
     """Runs an artefact under its own runtime and compares it with the Keras model.
 
-    SavedModels run under `tf.saved_model.load`, LiteRT files under `ai_edge_litert`'s interpreter.
+    SavedModels run under `tf.saved_model.load`, LiteRT files under `ai_edge_litert`'s interpreter,
+    ONNX files under ONNX Runtime.
     Whether the artefact takes pixels or normalised values is read from its signature.
 
     Args:
-        path: A SavedModel directory or a `.tflite` file.
+        path: A SavedModel directory, or a `.tflite` or `.onnx` file.
         reference: Images, labels and the Keras model's logits: `Reference.of(model, ...)`.
         precision: What the artefact was exported in.
 
@@ -163,7 +164,7 @@ def verify(
         difference = np.abs(logits.astype("float64") - expected)
     size, digest = size_and_sha256(path)
     return Verification(
-        format="saved_model" if path.is_dir() else "tflite",
+        format=format_of(path),
         precision=precision,
         file=path.name,
         bytes=size,

@@ -1,4 +1,4 @@
-"""SavedModel and LiteRT files: signatures, numbers and the checks before any work."""
+"""SavedModel, LiteRT and ONNX files: signatures, numbers and the checks before any work."""
 
 import dataclasses
 
@@ -8,7 +8,7 @@ import pytest
 
 import keras_resnet
 from keras_resnet import PreprocessSpec, ResNetSpec
-from keras_resnet.export import Reference, export_saved_model, export_tflite, verify
+from keras_resnet.export import Reference, export_onnx, export_saved_model, export_tflite, verify
 from keras_resnet.export.runtimes import load
 from keras_resnet.reparam import deploy, fold_batch_norm
 
@@ -110,6 +110,54 @@ def test_tflite(model, images, tmp_path, capfd, precision, limit, inputs, prepro
         assert np.abs(got - logits[:count]).max() <= limit * np.abs(logits).max()
 
 
+@MODES
+def test_onnx(model, images, tmp_path, capfd, inputs, preprocess):
+    path = tmp_path / "model.onnx"
+    capfd.readouterr()
+    export_onnx(fold_batch_norm(model), path, preprocess=preprocess, inputs=inputs)
+    runtime = load(path)
+    assert capfd.readouterr() == ("", "")
+    assert runtime.input.name == NAMES[inputs]
+    assert runtime.input.shape == (None, 8, 8, 3)
+    assert runtime.input.dtype == ("uint8" if inputs == "raw" else "float32")
+    assert runtime.operators["Conv"] == 5
+    assert "BatchNormalization" not in runtime.operators
+    logits = expected(model, preprocess, images)
+    for count in (3, 20, 1):  # the batch is open, in both directions
+        got = runtime.run(runtime.prepare(images[:count], preprocess))
+        assert got.dtype == np.float32
+        np.testing.assert_allclose(got, logits[:count], atol=1e-5 * np.abs(logits).max())
+
+
+def test_openvino_reads_the_onnx_file(model, images, tmp_path):
+    openvino = pytest.importorskip("openvino")
+    path = tmp_path / "model.onnx"
+    export_onnx(fold_batch_norm(model), path, preprocess=RGB)
+    run = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    logits = expected(model, RGB, images)
+    np.testing.assert_allclose(run(images)[0], logits, atol=1e-5 * np.abs(logits).max())
+
+
+def test_onnx_without_its_packages(model, tmp_path, monkeypatch):
+    import importlib.util
+
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "tf2onnx" else found(name)
+    )
+    with pytest.raises(ValueError, match=r"keras3-resnet\[onnx\].*Missing: tf2onnx$"):
+        export_onnx(model, tmp_path / "model.onnx", preprocess=RGB)
+    assert list(tmp_path.iterdir()) == []
+
+
+def as_tflite(net, path, preprocess):
+    export_tflite(net, path, precision="float32", preprocess=preprocess, inputs="raw")
+
+
+def as_onnx(net, path, preprocess):
+    export_onnx(net, path, preprocess=preprocess, inputs="raw")
+
+
 BOTTLENECK = SPEC.replace(branch="bottleneck", shortcut="B")
 IMAGENET = SPEC.replace(stem="imagenet", shortcut="B", input_size=40)
 
@@ -132,17 +180,15 @@ IMAGENET = SPEC.replace(stem="imagenet", shortcut="B", input_size=40)
         f"{spec.branch}-{spec.order}-{spec.merge}-{spec.stem}-{spec.shortcut}-{spec.stride_unit}"
     ),
 )
-def test_every_axis_reaches_the_flatbuffer(spec, tmp_path, randomize):
+@pytest.mark.parametrize(("ending", "write"), [("tflite", as_tflite), ("onnx", as_onnx)])
+def test_every_axis_reaches_the_file(spec, tmp_path, randomize, ending, write):
     net = keras_resnet.build(spec)
     randomize(net, 4)
     pixels = np.random.default_rng(1).integers(0, 256, (3, spec.input_size, spec.input_size, 3))
     pixels = pixels.astype("uint8")
     preprocess = dataclasses.replace(RGB, size=(spec.input_size,) * 2)
-    path = tmp_path / "model.tflite"
-    export_tflite(
-        deploy(net), path, precision="float32", preprocess=preprocess, inputs="raw",
-        calibration=None,
-    )  # fmt: skip
+    path = tmp_path / f"model.{ending}"
+    write(deploy(net), path, preprocess)
     runtime = load(path)
     logits = expected(net, preprocess, pixels)
     assert np.abs(logits).max() > 0.1
@@ -229,6 +275,8 @@ def test_models_that_cannot_be_exported(make, match, tmp_path):
         export_saved_model(unfit, tmp_path / "s", preprocess=RGB)
     with pytest.raises(ValueError, match=match):
         export_tflite(unfit, tmp_path / "m", precision="float32", preprocess=RGB)
+    with pytest.raises(ValueError, match=match):
+        export_onnx(unfit, tmp_path / "o", preprocess=RGB)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -259,6 +307,9 @@ def test_artefacts_that_do_not_load(tmp_path):
     (tmp_path / "broken.tflite").write_bytes(b"not a flatbuffer" * 10)
     with pytest.raises(ValueError, match="no LiteRT file that runs"):
         load(tmp_path / "broken.tflite")
+    (tmp_path / "broken.onnx").write_bytes(b"not a graph" * 10)
+    with pytest.raises(ValueError, match="no ONNX file that runs"):
+        load(tmp_path / "broken.onnx")
     (tmp_path / "broken").mkdir()
     with pytest.raises(ValueError, match="no SavedModel"):
         load(tmp_path / "broken")

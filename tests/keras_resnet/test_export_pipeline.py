@@ -133,6 +133,27 @@ def test_every_artefact_is_proved_and_described(model, request_, tmp_path, input
         assert entries["model_int8.tflite"]["input"]["scale"] == 1.0
 
 
+def test_onnx_is_proved_as_the_others_are(model, request_, tmp_path):
+    request = changed(request_, formats=("onnx", "tflite"), precisions=("float32",))
+    tflite, onnx = export(model, tmp_path, request)
+    assert (onnx.file, onnx.format, onnx.precision) == ("model.onnx", "onnx", "float32")
+    assert onnx.agreement == 1.0
+    assert 0 < onnx.max_difference < 1e-4
+    assert onnx.operators["Conv"] == tflite.operators["CONV_2D"] == 5
+    entries = manifest(tmp_path)
+    assert sorted(entries) == ["model.onnx", "model.tflite"]
+    assert entries["model.onnx"]["input"]["shape"] == [None, 8, 8, 1]
+    assert entries["model.onnx"]["outputs"] == ["logits"]
+    assert "tf2onnx" in entries["model.onnx"]["versions"]
+
+
+def test_a_wrong_onnx_file_fails_and_leaves_nothing(model, request_, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "deploy", spoiled)
+    with pytest.raises(ExportError, match=r"model.onnx \(onnx, float32\) differs from the Keras"):
+        export(model, tmp_path, changed(request_, formats=("onnx",)))
+    assert names(tmp_path) == []
+
+
 def test_directory_hash_follows_the_content(model, request_, tmp_path):
     export(model, tmp_path, changed(request_, formats=["saved_model"]))
     from keras_resnet.export.artifacts import size_and_sha256
@@ -306,6 +327,8 @@ def test_limits_by_precision(model, request_, tmp_path):
     assert failed(precision="float16", max_difference=0.0199, max_logit=20.0) == []
     assert failed(precision="float16", max_difference=0.021, max_logit=20.0) == ["logit difference"]
     assert failed(operators={"CONV_2D": 1, "FlexRelu": 2}) == ["custom operators"]
+    assert failed(format="onnx", operators={"Conv": 1}) == []
+    assert failed(format="onnx", operators={"com.else::Conv": 1}) == ["custom operators"]
     scaled = dataclasses.replace(good.input, scale=1.0, zero_point=0)
     int8 = {"precision": "int8", "input": scaled, "agreement": 0.5, "max_difference": 9.0}
     assert failed(**int8) == []
@@ -320,7 +343,7 @@ def test_limits_by_precision(model, request_, tmp_path):
 
 BAD = {
     "int8 without calibration": ({"calibration": None}, ValueError, "int8 needs `calibration`"),
-    "format": ({"formats": ["onnx"]}, ValueError, "`formats` must be one of.*'onnx'"),
+    "format": ({"formats": ["pb"]}, ValueError, "`formats` must be one of.*'onnx'.*'pb'"),
     "string": ({"formats": "tflite"}, ValueError, "`formats` must be names"),
     "none": ({"precisions": []}, ValueError, "`precisions` must be names"),
     "precision": ({"precisions": ["int4"]}, ValueError, "`precisions` must be one of.*'int4'"),

@@ -1,4 +1,4 @@
-"""`keras-resnet export`: SavedModel and LiteRT files, each verified before it is called done."""
+"""`keras-resnet export`: SavedModel, LiteRT and ONNX files, each verified before it is done."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from .command import Command, add_data_overrides, add_run, comma_separated, run_
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     add_data_overrides(parser)
-    parser.add_argument("--formats", type=comma_separated, default=["saved_model", "tflite"])
+    parser.add_argument(
+        "--formats",
+        type=comma_separated,
+        default=["saved_model", "tflite"],
+        help="of saved_model, tflite and onnx, comma-separated (saved_model,tflite)",
+    )
     parser.add_argument(
         "--precision",
         type=comma_separated,
@@ -146,4 +151,6 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
-COMMAND = Command("export", "write verified SavedModel and LiteRT files", _add_arguments, _run)
+COMMAND = Command(
+    "export", "write verified SavedModel, LiteRT and ONNX files", _add_arguments, _run
+)
