@@ -276,7 +276,12 @@ def test_which_targets_there_are() -> None:
         row(OURS, "tf.function", (1.0,), section="inference", work="inference"),
         row("keras.applications", "tf.function", (1.0,), section="inference", work="inference"),
         row("keras.applications", "eager call", (1.0,), section="inference", work="inference"),
-        row("PyTorch", "channels_last", (1.0,), section="inference", work="inference"),
+        row("PyTorch", "channels_last", (2.0,), section="inference", work="inference"),
+        row(OURS, "OpenVINO", (1.5,), section="inference", work="inference"),
+        row(OURS, "a", (3.0,), section="inference", work="inference", precision="int8"),
+        row(OURS, "b", (4.0,), section="inference", work="inference", precision="int8"),
+        row("OpenVINO", "c", (1.0,), section="inference", work="inference", precision="int8"),
+        row(OURS, "x", (1.0,), section="inference", work="inference", precision="mixed_float16"),
     ]
     found = [(t.factor, t.ours.way, t.peer.library, t.peer.way) for t in targets(rows)]
     assert found == [
@@ -285,6 +290,8 @@ def test_which_targets_there_are() -> None:
         (1.0, "training loop", "keras.applications", "fit"),
         (1.0, "fit", "keras.applications", "fit"),
         (1.0, "tf.function", "keras.applications", "tf.function"),
+        (1.0, "OpenVINO", "PyTorch", "channels_last"),
+        (1.0, "b", "OpenVINO", "c"),
     ]
 
 
@@ -353,7 +360,9 @@ def test_peers_are_left_out_where_they_are_not_wanted() -> None:
 def test_files_are_made_for_those_that_read_them() -> None:
     setting = Setting(QUICK, 2, "")
     assert files_needed(comparisons("inference", setting)) == [
-        "applications.tflite", "ours.onnx", "ours.saved_model", "ours.tflite", "ours_int8.tflite",
+        "applications.onnx", "applications.tflite", "applications_int8.onnx",
+        "applications_int8.tflite", "ours.onnx", "ours.saved_model", "ours.tflite",
+        "ours_int8.tflite", "torch.onnx",
     ]  # fmt: skip
     assert files_needed(comparisons("pipeline", setting)) == ["jpeg"]
     assert files_needed(comparisons("train", setting)) == []

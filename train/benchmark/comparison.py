@@ -98,7 +98,7 @@ def _make_files(section: Sequence[Comparison], limit: float) -> None:
     Where one cannot be made, those who need it say so when they look for it.
     """
     jobs = {c.job.route: c.job for comparison in section for c in comparison.contenders}
-    place = f"{__package__}.runtimes:make_file"
+    place = f"{__package__}.files:make"
     for name in files_needed(section):
         print(f"making {name}", flush=True)
         maker = Contender("file", name, place, jobs[name], fresh=True)

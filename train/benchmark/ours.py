@@ -44,10 +44,11 @@ def train(job: Job, clock: Clock) -> Ready:
     with clock("build"), strategy.scope():
         model = net(job)
         optimizer = make_optimizer(config.optimizer, 1e-3, job.precision)
-        optimizer.build(model.trainable_variables)
     batches = iter(strategy.experimental_distribute_dataset(feed(job)))
-    steps = TrainingSteps(model, optimizer, config, strategy)
     with clock("first step"):
+        with strategy.scope():  # here, because `fit` too makes its momentum in the first step
+            optimizer.build(model.trainable_variables)
+        steps = TrainingSteps(model, optimizer, config, strategy)
         steps(batches, 1)
 
     def turn(count: int) -> None:

@@ -1,61 +1,18 @@
-"""Exported nets under their runtimes, and the making of these files before the comparison."""
+"""Exported nets under their runtimes; each reads the file that its job's route names."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
+from .files import TORCH_ONNX
 from .job import Clock, Job, Ready, batch_of
-
-SAVED_MODEL, TFLITE, TFLITE_INT8 = "ours.saved_model", "ours.tflite", "ours_int8.tflite"
-ONNX, APPLICATIONS_TFLITE = "ours.onnx", "applications.tflite"
-
-
-def make_file(job: Job, clock: Clock) -> Ready:
-    """Makes the file that the job's route names; in a process of its own, for the sake of memory.
-
-    Batch norm is folded first, as `keras-resnet export` does.
-    """
-    path = Path(job.folder, job.route)
-    with clock("import"):
-        import numpy as np
-
-        from keras_resnet import PreprocessSpec
-        from keras_resnet.export import export_saved_model, export_tflite
-        from keras_resnet.reparam import deploy
-
-        from .images import MEAN, STD, make_jpegs
-        from .keras_peers import applications_net
-        from .ours import net
-    if job.route == "jpeg":
-        make_jpegs(job)
-        return Ready(lambda count: None)
-    preprocess = PreprocessSpec((job.size, job.size), mean=MEAN, std=STD)
-    plain = Job(**{**vars(job), "route": ""})
-    model: Any = applications_net(job) if job.route == APPLICATIONS_TFLITE else deploy(net(plain))
-    if job.route == SAVED_MODEL:
-        export_saved_model(model, path, preprocess=preprocess, inputs="normalized")
-    elif job.route == ONNX:
-        model(np.zeros((1, *job.shape), "float32"))  # tf2onnx asks that it has been called
-        model.export(str(path), format="onnx", verbose=False)
-    else:
-        rng = np.random.default_rng(0)
-        export_tflite(
-            model,
-            path,
-            precision="int8" if job.route == TFLITE_INT8 else "float32",
-            preprocess=preprocess,
-            inputs="normalized",
-            calibration=rng.integers(0, 256, (8, *job.shape), dtype="uint8"),
-        )
-    return Ready(lambda count: None)
 
 
 def saved_model(job: Job, clock: Clock) -> Ready:
-    """Our SavedModel under TensorFlow's loader."""
+    """A SavedModel under TensorFlow's loader."""
     with clock("import"):
         import tensorflow as tf
-    loaded = tf.saved_model.load(f"{job.folder}/{SAVED_MODEL}")
+    loaded = tf.saved_model.load(f"{job.folder}/{job.route}")
     images = tf.constant(batch_of(job)[0])
 
     def turn(count: int) -> None:
@@ -68,7 +25,7 @@ def saved_model(job: Job, clock: Clock) -> Ready:
 
 
 def litert(job: Job, clock: Clock) -> Ready:
-    """The LiteRT file that the route names, under LiteRT's interpreter and XNNPACK."""
+    """A LiteRT file under LiteRT's interpreter and XNNPACK."""
     with clock("import"):
         from ai_edge_litert.interpreter import Interpreter
     path = f"{job.folder}/{job.route}"
@@ -92,15 +49,15 @@ def litert(job: Job, clock: Clock) -> Ready:
 
 
 def onnx_runtime(job: Job, clock: Clock) -> Ready:
-    """Our net as ONNX under ONNX Runtime."""
+    """An ONNX file under ONNX Runtime."""
     with clock("import"):
         import onnxruntime
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = job.threads
     session = onnxruntime.InferenceSession(
-        f"{job.folder}/{ONNX}", options, providers=onnxruntime.get_available_providers()
+        f"{job.folder}/{job.route}", options, providers=onnxruntime.get_available_providers()
     )
-    images = {session.get_inputs()[0].name: batch_of(job)[0]}
+    images = {session.get_inputs()[0].name: _images(job)}
 
     def turn(count: int) -> None:
         for _ in range(count):
@@ -110,12 +67,12 @@ def onnx_runtime(job: Job, clock: Clock) -> Ready:
 
 
 def openvino(job: Job, clock: Clock) -> Ready:
-    """Our net as ONNX under OpenVINO, held to float32: by default it computes in bfloat16."""
+    """An ONNX file under OpenVINO, held to float32: by default it computes in bfloat16."""
     with clock("import"):
         import openvino as ov
-    images = batch_of(job)[0]
+    images = _images(job)
     core = ov.Core()
-    model = core.read_model(f"{job.folder}/{ONNX}")
+    model = core.read_model(f"{job.folder}/{job.route}")
     model.reshape(list(images.shape))
     hints = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": job.threads}
     run = core.compile_model(model, "CPU", hints)
@@ -125,6 +82,14 @@ def openvino(job: Job, clock: Clock) -> Ready:
             run(images)
 
     return Ready(turn)
+
+
+def _images(job: Job) -> Any:
+    """Returns a batch as the file takes it: PyTorch's has its channels first."""
+    import numpy as np
+
+    images = batch_of(job)[0]
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2)) if job.route == TORCH_ONNX else images
 
 
 def matmul(job: Job, clock: Clock) -> Ready:

@@ -5,24 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from . import runtimes
+from . import files
 from .job import Job
-from .setting import OURS, PEERS, Comparison, Setting
+from .setting import APPLICATIONS, OURS, PEERS, Comparison, Setting
 from .turns import Contender
 
 _NEEDS = {
     "KerasHub": ("keras_hub",),
     "PyTorch": ("torch",),
-    "ONNX Runtime": ("onnxruntime", "tf2onnx"),
-    "OpenVINO": ("openvino", "tf2onnx"),
+    "runtimes:onnx_runtime": ("onnxruntime",),
+    "runtimes:openvino": ("openvino",),
 }
 
 
 def _entry(library: str, way: str, factory: str, job: Job) -> Contender:
-    needs = _NEEDS.get(library, ())
-    if job.route.endswith(".tflite"):
-        needs = (*needs, "ai_edge_litert")
-    return Contender(library, way, f"{__package__}.{factory}", job, needs)
+    needs = (*_NEEDS.get(library, ()), *_NEEDS.get(factory, ()), *files.NEEDS.get(job.route, ()))
+    return Contender(library, way, f"{__package__}.{factory}", job, tuple(dict.fromkeys(needs)))
 
 
 def comparisons(section: str, setting: Setting) -> list[Comparison]:
@@ -40,9 +38,7 @@ def comparisons(section: str, setting: Setting) -> list[Comparison]:
 def files_needed(section: Sequence[Comparison]) -> list[str]:
     """Returns the names of the files that contenders of these comparisons read."""
     routes = {c.job.route for comparison in section for c in comparison.contenders}
-    names = routes & {runtimes.SAVED_MODEL, runtimes.TFLITE, runtimes.TFLITE_INT8, "jpeg",
-                      runtimes.APPLICATIONS_TFLITE, runtimes.ONNX}  # fmt: skip
-    return sorted(names)
+    return sorted(routes & set(files.FILES))
 
 
 def _train(setting: Setting) -> list[Comparison]:
@@ -57,7 +53,7 @@ def _train(setting: Setting) -> list[Comparison]:
         found.append(_training(setting, job, peers, scale.steps[0]))
     job = setting.imagenet(scale.imagenet_batch)
     peers = [
-        _entry("keras.applications", "fit", "keras_peers:train_applications", job),
+        _entry(APPLICATIONS, "fit", "keras_peers:train_applications", job),
         _entry("KerasHub", "fit", "keras_peers:train_hub", job),
         _entry("PyTorch", "channels_last", "torch_peers:train", job),
     ]
@@ -98,19 +94,30 @@ def _inferring(setting: Setting, batch: int, calls: int) -> Comparison:
         (OURS, "predict_on_batch", "ours:infer", "predict"),
         (OURS, "tf.function", "ours:infer", "function"),
         (OURS, "tf.function, folded", "ours:infer", "function, folded"),
-        (OURS, "SavedModel", "runtimes:saved_model", runtimes.SAVED_MODEL),
-        (OURS, "LiteRT", "runtimes:litert", runtimes.TFLITE),
-        (OURS, "LiteRT int8", "runtimes:litert", runtimes.TFLITE_INT8),
-        ("keras.applications", "eager call", theirs, "eager"),
-        ("keras.applications", "predict_on_batch", theirs, "predict"),
-        ("keras.applications", "tf.function", theirs, "function"),
-        ("keras.applications", "LiteRT", "runtimes:litert", runtimes.APPLICATIONS_TFLITE),
+        (OURS, "SavedModel", "runtimes:saved_model", files.SAVED_MODEL),
+        (OURS, "LiteRT", "runtimes:litert", files.TFLITE),
+        (OURS, "ONNX Runtime", "runtimes:onnx_runtime", files.ONNX),
+        (OURS, "OpenVINO", "runtimes:openvino", files.ONNX),
+        (OURS, "LiteRT int8", "runtimes:litert", files.TFLITE_INT8),
+        (APPLICATIONS, "eager call", theirs, "eager"),
+        (APPLICATIONS, "predict_on_batch", theirs, "predict"),
+        (APPLICATIONS, "tf.function", theirs, "function"),
+        (APPLICATIONS, "LiteRT", "runtimes:litert", files.APPLICATIONS_TFLITE),
+        (APPLICATIONS, "LiteRT int8", "runtimes:litert", files.APPLICATIONS_TFLITE_INT8),
         ("KerasHub", "tf.function", "keras_peers:infer_hub", "function"),
         ("PyTorch", "channels_last", "torch_peers:infer", "eager"),
         ("PyTorch", "channels_last, compiled", "torch_peers:infer", "compiled"),
-        ("ONNX Runtime", "our net", "runtimes:onnx_runtime", runtimes.ONNX),
-        ("OpenVINO", "our net", "runtimes:openvino", runtimes.ONNX),
     ]
+    # What these runtimes make of other people's nets, as their own exporters write them.
+    for library, factory in (
+        ("ONNX Runtime", "runtimes:onnx_runtime"),
+        ("OpenVINO", "runtimes:openvino"),
+    ):
+        entries += [
+            (library, APPLICATIONS, factory, files.APPLICATIONS_ONNX),
+            (library, "PyTorch", factory, files.TORCH_ONNX),
+            (library, f"{APPLICATIONS} int8", factory, files.APPLICATIONS_ONNX_INT8),
+        ]
     contenders = [
         _entry(library, way, factory, replace(job, route=route, precision=_precision(route)))
         for library, way, factory, route in entries
@@ -119,7 +126,7 @@ def _inferring(setting: Setting, batch: int, calls: int) -> Comparison:
         contenders += [
             _entry(library, f"tf.function{' XLA' if xla else ''}, {precision}", factory,
                    replace(job, route="function", precision=precision, xla=xla))
-            for library, factory in ((OURS, "ours:infer"), ("keras.applications", theirs))
+            for library, factory in ((OURS, "ours:infer"), (APPLICATIONS, theirs))
             for precision, xla in (("mixed_float16", False), ("mixed_float16", True),
                                    ("float32", True))
         ]  # fmt: skip
@@ -128,17 +135,17 @@ def _inferring(setting: Setting, batch: int, calls: int) -> Comparison:
 
 
 def _precision(route: str) -> str:
-    return "int8" if route == runtimes.TFLITE_INT8 else "float32"
+    return "int8" if "int8" in route else "float32"
 
 
 def _pipeline(setting: Setting) -> list[Comparison]:
     scale = setting.scale
     memory = setting.job(scale.cifar[0], 32, scale.cifar_batch, 10)
-    files = setting.job("resnet50", scale.imagenet_size, 2 * scale.imagenet_batch, 2)
+    photographs = setting.job("resnet50", scale.imagenet_size, 2 * scale.imagenet_batch, 2)
     found = []
     for route, what, job, batches in (
         ("memory", "CIFAR from memory", memory, scale.batches[0]),
-        ("jpeg", "JPEG files", files, scale.batches[1]),
+        (files.JPEG, "JPEG files", photographs, scale.batches[1]),
     ):
         title = f"input pipeline, {what}, {job.size} px, batch {job.batch}"
         contenders = tuple(
@@ -161,7 +168,7 @@ def _start(setting: Setting) -> list[Comparison]:
             (OURS, "training loop", "ours:train", ""),
             (OURS, "stacked", "ours:train", "stacked"),
             (OURS, "fit", "ours:fit", ""),
-            ("keras.applications", "fit", "keras_peers:train_applications", ""),
+            (APPLICATIONS, "fit", "keras_peers:train_applications", ""),
             ("KerasHub", "fit", "keras_peers:train_hub", ""),
             ("PyTorch", "channels_last", "torch_peers:train", ""),
         )
@@ -178,7 +185,7 @@ def _checkpoint(setting: Setting) -> list[Comparison]:
         _entry(library, way, factory, job)
         for library, way, factory in (
             (OURS, "checkpoint", "ours:checkpoint"),
-            ("keras.applications", ".keras file", "keras_peers:checkpoint"),
+            (APPLICATIONS, ".keras file", "keras_peers:checkpoint"),
             ("PyTorch", "torch.save", "torch_peers:checkpoint"),
         )
     )

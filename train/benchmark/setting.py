@@ -10,11 +10,11 @@ from keras_resnet import get_spec
 from .job import Job
 from .turns import Contender
 
-OURS = "keras_resnet"
+OURS, APPLICATIONS = "keras_resnet", "keras.applications"
 # Peers by the names that `--peers` takes.
 PEERS: Mapping[str, str] = {
     "keras-io": "keras.io example",
-    "applications": "keras.applications",
+    "applications": APPLICATIONS,
     "keras": "Keras",
     "keras-hub": "KerasHub",
     "torch": "PyTorch",

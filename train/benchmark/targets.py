@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from .results import Ratio, Row, best_peer, ratio
 from .setting import OURS
@@ -30,8 +30,9 @@ class Target:
 def targets(rows: Sequence[Row]) -> list[Target]:
     """Returns the targets that these rows can be held to.
 
-    Training: 1.4 times keras.io's example under `fit`, once PyTorch channels_last. Everything:
-    once keras.applications, run the same way; our training loop stands beside its `fit` too.
+    Training: 1.4 times keras.io's example under `fit`, once PyTorch channels_last. Inference: our
+    fastest way once the fastest peer, in each precision. Everything: once keras.applications, run
+    the same way; our training loop stands beside its `fit` too.
     """
     found = []
     for ours in (row for row in rows if row.ours):
@@ -46,14 +47,23 @@ def targets(rows: Sequence[Row]) -> list[Target]:
                 found.append(Target(1.0, ours, peer))
             elif peer.library == "keras.applications" and (same or ours.section == "checkpoint"):
                 found.append(Target(1.0, ours, peer))
-    return found
+    return [*found, *_best_ways([row for row in rows if row.section == "inference"])]
+
+
+def _best_ways(rows: Sequence[Row]) -> Iterator[Target]:
+    """Yields our fastest row beside the fastest peer, of each work and precision."""
+    for work, precision in dict.fromkeys((row.work, row.precision) for row in rows):
+        ours = _fastest(rows, work, precision)
+        peer = best_peer(ours, rows) if ours else None
+        if ours is not None and peer is not None:
+            yield Target(1.0, ours, peer)
 
 
 def words(rows: Sequence[Row], peak: float) -> list[str]:
     """Returns what was reached, a sentence a target, then one on the peak and what is missing."""
     sentences = [_verdict(target) for target in targets(rows)]
     for work in dict.fromkeys(row.work for row in rows):
-        fastest = _fastest([row for row in rows if row.work == work and row.ours])
+        fastest = _fastest(rows, work, "float32")
         peer = best_peer(fastest, rows) if fastest else None
         if fastest is None or peer is None:
             continue
@@ -69,8 +79,13 @@ def words(rows: Sequence[Row], peak: float) -> list[str]:
     return sentences
 
 
-def _fastest(rows: Sequence[Row]) -> Row | None:
-    done = [row for row in rows if row.values and row.precision == "float32"]
+def _fastest(rows: Sequence[Row], work: str, precision: str) -> Row | None:
+    """Returns our fastest row at a work in a precision, or None."""
+    done = [
+        row
+        for row in rows
+        if row.ours and row.values and (row.work, row.precision) == (work, precision)
+    ]
     if not done:
         return None
     return (max if done[0].rate else min)(done, key=lambda row: row.median)
