@@ -4,13 +4,15 @@
 
 Trains CIFAR ResNet-20 at batch 128 on random images, input pipeline included, and prints for each
 option the median images a second, the range, and the ratio to the defaults. The options take turns,
-so that whatever else the machine does falls on all of them. The defaults of `RuntimeConfig` follow
-from this table.
+so that whatever else the machine does falls on all of them. Last come numbers of threads, which
+TensorFlow takes from its environment: in processes of their own, on one batch in memory, that take
+turns too. The defaults of `RuntimeConfig` follow from this table.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import statistics
 import time
@@ -24,6 +26,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet import PreprocessSpec, build
+from keras_resnet_train.benchmark import ours
+from keras_resnet_train.benchmark.setting import FULL, Setting
+from keras_resnet_train.benchmark.turns import Contender, take_turns
 from keras_resnet_train.config import RuntimeConfig
 from keras_resnet_train.data import ArraySource, Share, TrainingPlan, training_batches
 from keras_resnet_train.optimizers import make_optimizer
@@ -57,12 +62,38 @@ def main() -> None:
             started = time.perf_counter()
             run(args.steps)
             speeds[name].append(args.steps * _BATCH / (time.perf_counter() - started))
+    _print(speeds, base)
+    runs.clear()
+    _print(by_threads(args.rounds, args.steps), f"{os.cpu_count()} threads")
+
+
+def by_threads(rounds: int, steps: int) -> dict[str, list[float]]:
+    """Returns images a second of each round, for 1, 2, 4 ... threads and as many as cores."""
+    cores = os.cpu_count() or 1
+    counts = [*(2**power for power in range(cores.bit_length()) if 2**power < cores), cores]
+    setting = Setting(FULL, cores, "")
+    job = setting.job("cifar_resnet20", 32, _BATCH, 10)
+    contenders = [
+        Contender(
+            "threads", str(count), f"{ours.__name__}:train", dataclasses.replace(job, threads=count)
+        )
+        for count in counts
+    ]
+    measured = take_turns(contenders, rounds=rounds, units=steps, limit=600, say=lambda line: None)
+    return {
+        f"{count} threads": [steps * _BATCH / turn[""] for turn in done.turns]
+        for count, done in zip(counts, measured, strict=True)
+    }
+
+
+def _print(speeds: Mapping[str, list[float]], base: str) -> None:
     reference = statistics.median(speeds[base])
     for name, values in speeds.items():
         median = statistics.median(values)
         print(
             f"{name:<28}{median:8.1f} images/s  ({min(values):.0f} to {max(values):.0f})"
-            f"  x {median / reference:.2f}"
+            f"  x {median / reference:.2f}",
+            flush=True,
         )
 
 

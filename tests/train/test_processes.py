@@ -11,8 +11,11 @@ import time
 from pathlib import Path
 
 import h5py
+import keras
 import numpy as np
 import pytest
+
+import keras_resnet  # noqa: F401, so that Keras knows the class of the files
 
 pytestmark = [pytest.mark.tf, pytest.mark.multi_process, pytest.mark.timeout(300)]
 
@@ -210,7 +213,7 @@ def test_a_batch_that_does_not_divide_is_refused(tmp_path):
 
 
 WORKER = """
-import sys
+import json, sys
 from pathlib import Path
 import keras, numpy as np
 from keras_resnet_train.recipes import get_recipe
@@ -225,7 +228,7 @@ config = get_recipe("digits").configure("cifar_resnet8", {
     "model.spec.widths": [4, 8, 8], "schedule.warmup_epochs": 0, "schedule.learning_rate": 0.01,
     "batch_size": 64, "steps": 12, "runtime.strategy": "multi-worker",
     "runtime.sync_batch_norm": sys.argv[3] == "sync", "checkpoint.every_steps": 4,
-    "runtime.steps_per_call": 3,
+    "runtime.steps_per_call": 3, **json.loads(sys.argv[4]),
 })
 run_training(config, Path(sys.argv[1]), callbacks=[Keep()])
 """
@@ -241,14 +244,15 @@ def free_ports(count):
     return ports
 
 
-def two_workers(tmp_path, batch_norm, directories=("run", "run"), status=(0, 0)):
+def two_workers(tmp_path, batch_norm, directories=("run", "run"), status=(0, 0), **changes):
     addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
     processes = []
     for index in range(2):
         task = {"type": "worker", "index": index}
         config = {"cluster": {"worker": addresses}, "task": task}
         kept = tmp_path / f"worker{index}.npz"
-        arguments = [str(tmp_path / directories[index]), str(kept), batch_norm]
+        given = json.dumps({name.replace("__", "."): value for name, value in changes.items()})
+        arguments = [str(tmp_path / directories[index]), str(kept), batch_norm, given]
         processes.append(
             subprocess.Popen(
                 [sys.executable, "-c", WORKER, *arguments],
@@ -303,6 +307,23 @@ def test_workers_with_their_own_statistics_save_the_average(tmp_path):
     chief, worker = two_workers(tmp_path, "own")
     # `on_train_end` comes after the last checkpoint, which averages the moving statistics.
     assert largest_difference(chief, worker) < 1e-6
+
+
+def test_two_workers_train_stacked_and_rematerialized_nets_as_others(tmp_path):
+    """Looped units, activations computed twice: the same run, up to rounding."""
+    plain = {"model__spec__depths": [3, 2, 2], "steps": 4, "checkpoint__every_steps": 2}
+    two_workers(tmp_path, "sync", ("plain", "plain"), **plain)
+    own = {"model__stacked": True, "runtime__remat": "unit"}
+    chief, worker = two_workers(tmp_path, "sync", ("own", "own"), **plain, **own)
+    assert largest_difference(chief, worker) == 0.0
+    assert any("units1to3" in name for name in chief), sorted(chief)
+    unrolled = keras.models.load_model(tmp_path / "plain" / "model.keras")
+    stacked = keras.models.load_model(tmp_path / "own" / "model.keras")
+    images = np.random.default_rng(0).normal(size=(16, 16, 16, 1)).astype("float32")
+    expected = np.asarray(unrolled(images, training=False))
+    np.testing.assert_allclose(
+        np.asarray(stacked(images, training=False)), expected, atol=1e-3 * np.abs(expected).max()
+    )
 
 
 def test_multi_worker_without_a_cluster_is_refused(tmp_path):
