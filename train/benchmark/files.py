@@ -88,8 +88,9 @@ def _applications_onnx_int8(job: Job, path: Path) -> None:
     import onnxruntime
     from onnxruntime import quantization
 
-    whole = path.with_suffix(".float32.onnx")
-    _applications_onnx(job, whole)
+    whole = Path(job.folder, APPLICATIONS_ONNX)
+    if not whole.exists():  # made before this one wherever both are needed
+        _applications_onnx(job, whole)
     name = onnxruntime.InferenceSession(whole).get_inputs()[0].name
     rng = np.random.default_rng(0)
 
