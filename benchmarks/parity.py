@@ -31,17 +31,45 @@ from keras_resnet.weights.transfer import dump_tensors, load_tensors
 
 CLASSES = 10
 SIZES = ((64, 64), (65, 97))
-TORCHVISION = (
-    "resnet18 resnet34 resnet50 resnet101 resnet152 resnext50_32x4d resnext101_32x8d "
-    "resnext101_64x4d wide_resnet50_2 wide_resnet101_2"
-).split()
-TIMM = (
-    "resnet18 resnet26 resnet50 resnet50c resnet50s resnet18d resnet34d resnet50d resnet101d "
-    "seresnet50 seresnet152d seresnext50_32x4d resnext50_32x4d resnext50d_32x4d wide_resnet50_2 "
-    "resnetrs50 resnetrs101 resnetv2_18 resnetv2_50 resnetv2_101 "
-    "repvgg_a0 repvgg_a2 repvgg_b0 repvgg_b1"
-).split()
-KERAS = "ResNet50 ResNet101 ResNet152 ResNet50V2 ResNet101V2 ResNet152V2".split()
+TORCHVISION = [
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "resnext50_32x4d",
+    "resnext101_32x8d",
+    "resnext101_64x4d",
+    "wide_resnet50_2",
+    "wide_resnet101_2",
+]
+TIMM = [
+    "resnet18",
+    "resnet26",
+    "resnet50",
+    "resnet50c",
+    "resnet50s",
+    "resnet18d",
+    "resnet34d",
+    "resnet50d",
+    "resnet101d",
+    "seresnet50",
+    "seresnet152d",
+    "seresnext50_32x4d",
+    "resnext50_32x4d",
+    "resnext50d_32x4d",
+    "wide_resnet50_2",
+    "resnetrs50",
+    "resnetrs101",
+    "resnetv2_18",
+    "resnetv2_50",
+    "resnetv2_101",
+    "repvgg_a0",
+    "repvgg_a2",
+    "repvgg_b0",
+    "repvgg_b1",
+]
+KERAS = ["ResNet50", "ResNet101", "ResNet152", "ResNet50V2", "ResNet101V2", "ResNet152V2"]
 
 
 class Peer(NamedTuple):
@@ -73,17 +101,35 @@ def main() -> None:
         holds = difference <= 1e-4 * max(1.0, largest)
         failed += not holds or exact is False
         rows.append(
-            (library, version, name, spec, parameters, f"{difference:.2e}", f"{largest:.3g}",
-             {True: "exact", False: "differs", None: ""}[exact], "yes" if holds else "NO")
-        )  # fmt: skip
+            (
+                library,
+                version,
+                name,
+                spec,
+                parameters,
+                f"{difference:.2e}",
+                f"{largest:.3g}",
+                {True: "exact", False: "differs", None: ""}[exact],
+                "yes" if holds else "NO",
+            )
+        )
         print(f"{library:16}{name:28}{' '.join(map(str, rows[-1][3:]))}", flush=True)
     if args.output:
         with open(args.output, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(
-                ("library", "version", "net", "ours", "parameters", "max_difference", "max_logit",
-                 "round_trip", "within_1e-4")
-            )  # fmt: skip
+                (
+                    "library",
+                    "version",
+                    "net",
+                    "ours",
+                    "parameters",
+                    "max_difference",
+                    "max_logit",
+                    "round_trip",
+                    "within_1e-4",
+                )
+            )
             writer.writerows(rows)
     sys.exit(bool(failed))
 
@@ -121,9 +167,12 @@ def _nets() -> Iterator[tuple[str, str, Callable[[], Peer]]]:
     for name, changes, ours in (
         ("basic", {"layer_type": "basic", "hidden_sizes": [64, 128, 256, 512]}, {}),
         ("bottleneck", {}, {}),
-        ("downsample_in_bottleneck", {"downsample_in_bottleneck": True},
-         {"stride_placement": "1x1"}),
-    ):  # fmt: skip
+        (
+            "downsample_in_bottleneck",
+            {"downsample_in_bottleneck": True},
+            {"stride_placement": "1x1"},
+        ),
+    ):
         yield "transformers", name, lambda c=changes, o=ours: _transformers(c, o)
     for name in TORCHVISION:
         yield (
@@ -180,8 +229,12 @@ def _randomized(layers: list[Any], norm: tuple[str, ...], other: tuple[str, ...]
         shapes = [tuple(weight.shape) for weight in layer.weights]
         if isinstance(layer, keras.layers.BatchNormalization):
             size, roles = shapes[0], norm
-            values = [rng.uniform(0.5, 1, size), rng.normal(0, 0.1, size),
-                      rng.normal(0, 0.1, size), rng.uniform(0.5, 1.5, size)]  # fmt: skip
+            values = [
+                rng.uniform(0.5, 1, size),
+                rng.normal(0, 0.1, size),
+                rng.normal(0, 0.1, size),
+                rng.uniform(0.5, 1.5, size),
+            ]
         else:
             roles = other
             deviation = np.sqrt(2 / np.prod(shapes[0][:-1]))

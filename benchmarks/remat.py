@@ -43,8 +43,10 @@ def main() -> None:
         for mode in MODES:
             done = subprocess.run(
                 [sys.executable, *sys.argv, "--only", mode],
-                check=True, stdout=subprocess.PIPE, text=True,
-            )  # fmt: skip
+                check=True,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
             found[mode].append(json.loads(done.stdout.splitlines()[-1]))
             print(f"round {number + 1}, {mode}: {found[mode][-1]}", file=sys.stderr, flush=True)
     medians = {

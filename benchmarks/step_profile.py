@@ -38,7 +38,7 @@ from keras_resnet_train.steps import TrainingSteps
 
 Steps = Callable[[int], Any]
 # What the package has in place of Keras's own.
-NORM = ("keras_resnet.primitives.BatchNormalization", keras.layers.BatchNormalization)
+NORM = ("keras_resnet.nets.primitives.BatchNormalization", keras.layers.BatchNormalization)
 SGD = ("keras_resnet_train.optimizers.SGD", keras.optimizers.SGD)
 CONTENDERS = {
     "bare TensorFlow": None,

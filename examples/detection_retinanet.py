@@ -52,19 +52,26 @@ def detector() -> keras.Model:
     spec = keras_resnet.get_spec("resnet18").replace(name="resnet18_narrow", widths=(8, 16, 32, 64))
     encoder = keras_resnet.build(spec, include_top=False, input_shape=(SIZE, SIZE, 3), seed=0)
     backbone = keras_hub.models.RetinaNetBackbone(
-        encoder, min_level=3, max_level=5, use_p5=True,
+        encoder,
+        min_level=3,
+        max_level=5,
+        use_p5=True,
         image_shape=(SIZE, SIZE, 3),
-    )  # fmt: skip
+    )
     anchors = keras_hub.layers.AnchorGenerator(
         "yxyx", min_level=3, max_level=5, num_scales=3, aspect_ratios=[0.5, 1, 2], anchor_size=2
     )
     # A short training is never very sure: the surest boxes are taken as they come.
     decoder = keras_hub.layers.NonMaxSuppression("yxyx", from_logits=True, confidence_threshold=0)
     return keras_hub.models.RetinaNetObjectDetector(
-        backbone, num_classes=2, bounding_box_format="yxyx", anchor_generator=anchors,
-        prediction_decoder=decoder, pre_logits_num_conv_layers=1,
+        backbone,
+        num_classes=2,
+        bounding_box_format="yxyx",
+        anchor_generator=anchors,
+        prediction_decoder=decoder,
+        pre_logits_num_conv_layers=1,
         use_prediction_head_norm=True,
-    )  # fmt: skip
+    )
 
 
 def overlap(ours: np.ndarray, truth: np.ndarray) -> float:

@@ -5,6 +5,7 @@ import types
 
 from keras_resnet import analysis as analysis
 from keras_resnet import finetune as finetune
+from keras_resnet import imagenet_utils as imagenet_utils
 from keras_resnet import preprocessing as preprocessing
 from keras_resnet import weights as weights
 from keras_resnet.applications import ResNet18 as ResNet18
@@ -42,64 +43,64 @@ from keras_resnet.applications import SEResNeXt50_32x4d as SEResNeXt50_32x4d
 from keras_resnet.applications import SEResNeXt101_32x4d as SEResNeXt101_32x4d
 from keras_resnet.applications import WideResNet50_2 as WideResNet50_2
 from keras_resnet.applications import WideResNet101_2 as WideResNet101_2
-from keras_resnet.catalog import VARIANTS as variants
-from keras_resnet.catalog import get_spec as get_spec
-from keras_resnet.catalog import list_variants as list_variants
-from keras_resnet.catalog import plain_twin as plain_twin
 from keras_resnet.functional import residual as residual
-from keras_resnet.layers import PadChannels as PadChannels
-from keras_resnet.model import ResNet as ResNet
-from keras_resnet.network import build as build
-from keras_resnet.preprocess_spec import PreprocessSpec as PreprocessSpec
-from keras_resnet.preprocessing import decode_predictions as decode_predictions
-from keras_resnet.preprocessing import preprocess_input as preprocess_input
-from keras_resnet.remat import Rematerialized as Rematerialized
+from keras_resnet.imagenet_utils import decode_predictions as decode_predictions
+from keras_resnet.imagenet_utils import preprocess_input as preprocess_input
+from keras_resnet.nets.catalog import VARIANTS as variants
+from keras_resnet.nets.catalog import get_spec as get_spec
+from keras_resnet.nets.catalog import list_variants as list_variants
+from keras_resnet.nets.catalog import plain_twin as plain_twin
+from keras_resnet.nets.layers import PadChannels as PadChannels
+from keras_resnet.nets.model import ResNet as ResNet
+from keras_resnet.nets.network import build as build
+from keras_resnet.nets.remat import Rematerialized as Rematerialized
+from keras_resnet.nets.spec import ResNetSpec as ResNetSpec
+from keras_resnet.preprocessing import PreprocessSpec as PreprocessSpec
 from keras_resnet.reparam import fold_batch_norm as fold_batch_norm
-from keras_resnet.spec import ResNetSpec as ResNetSpec
 from keras_resnet.version import __version__ as __version__
 from keras_resnet.weights import from_pretrained as from_pretrained
 
 __all__ = [
     "PadChannels",
     "PreprocessSpec",
+    "Rematerialized",
+    "ResNeXt50_32x4d",
     "ResNeXt101_32x8d",
     "ResNeXt101_64x4d",
-    "ResNeXt50_32x4d",
     "ResNet",
-    "ResNet101",
-    "ResNet101D",
-    "ResNet101V2",
-    "ResNet152",
-    "ResNet152D",
-    "ResNet152V2",
     "ResNet18",
     "ResNet18D",
     "ResNet18V2",
-    "ResNet200",
-    "ResNet200D",
-    "ResNet200V2",
     "ResNet34",
     "ResNet34D",
     "ResNet34V2",
     "ResNet50",
     "ResNet50D",
     "ResNet50V2",
+    "ResNet101",
+    "ResNet101D",
+    "ResNet101V2",
+    "ResNet152",
+    "ResNet152D",
+    "ResNet152V2",
+    "ResNet200",
+    "ResNet200D",
+    "ResNet200V2",
+    "ResNetRS50",
     "ResNetRS101",
     "ResNetRS152",
     "ResNetRS200",
     "ResNetRS270",
     "ResNetRS350",
     "ResNetRS420",
-    "ResNetRS50",
     "ResNetSpec",
-    "Rematerialized",
-    "SEResNeXt101_32x4d",
     "SEResNeXt50_32x4d",
+    "SEResNeXt101_32x4d",
+    "SEResNet50",
     "SEResNet101",
     "SEResNet152",
-    "SEResNet50",
-    "WideResNet101_2",
     "WideResNet50_2",
+    "WideResNet101_2",
     "analysis",
     "build",
     "decode_predictions",

@@ -6,13 +6,13 @@ import os
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from keras_resnet.catalog import VARIANTS
-from keras_resnet.model import ResNet
-from keras_resnet.network import Pooling, build
-from keras_resnet.primitives import channel_axis
-from keras_resnet.spec import ResNetSpec
+from keras_resnet.nets.catalog import VARIANTS
+from keras_resnet.nets.model import ResNet
+from keras_resnet.nets.network import Pooling, build
+from keras_resnet.nets.primitives import channel_axis
+from keras_resnet.nets.spec import ResNetSpec
 from keras_resnet.weights import pretrained
-from keras_resnet.weights.files import stored_spec
+from keras_resnet.weights.own_files import stored_spec
 from keras_resnet.weights.sources import SOURCES, find_source
 
 
@@ -21,7 +21,7 @@ class Application(Protocol):
 
     __name__: str
 
-    def __call__(  # noqa: D102, PLR0913
+    def __call__(  # noqa: D102
         self,
         include_top: bool = True,
         weights: str | os.PathLike[str] | None = None,
@@ -67,9 +67,16 @@ _DOC = """Builds {variant} with keras.applications' arguments.
 # Fields that make two nets the same of a family: others (biases, eps, where the stride stands) are
 # a publisher's, and `weights=` brings them along.
 _FAMILY = (
-    "depths", "widths", "branch", "order", "shortcut", "stem", "groups", "base_width",
+    "depths",
+    "widths",
+    "branch",
+    "order",
+    "shortcut",
+    "stem",
+    "groups",
+    "base_width",
     "se_reduction",
-)  # fmt: skip
+)
 
 
 def _same_family(one: ResNetSpec, other: ResNetSpec) -> bool:
@@ -125,7 +132,7 @@ def _paper(spec: ResNetSpec) -> str:
 def _application(function_name: str, variant: str) -> Application:
     spec = VARIANTS[variant]
 
-    def application(  # noqa: PLR0913
+    def application(
         include_top: bool = True,
         weights: str | os.PathLike[str] | None = None,
         input_tensor: Any = None,

@@ -13,13 +13,13 @@ from typing import Any, Literal, get_args
 import keras
 import numpy as np
 
-from keras_resnet.model import ResNet, check_net
-from keras_resnet.named_weights import assign, read_weights, weighted_layers
-from keras_resnet.network import build
-from keras_resnet.preprocess_spec import PreprocessSpec
-from keras_resnet.primitives import channel_axis
-from keras_resnet.spec import ResNetSpec
-from keras_resnet.stacked import StackedUnits
+from keras_resnet.nets.model import ResNet, check_net
+from keras_resnet.nets.named_weights import assign, read_weights, weighted_layers
+from keras_resnet.nets.network import build
+from keras_resnet.nets.primitives import channel_axis
+from keras_resnet.nets.spec import ResNetSpec
+from keras_resnet.nets.stacked import StackedUnits
+from keras_resnet.preprocessing import PreprocessSpec
 from keras_resnet.weights.rebuild import HEAD, copy_weights, rebuild
 
 ChannelMethod = Literal["repeat", "mean"]
@@ -125,9 +125,14 @@ def with_classes(model: ResNet, classes: int, *, seed: int | None = None) -> Res
         shape = tuple(model.inputs[0].shape[1:])
         dims: Any = len(shape) - 1
         twin = build(
-            spec, classes=classes, input_shape=shape, dims=dims, stacked=model.stacked, seed=seed,
+            spec,
+            classes=classes,
+            input_shape=shape,
+            dims=dims,
+            stacked=model.stacked,
+            seed=seed,
             name=model.name,
-        )  # fmt: skip
+        )
         twin.preprocess = model.preprocess
     copy_weights(model, twin, skip=HEAD)
     return twin

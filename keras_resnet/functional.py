@@ -7,16 +7,16 @@ from typing import Any, Literal, get_args
 
 import keras
 
-from keras_resnet.layers import StochasticDepth
-from keras_resnet.merges import merge as join
-from keras_resnet.primitives import channel_axis, own_seed
+from keras_resnet.nets.layers import StochasticDepth
+from keras_resnet.nets.merges import merge as join
+from keras_resnet.nets.primitives import channel_axis, own_seed
 
 Path = Callable[[Any], Any]
 # The spec's merges but Fixup, which rescales weights inside the branch.
 OpenMerge = Literal["add", "none", "rezero", "skipinit", "highway", "shortcut_gate"]
 
 
-def residual(  # noqa: PLR0913
+def residual(
     x: Any,
     branch: Path,
     shortcut: Literal["identity", "projection"] | Path = "identity",
@@ -154,7 +154,7 @@ def _maps_channels(x: Any, y: Any) -> bool:
     return len(x.shape) == len(y.shape) and x.shape[_channels(x)] != y.shape[_channels(y)]
 
 
-def _pointwise(  # noqa: PLR0913
+def _pointwise(
     x: Any,
     filters: int,
     name: str,
@@ -191,9 +191,11 @@ def _misfit(carried: Any, added: Any, shortcut: Any) -> str:
     if callable(shortcut):
         remedy = "What `shortcut` returns must have the branch's shape"
     elif shortcut == "identity" and _fits(
-        *(tuple(size for axis, size in enumerate(y.shape) if axis != _channels(y))
-          for y in (carried, added))
-    ):  # fmt: skip
+        *(
+            tuple(size for axis, size in enumerate(y.shape) if axis != _channels(y))
+            for y in (carried, added)
+        )
+    ):
         remedy = "They differ in their channels: take shortcut='projection'"
     else:
         remedy = (

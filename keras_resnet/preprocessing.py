@@ -1,79 +1,151 @@
-"""What is done to images before a net sees them, and what its outputs mean.
-
-`PreprocessSpec` is the data, `for_weights` finds that of published weights, and
-`preprocess_input` and `decode_predictions` mean what keras.applications' mean.
-"""
+"""What is done to an image before a net sees it, as data that travels with weights and exports."""
 
 from __future__ import annotations
 
-import importlib
-from typing import Any, Literal
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
 
 import keras
+import numpy as np
+from keras import ops
 
-from keras_resnet.preprocess_spec import Interpolation as Interpolation
-from keras_resnet.preprocess_spec import PreprocessSpec as PreprocessSpec
-from keras_resnet.weights.sources import find_source
-
-__all__ = ["PreprocessSpec", "decode_predictions", "for_weights", "preprocess_input"]
-
-# "caffe" is that of keras.applications' ResNet50, "tf" of its ResNet50V2, "torch" torchvision's.
-Mode = Literal["caffe", "tf", "torch"]
+Interpolation = Literal["bilinear", "bicubic", "nearest", "area", "lanczos3"]
 
 
-def for_weights(name: str, net: str | None = None) -> PreprocessSpec:
-    """Returns the preprocessing that published weights were evaluated with.
+@dataclasses.dataclass(frozen=True)
+class PreprocessSpec:
+    """Resize, crop, channel order, and `(pixels - mean) / std`.
 
-    Args:
-        name: As `weights=` takes it: `"imagenet"`, `"torchvision/v2"`, `"akamaster"` ...; for a
-            repository of the hub, `hf://owner/repository`, its config is downloaded.
-        net: The net, where sources of that name differ: `"imagenet"` is caffe's for
-            `"resnet50"` and -1..1 for `"resnet50v2"`.
-
-    Raises:
-        ValueError: If there are no such weights, or their publisher does not say it.
-    """
-    if name.startswith("hf://"):
-        # The hub's part brings the downloader with it.
-        found = importlib.import_module("keras_resnet.weights.pretrained").hub_preprocess(name)
-        if found is None:
-            raise ValueError(f"{name} does not say how it was evaluated")
-        return found
-    return find_source(name, net).preprocess
-
-
-def preprocess_input(x: Any, data_format: str | None = None, mode: Mode = "caffe") -> Any:
-    """Normalises images at the net's size as keras.applications does.
-
-    Args:
-        x: RGB images, `(..., height, width, channels)`, of 0..255.
-        data_format: Of `x`; Keras's where None.
-        mode: `"caffe"` for `weights="imagenet"` of the post-activation nets (to BGR, minus the
-            means of ImageNet), `"tf"` for that of the V2 nets (-1..1), `"torch"` for torchvision's
-            (0..1, then mean and standard deviation).
-
-    Returns:
-        Float images of the same shape.
+    Attributes:
+        size: Height and width that the net is given, pixels.
+        mean: Subtracted from each channel; in pixel values, 0..255, in the net's channel order.
+        std: Each channel is divided by it; in pixel values too.
+        channel_order: Order in which the net expects the channels; images come as RGB.
+        crop_fraction: The image is resized until its shorter side is `size / crop_fraction`, and
+            the centre is cropped; 1 crops the largest centred rectangle.
+        interpolation: How the image is resized.
 
     Raises:
-        ValueError: If `mode` or `data_format` is unknown.
+        ValueError: If a field has a value outside its range.
     """
-    return keras.applications.imagenet_utils.preprocess_input(x, data_format=data_format, mode=mode)
 
+    size: tuple[int, int]
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    channel_order: Literal["rgb", "bgr"] = "rgb"
+    crop_fraction: float = 1.0
+    interpolation: Interpolation = "bilinear"
 
-def decode_predictions(predictions: Any, top: int = 5) -> list[list[tuple[str, str, float]]]:
-    """Names the likeliest of ImageNet's classes, as keras.applications does.
+    def __post_init__(self) -> None:
+        """Checks the fields; lists become tuples."""
+        for field in ("size", "mean", "std"):
+            object.__setattr__(self, field, tuple(getattr(self, field)))
+        if len(self.size) != 2 or min(self.size) < 1:
+            raise ValueError(f"`size` must be (height, width). Received: size={self.size}")
+        if not 0 < self.crop_fraction <= 1:
+            raise ValueError(
+                f"`crop_fraction` must lie in (0, 1]. Received: crop_fraction={self.crop_fraction}"
+            )
+        if min(self.std) <= 0:
+            raise ValueError(f"`std` must be above 0. Received: std={self.std}")
+        if len(self.mean) != len(self.std):
+            raise ValueError(
+                "`mean` and `std` need the same number of channels. "
+                f"Received: mean={self.mean}, std={self.std}"
+            )
+        if self.channel_order not in ("rgb", "bgr"):
+            raise ValueError(
+                "`channel_order` must be 'rgb' or 'bgr'. "
+                f"Received: channel_order={self.channel_order!r}"
+            )
+        if self.interpolation not in get_args(Interpolation):
+            raise ValueError(
+                f"`interpolation` must be one of {', '.join(map(repr, get_args(Interpolation)))}. "
+                f"Received: interpolation={self.interpolation!r}"
+            )
 
-    The names are downloaded once, into Keras's cache.
+    def __call__(self, images: Any) -> Any:
+        """Makes images of any size into the net's input: `normalize(fit(images))`.
 
-    Args:
-        predictions: Probabilities, `(batch, 1000)`.
-        top: How many classes an image.
+        Args:
+            images: RGB, `(..., height, width, channels)`, pixel values 0..255.
 
-    Returns:
-        For each image `(WordNet number, name, probability)` of each class, the likeliest first.
+        Returns:
+            float32 `(..., *size, channels)`, or with the channels first where Keras has them so.
+        """
+        made = self.normalize(self.fit(images))
+        if keras.config.image_data_format() == "channels_first":
+            made = np.moveaxis(made, -1, -3)
+        return made
 
-    Raises:
-        ValueError: If there are not 1,000 classes.
-    """
-    return keras.applications.imagenet_utils.decode_predictions(predictions, top=top)
+    def fit(self, images: Any) -> np.ndarray:
+        """Resizes and centre-crops images to the net's size, as evaluation does.
+
+        Args:
+            images: `(height, width, channels)` or a batch of such, pixel values 0..255.
+
+        Returns:
+            uint8 of the net's size, channels last.
+
+        Raises:
+            ValueError: If `images` has another number of axes, or Keras cannot resize by this
+                `interpolation` (`"area"`).
+        """
+        if len(images.shape) not in (3, 4):
+            raise ValueError(
+                "`images` must be (height, width, channels) or a batch of such. "
+                f"Received: shape {tuple(images.shape)}"
+            )
+        if self.interpolation == "area":
+            raise ValueError("Keras resizes images by no 'area' interpolation: resize them before")
+        have, want = np.asarray(images.shape[-3:-1], "float64"), np.asarray(self.size)
+        scale = float((want / self.crop_fraction / have).max())
+        resized = np.maximum(np.round(have * scale).astype("int64"), want)
+        if tuple(resized) != tuple(images.shape[-3:-1]):
+            images = ops.image.resize(
+                ops.cast(images, "float32"),
+                tuple(int(side) for side in resized),
+                interpolation=self.interpolation,
+                antialias=True,
+                data_format="channels_last",
+            )
+        top, left = (resized - want) // 2
+        height, width = self.size
+        cropped = ops.convert_to_numpy(images)[..., top : top + height, left : left + width, :]
+        return np.clip(np.round(cropped), 0, 255).astype("uint8")
+
+    def normalize(self, images: Any) -> Any:
+        """Reorders and normalises channels.
+
+        Args:
+            images: RGB images at the net's size, `(..., height, width, channels)`, pixel values
+                0..255 of any dtype: NumPy or a tensor of the backend, eager or symbolic.
+
+        Returns:
+            float32 images of the same shape; NumPy where NumPy came in.
+        """
+        # Functions, not operators: PyTorch takes no slice of negative step, nor NumPy operands
+        # without a warning.
+        math: Any = np if isinstance(images, np.ndarray) else ops
+        x = images.astype("float32") if math is np else ops.cast(images, "float32")
+        if self.channel_order == "bgr":
+            x = math.flip(x, axis=-1)
+        if any(self.mean):
+            x = math.subtract(x, np.asarray(self.mean, "float32"))
+        if any(value != 1 for value in self.std):
+            # One product in place of a quotient: what a converter would make of it anyway.
+            x = math.multiply(x, (1 / np.asarray(self.std, "float64")).astype("float32"))
+        return x
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the spec as JSON-ready values."""
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in dataclasses.asdict(self).items()
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> PreprocessSpec:
+        """Makes a spec from what `to_dict` returned."""
+        return cls(**values)

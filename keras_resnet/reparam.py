@@ -10,9 +10,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_resnet.model import ResNet, check_net, deep_graph
-from keras_resnet.norms import BatchNormalization
-from keras_resnet.units import units
+from keras_resnet.nets.batch_norm import BatchNormalization
+from keras_resnet.nets.geometry import units
+from keras_resnet.nets.model import ResNet, check_net, deep_graph
 from keras_resnet.weights.rebuild import rebuild, restack
 
 # Not their subclasses: those may do more with their kernels. With their number of space axes.
@@ -71,9 +71,14 @@ def fuse(model: keras.Model) -> ResNet:
         )
     model = restack(model, stacked=False)
     plain = spec.replace(
-        name=f"{spec.name}_fused", branch="single", merge="none", norm="none", conv_bias=True,
-        zero_init_residual=False, stochastic_depth=0.0,
-    )  # fmt: skip
+        name=f"{spec.name}_fused",
+        branch="single",
+        merge="none",
+        norm="none",
+        conv_bias=True,
+        zero_init_residual=False,
+        stochastic_depth=0.0,
+    )
     fused = rebuild(model, spec=plain)
     layers = {layer.name: layer for layer in model.layers}
     prefixes = {unit.name for unit in units(spec)} | ({"stem"} if spec.stem == "unit" else set())

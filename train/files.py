@@ -90,7 +90,8 @@ def _named_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise OSError(
-                error.errno, f"The disk is full: {path} was not written; free some space and "
+                error.errno,
+                f"The disk is full: {path} was not written; free some space and "
                 "give the same command again",
-            ) from error  # fmt: skip
+            ) from error
         raise

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .report import ReportData, Sample, write_report
+from .presentation import ReportData, Sample, write_report
 from .rundir import Run, open_run
 
 
@@ -86,9 +86,12 @@ def _samples(path: Path) -> list[Sample]:
         return []
     with np.load(path) as stored:
         rows = zip(
-            stored["images"], stored["true"], stored["predicted"], stored["probability"],
+            stored["images"],
+            stored["true"],
+            stored["predicted"],
+            stored["probability"],
             strict=True,
-        )  # fmt: skip
+        )
         return [
             Sample(image, int(true), int(predicted), float(probability))
             for image, true, predicted, probability in rows

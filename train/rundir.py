@@ -197,7 +197,7 @@ def open_run(path: Path, which: Which = "auto") -> Run:
         ValueError: If a file of it is damaged.
     """
     import keras_resnet
-    from keras_resnet.precision import dtype_policy
+    from keras_resnet.nets.precision import dtype_policy
     from keras_resnet.weights import load
 
     directory = RunDirectory(path)

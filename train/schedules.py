@@ -51,7 +51,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     2.2 (linear warm-up); Loshchilov and Hutter 2017 (arXiv:1608.03983), equation 5 (cosine).
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         kind: str,
         rate: float,

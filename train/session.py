@@ -17,7 +17,7 @@ import keras
 import numpy as np
 
 from keras_resnet import PreprocessSpec, ResNetSpec
-from keras_resnet.precision import dtype_policy
+from keras_resnet.nets.precision import dtype_policy
 from keras_resnet.weights.rebuild import clone_as_float32
 
 from .checkpoint import Progress
@@ -94,7 +94,7 @@ def resolve_data(config: RunConfig, spec: ResNetSpec) -> tuple[ImageData, Prepro
     return data, dataclasses.replace(preprocess, mean=mean, std=std)
 
 
-def _train(  # noqa: PLR0913
+def _train(
     config: RunConfig,
     spec: ResNetSpec,
     directory: RunDirectory,
@@ -119,10 +119,16 @@ def _train(  # noqa: PLR0913
     board = TensorBoardHistory(directory.path / "logs", lambda: trainer.progress.history)
     with dtype_policy(config.runtime.precision):
         trainer = Trainer(
-            config, spec, data, preprocess, directory,
-            strategy=strategy, chief=chief, reporter=reporter,
+            config,
+            spec,
+            data,
+            preprocess,
+            directory,
+            strategy=strategy,
+            chief=chief,
+            reporter=reporter,
             callbacks=[*([board] if chief else []), *callbacks],
-        )  # fmt: skip
+        )
     if chief:
         _check_disk(directory, trainer.checkpoint_bytes * (config.checkpoint.keep + 2))
         directory.begin(config, data, preprocess)

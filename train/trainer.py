@@ -43,7 +43,7 @@ class Trainer:
             on from. They may set `model.stop_training`.
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         config: RunConfig,
         spec: ResNetSpec,

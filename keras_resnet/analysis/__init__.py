@@ -22,8 +22,24 @@ from keras_resnet.analysis.responses import LayerResponse as LayerResponse
 from keras_resnet.analysis.responses import layer_responses as layer_responses
 
 __all__ = [
-    "Chain", "Counts", "GradientFlow", "Gradients", "IdentityReport", "LayerResponse",
-    "Spectrum", "UnitDistance", "UnitGradient", "accepted_specs", "claims_identity", "count",
-    "count_spec", "gradient_flow", "identity_report", "jacobian_singular_values",
-    "layer_responses", "read_gradient_flow", "unit_distances", "unit_outputs",
-]  # fmt: skip
+    "Chain",
+    "Counts",
+    "GradientFlow",
+    "Gradients",
+    "IdentityReport",
+    "LayerResponse",
+    "Spectrum",
+    "UnitDistance",
+    "UnitGradient",
+    "accepted_specs",
+    "claims_identity",
+    "count",
+    "count_spec",
+    "gradient_flow",
+    "identity_report",
+    "jacobian_singular_values",
+    "layer_responses",
+    "read_gradient_flow",
+    "unit_distances",
+    "unit_outputs",
+]

@@ -17,8 +17,15 @@ from keras_resnet.analysis.chain import Chain
 from keras_resnet.analysis.gradients import Gradients, UnitGradient, gradient_flow
 
 _COLUMNS = (
-    "step", "loss", "name", "stage", "index", "output_norm", "weight_norm", "weights",
-)  # fmt: skip
+    "step",
+    "loss",
+    "name",
+    "stage",
+    "index",
+    "output_norm",
+    "weight_norm",
+    "weights",
+)
 
 
 class GradientFlow(keras.callbacks.Callback):
@@ -163,9 +170,15 @@ def _rows(history: Mapping[int, Gradients]) -> Iterator[tuple[object, ...]]:
     for step, found in history.items():
         for part in found.parts:
             yield (
-                step, found.loss, part.name, part.stage, part.index,
-                part.output_norm, part.weight_norm, part.weights,
-            )  # fmt: skip
+                step,
+                found.loss,
+                part.name,
+                part.stage,
+                part.index,
+                part.output_norm,
+                part.weight_norm,
+                part.weights,
+            )
 
 
 def read_gradient_flow(path: str | os.PathLike[str]) -> dict[int, Gradients]:
@@ -181,13 +194,16 @@ def read_gradient_flow(path: str | os.PathLike[str]) -> dict[int, Gradients]:
                     int(row["step"]),
                     float(row["loss"]),
                     UnitGradient(
-                        row["name"], int(row["stage"]), int(row["index"]),
-                        float(row["output_norm"]), float(row["weight_norm"]),
+                        row["name"],
+                        int(row["stage"]),
+                        int(row["index"]),
+                        float(row["output_norm"]),
+                        float(row["weight_norm"]),
                         float(row["weights"]),
                     ),
                 )
                 for row in csv.DictReader(file)
-            ]  # fmt: skip
+            ]
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is no file of GradientFlow: {error!r}") from error
     losses = {step: loss for step, loss, _ in rows}

@@ -9,10 +9,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_resnet.model import ResNet, check_net
-from keras_resnet.precision import dtype_policy
-from keras_resnet.segments import HEAD, cut, place_of, unit_ends
-from keras_resnet.units import units
+from keras_resnet.nets.geometry import units
+from keras_resnet.nets.model import ResNet, check_net
+from keras_resnet.nets.precision import dtype_policy
+from keras_resnet.nets.segments import HEAD, cut, place_of, unit_ends
 from keras_resnet.weights.rebuild import copy_weights, rebuild
 
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import keras
 
-from keras_resnet.catalog import get_spec
-from keras_resnet.model import ResNet
-from keras_resnet.network import build
-from keras_resnet.primitives import channel_axis
-from keras_resnet.spec import ResNetSpec
-from keras_resnet.stacked import StackedUnits
+from keras_resnet.nets.catalog import get_spec
+from keras_resnet.nets.model import ResNet
+from keras_resnet.nets.network import build
+from keras_resnet.nets.primitives import channel_axis
+from keras_resnet.nets.spec import ResNetSpec
+from keras_resnet.nets.stacked import StackedUnits
 
 _WEIGHTED = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D, keras.layers.Dense)
 # Layers beside the path that the papers count.

@@ -12,8 +12,8 @@ from keras import ops
 
 from keras_resnet.analysis.autodiff import gradients, without_gradients
 from keras_resnet.analysis.chain import Chain, as_images
-from keras_resnet.model import ResNet
-from keras_resnet.segments import HEAD
+from keras_resnet.nets.model import ResNet
+from keras_resnet.nets.segments import HEAD
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,10 +108,14 @@ def gradient_flow(model: ResNet | Chain, images: Any, labels: Any) -> Gradients:
     for segment, own, at_output in zip(chain.segments, variables, at_outputs, strict=True):
         parts.append(
             UnitGradient(
-                segment.name, segment.stage, segment.index, _norm([at_output]),
-                _norm([next(rest) for _ in own]), _norm([ops.convert_to_numpy(v) for v in own]),
+                segment.name,
+                segment.stage,
+                segment.index,
+                _norm([at_output]),
+                _norm([next(rest) for _ in own]),
+                _norm([ops.convert_to_numpy(v) for v in own]),
             )
-        )  # fmt: skip
+        )
     return Gradients(value, tuple(parts))
 
 

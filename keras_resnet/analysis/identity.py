@@ -14,13 +14,13 @@ from keras import ops
 
 from keras_resnet.analysis.autodiff import without_gradients
 from keras_resnet.analysis.chain import Chain, as_images
-from keras_resnet.layers import Scalar
-from keras_resnet.model import ResNet
-from keras_resnet.precision import dtype_policy
-from keras_resnet.primitives import Primitives, channel_axis
-from keras_resnet.residual_unit import residual_unit
-from keras_resnet.spec import Branch, Merge, Order, ResNetSpec
-from keras_resnet.units import Unit, inner_width
+from keras_resnet.nets.geometry import Unit, inner_width
+from keras_resnet.nets.layers import Scalar
+from keras_resnet.nets.model import ResNet
+from keras_resnet.nets.precision import dtype_policy
+from keras_resnet.nets.primitives import Primitives, channel_axis
+from keras_resnet.nets.residual_unit import residual_unit
+from keras_resnet.nets.spec import Branch, Merge, Order, ResNetSpec
 
 
 @dataclasses.dataclass(frozen=True)

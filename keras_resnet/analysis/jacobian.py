@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_resnet.analysis.autodiff import jacobian, without_gradients
 from keras_resnet.analysis.chain import Chain, as_images
-from keras_resnet.model import ResNet
+from keras_resnet.nets.model import ResNet
 
 MAX_OUTPUTS = 4096
 """Outputs up to which a Jacobian is computed: each takes a pass backward."""

@@ -10,10 +10,10 @@ from keras import ops
 
 from keras_resnet.analysis.autodiff import without_gradients
 from keras_resnet.analysis.chain import as_images
-from keras_resnet.model import ResNet, check_net, deep_graph
-from keras_resnet.segments import unit_ends
-from keras_resnet.stacked import StackedUnits
-from keras_resnet.units import units
+from keras_resnet.nets.geometry import units
+from keras_resnet.nets.model import ResNet, check_net, deep_graph
+from keras_resnet.nets.segments import unit_ends
+from keras_resnet.nets.stacked import StackedUnits
 
 
 def unit_outputs(model: ResNet, images: Any, *, training: bool = False) -> dict[str, np.ndarray]:

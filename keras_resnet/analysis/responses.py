@@ -11,7 +11,7 @@ from keras import ops
 
 from keras_resnet.analysis.autodiff import without_gradients
 from keras_resnet.analysis.chain import Chain, as_images
-from keras_resnet.model import ResNet
+from keras_resnet.nets.model import ResNet
 
 # Layers beside the path that the paper counts.
 _BESIDE = ("_shortcut_", "_se_", "_gate_")

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import keras
 import numpy as np
 
-from keras_resnet.preprocess_spec import PreprocessSpec
+from keras_resnet.preprocessing import PreprocessSpec
 
 Inputs = Literal["raw", "normalized"]
 Precision = Literal["float32", "float16", "int8"]

@@ -22,8 +22,8 @@ from keras_resnet.export.checks import (
 )
 from keras_resnet.export.quiet import quiet
 from keras_resnet.export.saved_model import normalize_in_graph
-from keras_resnet.model import deep_graph
-from keras_resnet.preprocess_spec import PreprocessSpec
+from keras_resnet.nets.model import deep_graph
+from keras_resnet.preprocessing import PreprocessSpec
 
 # The newest that the converter writes.
 _OPSET = 18

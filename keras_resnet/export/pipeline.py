@@ -34,7 +34,7 @@ from keras_resnet.export.onnx import check_onnx, export_onnx
 from keras_resnet.export.saved_model import export_saved_model
 from keras_resnet.export.tflite import export_tflite
 from keras_resnet.export.verify import Reference, Verification, verify
-from keras_resnet.preprocess_spec import PreprocessSpec
+from keras_resnet.preprocessing import PreprocessSpec
 from keras_resnet.reparam import deploy
 
 SAVED_MODEL = "saved_model"

@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_resnet.export.checks import INPUT_NAMES, Format, Inputs
 from keras_resnet.export.quiet import quiet
-from keras_resnet.preprocess_spec import PreprocessSpec
+from keras_resnet.preprocessing import PreprocessSpec
 
 
 @dataclasses.dataclass(frozen=True)

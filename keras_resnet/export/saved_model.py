@@ -19,7 +19,7 @@ from keras_resnet.export.checks import (
     check_model,
     image_shape,
 )
-from keras_resnet.preprocess_spec import PreprocessSpec
+from keras_resnet.preprocessing import PreprocessSpec
 
 
 def export_saved_model(

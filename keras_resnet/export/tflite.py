@@ -23,12 +23,12 @@ from keras_resnet.export.checks import (
 )
 from keras_resnet.export.quiet import quiet
 from keras_resnet.export.saved_model import normalize_in_graph, write_signature
-from keras_resnet.preprocess_spec import PreprocessSpec
+from keras_resnet.preprocessing import PreprocessSpec
 
 _CALIBRATION_BATCH = 8
 
 
-def export_tflite(  # noqa: PLR0913
+def export_tflite(
     model: keras.Model,
     path: str | os.PathLike[str],
     *,

@@ -25,7 +25,7 @@ from keras_resnet.export.checks import (
     image_shape,
 )
 from keras_resnet.export.runtimes import InputDescription, Runtime, format_of, load
-from keras_resnet.preprocess_spec import PreprocessSpec
+from keras_resnet.preprocessing import PreprocessSpec
 
 # Values of one batch of images: bounds the memory, whatever the images' size.
 _BATCH_VALUES = 4_000_000

@@ -2,7 +2,7 @@
 
 from keras_resnet.weights.certificate import Certificate as Certificate
 from keras_resnet.weights.certificate import certify as certify
-from keras_resnet.weights.download import DownloadError as DownloadError
+from keras_resnet.weights.files.download import DownloadError as DownloadError
 from keras_resnet.weights.pretrained import Weights as Weights
 from keras_resnet.weights.pretrained import from_pretrained as from_pretrained
 from keras_resnet.weights.pretrained import load as load

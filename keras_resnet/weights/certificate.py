@@ -13,8 +13,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_resnet.model import ResNet
-from keras_resnet.spec import ResNetSpec
+from keras_resnet.nets.model import ResNet
+from keras_resnet.nets.spec import ResNetSpec
 from keras_resnet.version import __version__
 from keras_resnet.weights import reference
 from keras_resnet.weights.layouts import Layout

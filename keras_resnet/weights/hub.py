@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from keras_resnet.preprocess_spec import Interpolation, PreprocessSpec
+from keras_resnet.preprocessing import Interpolation, PreprocessSpec
 
 _NAME = re.compile(r"hf://([\w.-]+)/([\w.-]+)(?:@([\w.-]+))?")
 # timm's nets whose function the shapes of their tensors and timm's defaults determine. Others of

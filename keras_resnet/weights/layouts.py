@@ -11,13 +11,20 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
-from keras_resnet.spec import ResNetSpec
-from keras_resnet.units import units
+from keras_resnet.nets.geometry import units
+from keras_resnet.nets.spec import ResNetSpec
 
 LayoutName = Literal[
-    "torchvision", "timm", "timm_v2", "timm_repvgg", "hf", "akamaster", "keras", "keras_hub",
+    "torchvision",
+    "timm",
+    "timm_v2",
+    "timm_repvgg",
+    "hf",
+    "akamaster",
+    "keras",
+    "keras_hub",
     "mlperf_tiny",
-]  # fmt: skip
+]
 
 _UNIT = re.compile(r"stage(\d+)_unit(\d+)_(shortcut_)?(conv|norm|se_fc)(\d*)")
 _STEM = re.compile(r"stem_(conv|norm)(\d*)")
@@ -253,7 +260,10 @@ LAYOUTS: dict[LayoutName, Layout] = {
     for layout in (
         Layout("torchvision", "torchvision", _torchvision, {}, _TORCHVISION),
         Layout(
-            "timm", "timm", _torchvision, {},
+            "timm",
+            "timm",
+            _torchvision,
+            {},
             {
                 **_TORCHVISION,
                 "shortcut": ("B", "D"),
@@ -263,7 +273,10 @@ LAYOUTS: dict[LayoutName, Layout] = {
             },
         ),
         Layout(
-            "timm_v2", "timm", _timm_v2, _PRE,
+            "timm_v2",
+            "timm",
+            _timm_v2,
+            _PRE,
             {
                 **_TORCHVISION,
                 "order": ("pre",),
@@ -273,7 +286,10 @@ LAYOUTS: dict[LayoutName, Layout] = {
             head_as_conv=True,
         ),
         Layout(
-            "timm_repvgg", "timm", _timm_repvgg, {},
+            "timm_repvgg",
+            "timm",
+            _timm_repvgg,
+            {},
             {
                 **_POST_ONLY,
                 "branch": ("repvgg",),
@@ -283,7 +299,10 @@ LAYOUTS: dict[LayoutName, Layout] = {
             },
         ),
         Layout(
-            "hf", "Hugging Face transformers", _hugging_face, {"stride_placement": "3x3"},
+            "hf",
+            "Hugging Face transformers",
+            _hugging_face,
+            {"stride_placement": "3x3"},
             {
                 **_TORCHVISION,
                 "stride_placement": ("1x1", "3x3"),
@@ -293,11 +312,16 @@ LAYOUTS: dict[LayoutName, Layout] = {
             },
         ),
         Layout(
-            "akamaster", "akamaster's CIFAR nets", _akamaster, {"shortcut": "A", "stem": "cifar"},
+            "akamaster",
+            "akamaster's CIFAR nets",
+            _akamaster,
+            {"shortcut": "A", "stem": "cifar"},
             {**_TORCHVISION, "branch": ("basic",), "shortcut": ("A",), "stem": ("cifar",)},
         ),
         Layout(
-            "keras", "keras.applications", _keras,
+            "keras",
+            "keras.applications",
+            _keras,
             {"conv_bias": True, "norm_eps": 1.001e-5, "norm_momentum": 0.99},
             {
                 **_KERAS,
@@ -308,7 +332,8 @@ LAYOUTS: dict[LayoutName, Layout] = {
             },
             (
                 (
-                    "order", "pre",
+                    "order",
+                    "pre",
                     {
                         "conv_bias": ("unnormed",),
                         "stem_activation": (False,),
@@ -318,19 +343,29 @@ LAYOUTS: dict[LayoutName, Layout] = {
                     },
                 ),
             ),
-            separator="/", roles=KERAS_ROLES, torch=False,
+            separator="/",
+            roles=KERAS_ROLES,
+            torch=False,
         ),
         Layout(
-            "keras_hub", "KerasHub", _keras_hub, {},
+            "keras_hub",
+            "KerasHub",
+            _keras_hub,
+            {},
             {**_KERAS, "stem": ("imagenet", "deep"), "stage_projection": (False, True)},
             (
                 ("order", "pre", {"stem_activation": (False,), "shortcut_norm": (True, False)}),
                 ("stem", "deep", {"shortcut": ("D",)}),
             ),
-            separator="/", roles=KERAS3_ROLES, torch=False,
+            separator="/",
+            roles=KERAS3_ROLES,
+            torch=False,
         ),
         Layout(
-            "mlperf_tiny", "MLPerf Tiny", _mlperf_tiny, {},
+            "mlperf_tiny",
+            "MLPerf Tiny",
+            _mlperf_tiny,
+            {},
             {
                 **_TORCHVISION,
                 "branch": ("basic",),
@@ -340,7 +375,9 @@ LAYOUTS: dict[LayoutName, Layout] = {
                 "shortcut_norm": (False,),
                 "norm_eps": (1e-3,),
             },
-            separator="/", roles=KERAS_ROLES, torch=False,
+            separator="/",
+            roles=KERAS_ROLES,
+            torch=False,
         ),
     )
-}  # fmt: skip
+}

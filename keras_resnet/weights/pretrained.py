@@ -11,25 +11,25 @@ from typing import Any
 
 import numpy as np
 
-from keras_resnet.catalog import VARIANTS, get_spec
-from keras_resnet.model import ResNet
-from keras_resnet.network import build
-from keras_resnet.preprocess_spec import PreprocessSpec
-from keras_resnet.spec import ResNetSpec
+from keras_resnet.nets.catalog import VARIANTS, get_spec
+from keras_resnet.nets.model import ResNet
+from keras_resnet.nets.network import build
+from keras_resnet.nets.spec import ResNetSpec
+from keras_resnet.preprocessing import PreprocessSpec
 from keras_resnet.weights import hub
-from keras_resnet.weights.download import Download, NotFoundError, fetch
-from keras_resnet.weights.files import load_own, stored_spec
+from keras_resnet.weights.files.download import Download, NotFoundError, fetch
+from keras_resnet.weights.files.pickles import state_dict_of
+from keras_resnet.weights.files.tensors import TensorFile, read
 from keras_resnet.weights.layouts import LAYOUTS, Layout
-from keras_resnet.weights.pickles import state_dict_of
+from keras_resnet.weights.own_files import load_own, stored_spec
 from keras_resnet.weights.recognize import Recognized, recognize, same_shapes
 from keras_resnet.weights.sources import SOURCES, Source, find_source
-from keras_resnet.weights.tensors import TensorFile, read
 from keras_resnet.weights.transfer import LoadReport, load_tensors
 
 Path = str | os.PathLike[str]
 
 # What `weights.save` writes into a file's metadata.
-_SPEC, _PREPROCESS = "keras_resnet.spec", "keras_resnet.preprocess"
+_SPEC, _PREPROCESS = "keras_resnet.nets.spec", "keras_resnet.preprocess"
 # Fields that a file of a library leaves open without its config.
 _UNSEEN: dict[str, tuple[str, ...]] = {
     "hf": ("stride_placement", "first_stride"),
@@ -144,10 +144,7 @@ def from_pretrained(
         )
         load_own(model, os.fspath(name), strict=True)
         return model
-    if isinstance(name, Weights):
-        weights = name
-    else:
-        weights = open_weights(name, net=net, include_top=top)
+    weights = name if isinstance(name, Weights) else open_weights(name, net=net, include_top=top)
     if top and weights.classes is None:
         raise ValueError(f"{weights.name} has no classifier: take `include_top=False`")
     model = build(

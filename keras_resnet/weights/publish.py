@@ -6,11 +6,11 @@ import json
 import os
 from typing import Any, Literal
 
-from keras_resnet.model import ResNet
-from keras_resnet.primitives import channel_axis
-from keras_resnet.spec import ResNetSpec
+from keras_resnet.nets.model import ResNet
+from keras_resnet.nets.primitives import channel_axis
+from keras_resnet.nets.spec import ResNetSpec
+from keras_resnet.weights.files.tensors import write_safetensors
 from keras_resnet.weights.layouts import LAYOUTS, Layout
-from keras_resnet.weights.tensors import write_safetensors
 from keras_resnet.weights.transfer import dump_tensors
 
 Target = Literal["torchvision", "timm", "hf"]
@@ -47,7 +47,7 @@ def save(
             f"{config!r} exists: transformers wants the net's config beside its weights; choose a "
             "folder of its own"
         )
-    metadata = {"format": "pt", "keras_resnet.spec": json.dumps(model.spec.to_dict())}
+    metadata = {"format": "pt", "keras_resnet.nets.spec": json.dumps(model.spec.to_dict())}
     if model.preprocess is not None:
         metadata["keras_resnet.preprocess"] = json.dumps(model.preprocess.to_dict())
     if layout != "hf":

@@ -7,18 +7,18 @@ from typing import Any
 
 import keras
 
-from keras_resnet.model import ResNet
-from keras_resnet.named_weights import assign, layer_names, read_weights
-from keras_resnet.network import build
-from keras_resnet.precision import dtype_policy
-from keras_resnet.primitives import channel_axis
-from keras_resnet.spec import ResNetSpec
+from keras_resnet.nets.model import ResNet
+from keras_resnet.nets.named_weights import assign, layer_names, read_weights
+from keras_resnet.nets.network import build
+from keras_resnet.nets.precision import dtype_policy
+from keras_resnet.nets.primitives import channel_axis
+from keras_resnet.nets.spec import ResNetSpec
 
 # Layers with weights that belong to the head; the others are the net's.
 HEAD = ("logits", "logits_bias")
 
 
-def rebuild(  # noqa: PLR0913
+def rebuild(
     model: ResNet,
     *,
     spec: ResNetSpec | None = None,

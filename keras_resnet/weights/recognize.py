@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_resnet.catalog import VARIANTS
-from keras_resnet.spec import ResNetSpec
+from keras_resnet.nets.catalog import VARIANTS
+from keras_resnet.nets.spec import ResNetSpec
 from keras_resnet.weights.layouts import KERAS3_ROLES, LAYOUTS, Layout, LayoutName
 
 # A tensor that only this library's nets have, in the order in which they are asked for.
@@ -25,9 +25,17 @@ _SIGNS: tuple[tuple[str, LayoutName], ...] = (
 )
 # What tells two nets of the catalog apart by the names and shapes of their tensors alone.
 _VISIBLE = (
-    "depths", "widths", "branch", "order", "merge", "groups", "base_width", "se_reduction",
-    "conv_bias", "stem_activation",
-)  # fmt: skip
+    "depths",
+    "widths",
+    "branch",
+    "order",
+    "merge",
+    "groups",
+    "base_width",
+    "se_reduction",
+    "conv_bias",
+    "stem_activation",
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -197,12 +197,14 @@ def _repvgg(tensors: Tensors, x: np.ndarray) -> np.ndarray:
         stride = 2 if name == "stem" or name.endswith(".0") else 1
         y = _norm(
             _conv(x, tensors, f"{name}.conv_kxk.conv", stride=stride),
-            tensors, f"{name}.conv_kxk.bn",
-        )  # fmt: skip
+            tensors,
+            f"{name}.conv_kxk.bn",
+        )
         y = y + _norm(
             _conv(x, tensors, f"{name}.conv_1x1.conv", stride=stride),
-            tensors, f"{name}.conv_1x1.bn",
-        )  # fmt: skip
+            tensors,
+            f"{name}.conv_1x1.bn",
+        )
         if f"{name}.identity.weight" in tensors:
             y = y + _norm(x, tensors, f"{name}.identity")
         x = _relu(y)

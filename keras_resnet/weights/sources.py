@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-from keras_resnet.catalog import VARIANTS, nearest
-from keras_resnet.preprocess_spec import PreprocessSpec
-from keras_resnet.spec import ResNetSpec
+from keras_resnet.nets.catalog import VARIANTS, nearest
+from keras_resnet.nets.spec import ResNetSpec
+from keras_resnet.preprocessing import PreprocessSpec
 from keras_resnet.weights.layouts import LayoutName
 
 _MEAN = tuple(255 * value for value in (0.485, 0.456, 0.406))
@@ -63,25 +63,62 @@ def _keras() -> Iterator[Source]:
     """keras.applications' files; their MD5 sums stand in its source."""
     base = "https://storage.googleapis.com/tensorflow/keras-applications/resnet/"
     for net, licence, top1, full, headless in (
-        ("resnet50", "MIT (He et al.)", 74.9,
-         "2cb95161c43110f7111970584f804107", "4d473c1dd8becc155b73f8504c6f6626"),
-        ("resnet101", "MIT (He et al.)", 76.4,
-         "f1aeb4b969a6efcfb50fad2f0c20cfc5", "88cf7a10940856eca736dc7b7e228a21"),
-        ("resnet152", "MIT (He et al.)", 76.6,
-         "100835be76be38e30d865e96f2aaae62", "ee4c566cf9a93f14d82f913c2dc6dd0c"),
-        ("resnet50v2", "Apache-2.0 (TensorFlow)", 76.0,
-         "3ef43a0b657b3be2300d5770ece849e0", "fac2f116257151a9d068a22e544a4917"),
-        ("resnet101v2", "Apache-2.0 (TensorFlow)", 77.2,
-         "6343647c601c52e1368623803854d971", "c0ed64b8031c3730f411d2eb4eea35b5"),
-        ("resnet152v2", "Apache-2.0 (TensorFlow)", 78.0,
-         "a49b44d1979771252814e80f8ec446f9", "ed17cf2e0169df9d443503ef94b23b33"),
-    ):  # fmt: skip
+        (
+            "resnet50",
+            "MIT (He et al.)",
+            74.9,
+            "2cb95161c43110f7111970584f804107",
+            "4d473c1dd8becc155b73f8504c6f6626",
+        ),
+        (
+            "resnet101",
+            "MIT (He et al.)",
+            76.4,
+            "f1aeb4b969a6efcfb50fad2f0c20cfc5",
+            "88cf7a10940856eca736dc7b7e228a21",
+        ),
+        (
+            "resnet152",
+            "MIT (He et al.)",
+            76.6,
+            "100835be76be38e30d865e96f2aaae62",
+            "ee4c566cf9a93f14d82f913c2dc6dd0c",
+        ),
+        (
+            "resnet50v2",
+            "Apache-2.0 (TensorFlow)",
+            76.0,
+            "3ef43a0b657b3be2300d5770ece849e0",
+            "fac2f116257151a9d068a22e544a4917",
+        ),
+        (
+            "resnet101v2",
+            "Apache-2.0 (TensorFlow)",
+            77.2,
+            "6343647c601c52e1368623803854d971",
+            "c0ed64b8031c3730f411d2eb4eea35b5",
+        ),
+        (
+            "resnet152v2",
+            "Apache-2.0 (TensorFlow)",
+            78.0,
+            "a49b44d1979771252814e80f8ec446f9",
+            "ed17cf2e0169df9d443503ef94b23b33",
+        ),
+    ):
         stem = f"{base}{net}_weights_tf_dim_ordering_tf_kernels"
         yield Source(
-            net, "imagenet", VARIANTS[f"keras_{net}"], "keras", f"{stem}.h5", f"md5:{full}",
-            licence, TENSORFLOW if net.endswith("v2") else CAFFE, top1,
+            net,
+            "imagenet",
+            VARIANTS[f"keras_{net}"],
+            "keras",
+            f"{stem}.h5",
+            f"md5:{full}",
+            licence,
+            TENSORFLOW if net.endswith("v2") else CAFFE,
+            top1,
             (f"{stem}_notop.h5", f"md5:{headless}"),
-        )  # fmt: skip
+        )
 
 
 def _torchvision() -> Iterator[Source]:
@@ -108,10 +145,16 @@ def _torchvision() -> Iterator[Source]:
         # The recipe of torchvision's second weights, with its resize to 232, made this file too.
         second = name == "v2" or net == "resnext101_64x4d"
         yield Source(
-            net, f"torchvision/{name}", VARIANTS.get(f"{net}_v1_5", VARIANTS[net]), "torchvision",
-            f"https://download.pytorch.org/models/{net}-{digest}.pth", f"sha256:{digest}",
-            _TORCHVISION, TORCHVISION_V2 if second else TORCHVISION_V1, top1,
-        )  # fmt: skip
+            net,
+            f"torchvision/{name}",
+            VARIANTS.get(f"{net}_v1_5", VARIANTS[net]),
+            "torchvision",
+            f"https://download.pytorch.org/models/{net}-{digest}.pth",
+            f"sha256:{digest}",
+            _TORCHVISION,
+            TORCHVISION_V2 if second else TORCHVISION_V1,
+            top1,
+        )
 
 
 def _cifar() -> Iterator[Source]:
@@ -127,17 +170,27 @@ def _cifar() -> Iterator[Source]:
     ):
         net = f"cifar_resnet{layers}"
         yield Source(
-            net, "akamaster", VARIANTS[net], "akamaster",
-            f"{base}resnet{layers}-{digest}.th", f"sha256:{digest}",
-            "BSD-2-Clause", AKAMASTER, top1,
-        )  # fmt: skip
+            net,
+            "akamaster",
+            VARIANTS[net],
+            "akamaster",
+            f"{base}resnet{layers}-{digest}.th",
+            f"sha256:{digest}",
+            "BSD-2-Clause",
+            AKAMASTER,
+            top1,
+        )
     yield Source(
-        "mlperf_tiny_resnet8", "mlperf_tiny", VARIANTS["mlperf_tiny_resnet8"], "mlperf_tiny",
+        "mlperf_tiny_resnet8",
+        "mlperf_tiny",
+        VARIANTS["mlperf_tiny_resnet8"],
+        "mlperf_tiny",
         "https://github.com/mlcommons/tiny/raw/master/benchmark/training/image_classification/"
         "trained_models/pretrainedResnet.h5",
         "sha256:5f938a8eea605438cc7360aa13c987bc6d7bd0c8d931b2917361ae7ae4eeda2f",
-        "Apache-2.0 (MLCommons)", RAW,
-    )  # fmt: skip
+        "Apache-2.0 (MLCommons)",
+        RAW,
+    )
 
 
 SOURCES: dict[tuple[str, str], Source] = {

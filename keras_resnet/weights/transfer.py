@@ -9,8 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_resnet.model import ResNet
-from keras_resnet.named_weights import read_weights, weighted_layers, write_weights
+from keras_resnet.nets.model import ResNet
+from keras_resnet.nets.named_weights import read_weights, weighted_layers, write_weights
 from keras_resnet.weights.layouts import Layout
 from keras_resnet.weights.rebuild import HEAD
 

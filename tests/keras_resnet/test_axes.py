@@ -10,7 +10,7 @@ import pytest
 
 from keras_resnet import ResNet, ResNetSpec, build, plain_twin, variants
 from keras_resnet.analysis import count
-from keras_resnet.layers import BlurPool, StochasticDepth
+from keras_resnet.nets.layers import BlurPool, StochasticDepth
 
 BACKEND = keras.backend.backend()
 # What does no arithmetic need not be seen on each backend: JAX compiles every initial kernel.

@@ -349,8 +349,13 @@ SHORT = {_short(spec).replace(name="short", input_size=32): name for name, spec 
 def test_every_kind_of_net_is_among_the_short_ones():
     assert len(SHORT) >= 40
     assert {spec.merge for spec in SHORT} == {
-        "add", "none", "rezero", "skipinit", "fixup", "highway",
-    }  # fmt: skip
+        "add",
+        "none",
+        "rezero",
+        "skipinit",
+        "fixup",
+        "highway",
+    }
     assert {spec.stem for spec in SHORT} == {"imagenet", "deep", "cifar", "unit"}
     assert {spec.branch for spec in SHORT} == {"basic", "bottleneck", "repvgg"}
     assert {spec.groups for spec in SHORT} == {1, 4}

@@ -28,9 +28,15 @@ pytestmark = [
 ]
 
 SPEC = ResNetSpec(
-    "digits", (1, 1), (16, 32), stem="cifar", shortcut="A", input_size=8, input_channels=1,
+    "digits",
+    (1, 1),
+    (16, 32),
+    stem="cifar",
+    shortcut="A",
+    input_size=8,
+    input_channels=1,
     classes=10,
-)  # fmt: skip
+)
 PREPROCESS = PreprocessSpec((8, 8), mean=(75.0,), std=(90.0,))
 NAMES = [f"digit {number}" for number in range(10)]
 EVERYTHING = ["model.tflite", "model_float16.tflite", "model_int8.tflite", "saved_model"]
@@ -301,7 +307,7 @@ def test_a_flip_between_equal_logits_counts_as_disagreement(model, request_, tmp
     logits[0, second] = logits[0, first] + 1e-6
     found = verify(path, dataclasses.replace(reference, logits=logits))
     assert found.agreement == pytest.approx(0.9)
-    assert [failure.check for failure in Limits().failures(found)][0] == "top-1 agreement"
+    assert next(failure.check for failure in Limits().failures(found)) == "top-1 agreement"
 
 
 def test_limits_by_precision(model, request_, tmp_path):
@@ -309,9 +315,13 @@ def test_limits_by_precision(model, request_, tmp_path):
     export_tflite(model, path, precision="float32", preprocess=PREPROCESS)
     reference = Reference.of(model, request_.images[:8], request_.labels[:8], PREPROCESS)
     good = dataclasses.replace(
-        verify(path, reference), max_difference=1e-6, max_logit=5.0, agreement=1.0,
-        keras_accuracy=0.9, accuracy=0.9,
-    )  # fmt: skip
+        verify(path, reference),
+        max_difference=1e-6,
+        max_logit=5.0,
+        agreement=1.0,
+        keras_accuracy=0.9,
+        accuracy=0.9,
+    )
 
     def failed(**values):
         found = dataclasses.replace(good, **values)

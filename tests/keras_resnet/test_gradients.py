@@ -18,7 +18,7 @@ from keras_resnet.analysis import (
     read_gradient_flow,
 )
 from keras_resnet.analysis.autodiff import jacobian
-from keras_resnet.units import units
+from keras_resnet.nets.geometry import units
 
 # One channel and 4 x 4 pixels: few enough numbers to move each one and look.
 DOT = ResNetSpec(
@@ -127,7 +127,8 @@ def test_the_net_is_left_as_it_was():
     before, drawn = state(), random.getstate()
     nodes = [len(layer._inbound_nodes) for layer in model.layers]
     first = gradient_flow(model, _images(spec), LABELS)
-    assert drops and all(np.array_equal(a, b) for a, b in zip(before, state(), strict=True))
+    assert drops
+    assert all(np.array_equal(a, b) for a, b in zip(before, state(), strict=True))
     assert random.getstate() == drawn
     assert [len(layer._inbound_nodes) for layer in model.layers] == nodes
     assert gradient_flow(model, _images(spec), LABELS) == first  # the same branches are dropped
@@ -277,9 +278,15 @@ def _fit(callbacks: list[keras.callbacks.Callback], epochs: int, first: int = 0)
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     images, labels = np.tile(_images(DOT), (3, 1, 1, 1)), np.tile(LABELS, 3)
     model.fit(
-        images, labels, batch_size=2, epochs=epochs, initial_epoch=first, shuffle=False,
-        verbose=0, callbacks=callbacks,
-    )  # fmt: skip
+        images,
+        labels,
+        batch_size=2,
+        epochs=epochs,
+        initial_epoch=first,
+        shuffle=False,
+        verbose=0,
+        callbacks=callbacks,
+    )
     return model
 
 

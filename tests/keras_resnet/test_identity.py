@@ -16,7 +16,7 @@ from keras_resnet.analysis import (
     identity_report,
     unit_distances,
 )
-from keras_resnet.spec import Branch, Merge, Order
+from keras_resnet.nets.spec import Branch, Merge, Order
 
 SPECS = {spec.name: spec for spec in accepted_specs()}
 BASIC = SPECS["basic/post/add"]
@@ -88,8 +88,9 @@ def test_distances_along_a_net():
 
 def test_reasons_name_what_stands_in_the_way():
     assert claims_identity(BASIC.replace(shortcut_scale=0.5)) == (
-        False, "its shortcut is multiplied by 0.5"
-    )  # fmt: skip
+        False,
+        "its shortcut is multiplied by 0.5",
+    )
     assert (
         claims_identity(BASIC.replace(order="norm_after_add"))[1] == "a norm follows the addition"
     )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from keras_resnet import PadChannels
-from keras_resnet.layers import (
+from keras_resnet.nets.layers import (
     BlurPool,
     DeltaOrthogonal,
     GatedSum,

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from keras_resnet import ResNetSpec, build, variants
-from keras_resnet.layers import GatedSum, Scalar
-from keras_resnet.merges import merge
+from keras_resnet.nets.layers import GatedSum, Scalar
+from keras_resnet.nets.merges import merge
 
 BACKEND = keras.backend.backend()
 TINY = ResNetSpec("tiny", (2, 2), (4, 8), stem="cifar", classes=3, input_size=8)
@@ -169,7 +169,8 @@ def test_fixup_initialization(branch, convolutions):
     projections = 1 if branch == "basic" else 2
     assert seen == {"scaled": 9 * (convolutions - 1), "zero": 9, "he": 1 + projections}
     kernel, bias = model.get_layer("logits").get_weights()
-    assert not kernel.any() and not bias.any()
+    assert not kernel.any()
+    assert not bias.any()
 
 
 @pytest.mark.parametrize(

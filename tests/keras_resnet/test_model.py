@@ -11,7 +11,7 @@ import pytest
 
 from keras_resnet import PadChannels, ResNet, ResNetSpec, build, variants
 from keras_resnet.analysis import count
-from keras_resnet.model import deep_graph
+from keras_resnet.nets.model import deep_graph
 
 TINY = ResNetSpec("tiny", (1, 1), (4, 8), shortcut="A", stem="cifar", classes=3, input_size=8)
 

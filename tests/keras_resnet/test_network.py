@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from keras_resnet import PadChannels, ResNet, ResNetSpec, build, plain_twin, variants
-from keras_resnet.units import units
+from keras_resnet.nets.geometry import units
 
 BACKEND = keras.backend.backend()
 TINY = ResNetSpec("tiny", (1, 1), (4, 8), stem="cifar", classes=3, input_size=8)

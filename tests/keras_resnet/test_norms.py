@@ -11,7 +11,7 @@ import pytest
 from keras import ops
 
 from keras_resnet import build
-from keras_resnet.norms import BatchNormalization
+from keras_resnet.nets.batch_norm import BatchNormalization
 
 KINDS = (keras.layers.BatchNormalization, BatchNormalization)
 
@@ -205,7 +205,7 @@ def test_weight_files_are_those_of_keras(kinds, tmp_path):
 
 
 def test_a_net_saved_with_keras_norms_still_loads(tmp_path, monkeypatch):
-    monkeypatch.setattr("keras_resnet.primitives.BatchNormalization", KINDS[0])
+    monkeypatch.setattr("keras_resnet.nets.primitives.BatchNormalization", KINDS[0])
     old = build("cifar_resnet20", input_shape=(8, 8, 3), seed=0)
     old.save(tmp_path / "old.keras")
     monkeypatch.undo()

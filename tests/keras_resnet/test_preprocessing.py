@@ -11,7 +11,7 @@ import pytest
 
 import keras_resnet
 from keras_resnet import PreprocessSpec, decode_predictions, preprocess_input
-from keras_resnet.preprocessing import for_weights
+from keras_resnet.imagenet_utils import for_weights
 
 PIXEL = np.array([[[0, 128, 255]]], "uint8")
 
@@ -73,9 +73,13 @@ def test_leaves_its_input_alone():
 
 def test_survives_json():
     spec = PreprocessSpec(
-        [32, 48], mean=[1, 2, 3], std=[4, 5, 6], channel_order="bgr", crop_fraction=0.875,
+        [32, 48],
+        mean=[1, 2, 3],
+        std=[4, 5, 6],
+        channel_order="bgr",
+        crop_fraction=0.875,
         interpolation="bicubic",
-    )  # fmt: skip
+    )
     assert spec.size == (32, 48)
     assert PreprocessSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
     assert hash(spec) == hash(PreprocessSpec.from_dict(spec.to_dict()))
@@ -153,7 +157,10 @@ def test_decode_predictions(monkeypatch):
 
 
 def test_the_package_has_both_modules():
-    assert keras_resnet.preprocessing.PreprocessSpec is PreprocessSpec
-    assert set(keras_resnet.preprocessing.__all__) == {
-        "PreprocessSpec", "decode_predictions", "for_weights", "preprocess_input",
-    }  # fmt: skip
+    assert keras_resnet.imagenet_utils.PreprocessSpec is PreprocessSpec
+    assert set(keras_resnet.imagenet_utils.__all__) == {
+        "PreprocessSpec",
+        "decode_predictions",
+        "for_weights",
+        "preprocess_input",
+    }

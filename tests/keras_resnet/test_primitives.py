@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from keras_resnet import ResNetSpec, build, variants
-from keras_resnet.primitives import Primitives, channel_axis, kernel_initializer
-from keras_resnet.stem import stem
+from keras_resnet.nets.primitives import Primitives, channel_axis, kernel_initializer
+from keras_resnet.nets.stem import stem
 
 SPEC = ResNetSpec("primitives", (1,), (8,))
 
@@ -100,8 +100,10 @@ def test_he_initialization():
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             gamma, beta, mean, variance = layer.get_weights()
-            assert (gamma == 1).all() and (variance == 1).all()
-            assert not beta.any() and not mean.any()
+            assert (gamma == 1).all()
+            assert (variance == 1).all()
+            assert not beta.any()
+            assert not mean.any()
     assert not model.get_layer("logits").get_weights()[1].any()
 
 

@@ -133,7 +133,8 @@ def test_frozen_layers_stay_frozen(randomize):
         for weight, old in zip(twin.weights, before, strict=True)
         if (ops.convert_to_numpy(weight.value) != old).any()
     }
-    assert moved and all(name.startswith("stage2") for name in moved)
+    assert moved
+    assert all(name.startswith("stage2") for name in moved)
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
@@ -238,8 +239,9 @@ def test_the_peak_of_memory_falls():
         done = subprocess.run(
             [sys.executable, "-c", PEAK, grain],
             env=os.environ | {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "2"},
-            capture_output=True, text=True,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == 0, done.stderr
         return int(done.stdout)
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 import keras_resnet
-from keras_resnet.layers import BlurPool, GatedSum, Scalar, StochasticDepth
-from keras_resnet.model import ResNet, deep_graph
+from keras_resnet.nets.layers import BlurPool, GatedSum, Scalar, StochasticDepth
+from keras_resnet.nets.model import ResNet, deep_graph
+from keras_resnet.nets.spec import ResNetSpec
 from keras_resnet.reparam import fold_batch_norm
-from keras_resnet.spec import ResNetSpec
 
 SMALL = ResNetSpec("small", (2, 2), (4, 8), stem="cifar", classes=5, input_size=12)
 
@@ -30,9 +30,13 @@ def randomize(model, seed=0):
             layer.set_weights(values)
         elif layer.weights:
             layer.set_weights(
-                [rng.normal(0, 1 / np.sqrt(max(1, w[..., 0].size)), w.shape) if w.ndim > 1
-                 else rng.normal(0, 0.3, w.shape) for w in layer.get_weights()]
-            )  # fmt: skip
+                [
+                    rng.normal(0, 1 / np.sqrt(max(1, w[..., 0].size)), w.shape)
+                    if w.ndim > 1
+                    else rng.normal(0, 0.3, w.shape)
+                    for w in layer.get_weights()
+                ]
+            )
     return model
 
 
@@ -100,7 +104,8 @@ FAMILIES = {
     "dilated": (SMALL.replace(depths=(2, 2, 2), widths=(4, 8, 8), max_stride=2), []),
     "fixup": (SMALL.replace(merge="fixup", norm="none"), []),
     "delta": (
-        SMALL.replace(merge="none", norm="none", conv_bias=True, init="delta_orthogonal"), []
+        SMALL.replace(merge="none", norm="none", conv_bias=True, init="delta_orthogonal"),
+        [],
     ),
     "wrn": (
         SMALL.replace(order="pre", stem_width=4, widths=(8, 12), stem_activation=False),
@@ -108,20 +113,37 @@ FAMILIES = {
     ),
     "keras v2": (
         SMALL.replace(
-            branch="bottleneck", order="pre", stride_unit="last", stem="imagenet",
-            stem_pool="max_zero", stem_activation=False, conv_bias="unnormed", input_size=33,
+            branch="bottleneck",
+            order="pre",
+            stride_unit="last",
+            stem="imagenet",
+            stem_pool="max_zero",
+            stem_activation=False,
+            conv_bias="unnormed",
+            input_size=33,
         ),
-        ["stage1_unit1_norm1", "stage1_unit2_norm1", "stage2_unit1_norm1", "stage2_unit2_norm1",
-         "final_norm"],
+        [
+            "stage1_unit1_norm1",
+            "stage1_unit2_norm1",
+            "stage2_unit1_norm1",
+            "stage2_unit2_norm1",
+            "final_norm",
+        ],
     ),
-    "skipinit pre": (SMALL.replace(merge="skipinit", order="pre"), [
-        "stage1_unit2_norm1", "stage2_unit1_norm1", "stage2_unit2_norm1", "final_norm",
-    ]),
+    "skipinit pre": (
+        SMALL.replace(merge="skipinit", order="pre"),
+        [
+            "stage1_unit2_norm1",
+            "stage2_unit1_norm1",
+            "stage2_unit2_norm1",
+            "final_norm",
+        ],
+    ),
     "repvgg": (
         SMALL.replace(branch="repvgg", stem="unit", input_size=17),
         ["stage1_unit1_shortcut_norm", "stage1_unit2_shortcut_norm", "stage2_unit2_shortcut_norm"],
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -264,7 +286,8 @@ def test_a_compiled_model_gives_an_uncompiled_one():
     model = randomize(keras_resnet.build(SMALL, seed=0))
     model.compile("sgd", "mse")
     folded = fold_batch_norm(model)
-    assert model.compiled and not folded.compiled
+    assert model.compiled
+    assert not folded.compiled
     assert isinstance(folded, ResNet)
     assert_same(model, folded)
 

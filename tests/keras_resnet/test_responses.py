@@ -85,8 +85,10 @@ def test_responses_of_a_pre_activation_net_are_its_convolutions_own(randomize):
         **{f"stage1_unit{u}_conv{n}": False for u in (1, 2) for n in (1, 2)},
     }
     for name, values in (
-        ("stem_conv", stem), ("stage1_unit1_conv1", first), ("stage1_unit1_conv2", second)
-    ):  # fmt: skip
+        ("stem_conv", stem),
+        ("stage1_unit1_conv1", first),
+        ("stage1_unit1_conv2", second),
+    ):
         assert found[name].std == pytest.approx(values.std(), rel=1e-5)
 
 

@@ -15,11 +15,11 @@ from keras_resnet import ResNetSpec, build
 from keras_resnet.analysis import accepted_specs, count, count_spec, unit_outputs
 from keras_resnet.analysis.autodiff import gradients
 from keras_resnet.finetune import freeze, freeze_norms, unfreeze, with_classes, with_input_channels
-from keras_resnet.named_weights import layer_names, read_weights, write_weights
-from keras_resnet.stacked import StackedUnits
-from keras_resnet.units import runs
+from keras_resnet.nets.geometry import runs
+from keras_resnet.nets.named_weights import layer_names, read_weights, write_weights
+from keras_resnet.nets.stacked import StackedUnits
+from keras_resnet.weights.files.tensors import read
 from keras_resnet.weights.rebuild import clone_as_float32, copy_weights, rebuild, restack
-from keras_resnet.weights.tensors import read
 
 BASIC = ResNetSpec("tiny", (4, 3), (8, 16), shortcut="A", stem="cifar", classes=5, input_size=8)
 NETS = {
@@ -90,7 +90,8 @@ def _assert_close(ours, theirs, rtol=1e-5):
 @pytest.mark.parametrize("name", NETS)
 def test_computes_what_the_unrolled_net_does(name):
     unrolled, stacked = _pair(NETS[name])
-    assert stacked.stacked and not unrolled.stacked
+    assert stacked.stacked
+    assert not unrolled.stacked
     start = read_weights(unrolled)
     _assert_close(read_weights(stacked), start, 0)  # the same seeds, the same start
     _randomize(unrolled)
@@ -99,8 +100,9 @@ def test_computes_what_the_unrolled_net_does(name):
     np.testing.assert_allclose(
         ops.convert_to_numpy(stacked(images, training=False)),
         ops.convert_to_numpy(unrolled(images, training=False)),
-        rtol=1e-5, atol=1e-5,
-    )  # fmt: skip
+        rtol=1e-5,
+        atol=1e-5,
+    )
     (loss, found), (wanted_loss, wanted) = _step(stacked, images), _step(unrolled, images)
     assert loss == pytest.approx(wanted_loss, rel=1e-5)
     _assert_close(found, wanted, 1e-4)
@@ -134,21 +136,32 @@ def test_every_branch_order_and_merge(spec):
     np.testing.assert_allclose(
         ops.convert_to_numpy(stacked(images, training=True)),
         ops.convert_to_numpy(unrolled(images, training=True)),
-        rtol=1e-4, atol=1e-4,
-    )  # fmt: skip
+        rtol=1e-4,
+        atol=1e-4,
+    )
 
 
 def test_runs_are_units_that_are_alike():
     spec = keras_resnet.get_spec("cifar_resnet1202")
     assert [len(run) for run in runs(spec)] == [200, 1, 199, 1, 199]
     assert [len(run) for run in runs(keras_resnet.get_spec("resnet152"))] == [
-        1, 2, 1, 7, 1, 35, 1, 2,
-    ]  # fmt: skip
+        1,
+        2,
+        1,
+        7,
+        1,
+        35,
+        1,
+        2,
+    ]
     # The first unit of a pre-activation net has no activation of its own.
     assert [len(run) for run in runs(BASIC.replace(order="pre"))] == [1, 3, 1, 2]
     assert [len(run) for run in runs(BASIC.replace(stride_unit="last", shortcut="B"))] == [
-        3, 1, 1, 2,
-    ]  # fmt: skip
+        3,
+        1,
+        1,
+        2,
+    ]
 
 
 def test_deep_nets_are_stacked_by_default():
@@ -178,9 +191,15 @@ def test_unit_outputs(name):
     for training in (False, True):
         ours = unit_outputs(stacked, images, training=training)
         theirs = unit_outputs(unrolled, images, training=training)
-        assert list(ours) == list(theirs) == [
-            f"stage{stage}_unit{unit}" for stage, n in ((1, 4), (2, 3)) for unit in range(1, n + 1)
-        ]  # fmt: skip
+        assert (
+            list(ours)
+            == list(theirs)
+            == [
+                f"stage{stage}_unit{unit}"
+                for stage, n in ((1, 4), (2, 3))
+                for unit in range(1, n + 1)
+            ]
+        )
         for unit in ours:
             np.testing.assert_allclose(ours[unit], theirs[unit], rtol=1e-4, atol=1e-5)
     _assert_close(read_weights(stacked), before, 0)
@@ -195,7 +214,8 @@ def test_keras_file_round_trip(tmp_path, name):
     path = tmp_path / "net.keras"
     model.save(path)
     again = keras.saving.load_model(path)
-    assert again.stacked and again.spec == model.spec
+    assert again.stacked
+    assert again.spec == model.spec
     _assert_close(read_weights(again), read_weights(model), 0)
     images = _images(model)
     np.testing.assert_array_equal(
@@ -254,7 +274,8 @@ def test_restack_and_clone_as_float32():
     model = build(BASIC, stacked=True, seed=1)
     _randomize(model)
     twin = restack(model, stacked=False)
-    assert not twin.stacked and restack(twin, stacked=False) is twin
+    assert not twin.stacked
+    assert restack(twin, stacked=False) is twin
     _assert_close(read_weights(twin), read_weights(model), 0)
     assert clone_as_float32(model).stacked
     assert not clone_as_float32(model, stacked=False).stacked
@@ -265,12 +286,15 @@ def test_folding_unrolls():
     _randomize(model)
     folded = keras_resnet.fold_batch_norm(model)
     names = {layer.name for layer in folded.layers}
-    assert "stage1_unit2_conv1" in names and not any("norm" in name for name in names)
+    assert "stage1_unit2_conv1" in names
+    assert not any("norm" in name for name in names)
     images = _images(model)
     np.testing.assert_allclose(
-        ops.convert_to_numpy(folded(images)), ops.convert_to_numpy(model(images)), rtol=1e-4,
+        ops.convert_to_numpy(folded(images)),
+        ops.convert_to_numpy(model(images)),
+        rtol=1e-4,
         atol=1e-4,
-    )  # fmt: skip
+    )
 
 
 def test_freezing():
@@ -311,8 +335,9 @@ def test_finetuning_keeps_the_form():
     np.testing.assert_allclose(
         ops.convert_to_numpy(gray(_images(gray))),
         ops.convert_to_numpy(model(np.repeat(_images(gray), 3, axis=-1))),
-        rtol=1e-4, atol=1e-5,
-    )  # fmt: skip
+        rtol=1e-4,
+        atol=1e-5,
+    )
 
 
 @pytest.mark.parametrize("dims", [1, 3])
@@ -320,18 +345,22 @@ def test_other_numbers_of_axes(dims):
     unrolled, stacked = _pair(BASIC, dims=dims)
     images = _images(unrolled, 2)
     np.testing.assert_allclose(
-        ops.convert_to_numpy(stacked(images)), ops.convert_to_numpy(unrolled(images)), rtol=1e-5,
+        ops.convert_to_numpy(stacked(images)),
+        ops.convert_to_numpy(unrolled(images)),
+        rtol=1e-5,
         atol=1e-5,
-    )  # fmt: skip
+    )
 
 
 def test_inputs_of_any_size():
     unrolled, stacked = _pair(BASIC, input_shape=(None, None, 3))
     images = np.random.default_rng(0).normal(size=(2, 12, 9, 3)).astype("float32")
     np.testing.assert_allclose(
-        ops.convert_to_numpy(stacked(images)), ops.convert_to_numpy(unrolled(images)), rtol=1e-5,
+        ops.convert_to_numpy(stacked(images)),
+        ops.convert_to_numpy(unrolled(images)),
+        rtol=1e-5,
         atol=1e-5,
-    )  # fmt: skip
+    )
 
 
 def test_mixed_precision():
@@ -342,8 +371,9 @@ def test_mixed_precision():
         np.testing.assert_allclose(
             ops.convert_to_numpy(stacked(images, training=training)),
             ops.convert_to_numpy(unrolled(images, training=training)),
-            rtol=0.05, atol=0.05,
-        )  # fmt: skip
+            rtol=0.05,
+            atol=0.05,
+        )
     assert {str(v.dtype) for v in stacked.weights} == {"float32"}
 
 
@@ -365,7 +395,8 @@ def test_config_and_errors():
     assert [unit.index for unit in layer.members] == [1, 2, 3, 4]
     config = json.loads(json.dumps(layer.get_config()))
     again = StackedUnits.from_config(config)
-    assert again.members == layer.members and again.spec == BASIC
+    assert again.members == layer.members
+    assert again.spec == BASIC
     with pytest.raises(ValueError, match="No units of tiny that are alike begin at unit 3"):
         StackedUnits(BASIC, 1, 3)
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from keras_resnet import ResNetSpec, variants
-from keras_resnet.network import residual_unit
-from keras_resnet.primitives import Primitives
-from keras_resnet.units import Unit, units
+from keras_resnet.nets.geometry import Unit, units
+from keras_resnet.nets.network import residual_unit
+from keras_resnet.nets.primitives import Primitives
 
 
 def test_units_of_resnet18():
@@ -411,7 +411,7 @@ def test_constant_scaling(stride, randomize):
 def test_dropout_on_the_shortcut(randomize):
     """He et al. 2016, section 3.1: values of the shortcut are dropped in training alone."""
     spec = ResNetSpec("dropped", (1,), (6,), order="pre", shortcut_dropout=0.5)
-    model, ref = _unit_model(spec, _unit(), 7, randomize)
+    model, _ref = _unit_model(spec, _unit(), 7, randomize)
     for name in ("conv1", "conv2"):  # a branch of zero leaves the shortcut
         layer = model.get_layer(f"stage2_unit1_{name}")
         layer.set_weights([0 * weight for weight in layer.get_weights()])

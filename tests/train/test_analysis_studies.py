@@ -23,7 +23,7 @@ from keras_resnet.analysis import (
 from keras_resnet.analysis.gradients import Gradients, UnitGradient
 from keras_resnet.analysis.identity import IdentityReport, UnitDistance
 from keras_resnet.analysis.responses import LayerResponse
-from keras_resnet.catalog import get_spec
+from keras_resnet.nets.catalog import get_spec
 from keras_resnet_train.errors import TrainingStoppedError
 from keras_resnet_train.rundir import open_run
 from keras_resnet_train.session import run_training
@@ -42,8 +42,19 @@ def _results(path):
 
 
 def test_gradient_flow_of_new_nets(command, tmp_path):
-    words = ("study", "gradient-flow", "--depths", "8", "--seeds", 2, "--images", 8, *SMALL,
-             "--output", tmp_path)  # fmt: skip
+    words = (
+        "study",
+        "gradient-flow",
+        "--depths",
+        "8",
+        "--seeds",
+        2,
+        "--images",
+        8,
+        *SMALL,
+        "--output",
+        tmp_path,
+    )
     first = command(*words)
     assert first.status == 0, first.err
     assert "[4/4] ResNet-8, seed 1: measured in" in first.out
@@ -51,33 +62,52 @@ def test_gradient_flow_of_new_nets(command, tmp_path):
     config = trials([Arm("resnet8", "ResNet-8", "cifar_resnet8")], _budget())[1].config
     batch = training_batch(config, 8)
     net = build(
-        get_spec("cifar_resnet8").replace(widths=(4, 8, 8)), classes=10, input_shape=(8, 8, 1),
+        get_spec("cifar_resnet8").replace(widths=(4, 8, 8)),
+        classes=10,
+        input_shape=(8, 8, 1),
         seed=1,
-    )  # fmt: skip
+    )
     growth = gradient_flow(net, batch.images, batch.labels).growth
-    assert residual["net"] == "ResNet-8" and residual["seeds"] == 2
+    assert residual["net"] == "ResNet-8"
+    assert residual["seeds"] == 2
     assert growth in (residual["lowest"], residual["highest"])
     middle = np.sqrt(residual["lowest"] * residual["highest"])
     assert residual["first / last"] == pytest.approx(middle)
     assert residual["a layer"] == pytest.approx(middle ** (1 / 4))  # two units of two layers
     assert f"{plain['first / last']:.3g} times that at the last" in first.out.replace("\n", " ")
     again = command(*words)
-    assert again.status == 0 and "measured in" not in again.out  # all of it was kept
+    assert again.status == 0
+    assert "measured in" not in again.out
     assert _results(tmp_path)["tables"]["growth"] == [plain, residual]
 
 
 def _budget(steps: int = 1) -> Budget:
     changes = {
-        "data.image_size": 8, "model.spec.widths": [4, 8, 8], "optimizer.label_smoothing": 0.0
-    }  # fmt: skip
+        "data.image_size": 8,
+        "model.spec.widths": [4, 8, 8],
+        "optimizer.label_smoothing": 0.0,
+    }
     return Budget("digits", "digits", (0, 1), steps, batch_size=32, settings=changes)
 
 
 def test_gradient_flow_along_training(command, tmp_path):
     ended = command(
-        "study", "gradient-flow", "cifar_resnet8", "--steps", 25, "--every", 10, "--images", 8,
-        "--jacobian", "--set", "runtime.steps_per_call=5", *SMALL, "--output", tmp_path,
-    )  # fmt: skip
+        "study",
+        "gradient-flow",
+        "cifar_resnet8",
+        "--steps",
+        25,
+        "--every",
+        10,
+        "--images",
+        8,
+        "--jacobian",
+        "--set",
+        "runtime.steps_per_call=5",
+        *SMALL,
+        "--output",
+        tmp_path,
+    )
     assert ended.status == 0, ended.err
     run = tmp_path / "runs" / "cifar_resnet8-seed0"
     history = read_gradient_flow(run / "gradient_flow.csv")
@@ -87,7 +117,8 @@ def test_gradient_flow_along_training(command, tmp_path):
     assert list((run / "logs" / "gradient_flow").iterdir())
     (spectrum,) = _results(tmp_path)["tables"]["jacobian"]
     assert spectrum["net"] == "cifar_resnet8, seed 0"
-    assert spectrum["largest"] > spectrum["median"] and spectrum["all"] == 32  # 2 x 2 pixels of 8
+    assert spectrum["largest"] > spectrum["median"]
+    assert spectrum["all"] == 32
     with (tmp_path / "growth-along-training.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [float(row["step"]) for row in rows] == [0, 10, 20]
@@ -121,8 +152,10 @@ def test_gradient_flow_of_a_run_that_was_stopped_and_resumed(tiny, tmp_path):
 
 
 def _start(model: str, first: float, last: float, seed: int = 0) -> Start:
-    units = [UnitGradient(f"stage1_unit{i}", 1, i, norm, 1.0, 2.0) for i, norm in
-             enumerate((first, 1.0, last), start=1)]  # fmt: skip
+    units = [
+        UnitGradient(f"stage1_unit{i}", 1, i, norm, 1.0, 2.0)
+        for i, norm in enumerate((first, 1.0, last), start=1)
+    ]
     ends = [UnitGradient("stem", 0, 0, 1.0, 1.0, 1.0), UnitGradient("head", 4, 0, 1.0, 1.0, 1.0)]
     trial = trials([Arm(model, model, model)], _budget())[seed]
     return Start(trial, Gradients(2.3, (ends[0], *units, ends[1])), None)
@@ -130,16 +163,19 @@ def _start(model: str, first: float, last: float, seed: int = 0) -> Start:
 
 def test_words_of_gradient_flow_follow_the_numbers():
     starts = [
-        _start("cifar_plain8", 5.0e3, 1.0), _start("cifar_plain8", 2.0e4, 1.0, seed=1),
-        _start("cifar_resnet8", 4.0, 2.0), _start("cifar_rezero8", 1e-5, 1.0),
+        _start("cifar_plain8", 5.0e3, 1.0),
+        _start("cifar_plain8", 2.0e4, 1.0, seed=1),
+        _start("cifar_resnet8", 4.0, 2.0),
+        _start("cifar_rezero8", 1e-5, 1.0),
         _start("cifar_fixup8", float("inf"), 1.0),
-    ]  # fmt: skip
+    ]
     found = flow_findings.findings(starts, {}, {})
     assert [sentence.split(": ")[-1] for sentence in found.words[:4]] == [
-        "on its way back it explodes.", "on its way back it stays in range.",
+        "on its way back it explodes.",
+        "on its way back it stays in range.",
         "on its way back it vanishes.",
         "the gradient leaves the range of float32 on its way back.",
-    ]  # fmt: skip
+    ]
     assert "is 1e+04 times that at the last (5e+03 to 2e+04 over seeds)" in found.words[0]
     assert "The factor of cifar_plain8 is 5e+03 times that of cifar_resnet8." in found.words
     assert all(np.isnan(found.plots[0].lines[3].y[0:1]))
@@ -155,7 +191,8 @@ def test_words_of_gradient_flow_follow_the_numbers():
 )
 def test_wrong_options_of_gradient_flow_are_named(command, tmp_path, words, message):
     ended = command("study", "gradient-flow", *words, "--output", tmp_path / "new")
-    assert ended.status == 1 and message in ended.err
+    assert ended.status == 1
+    assert message in ended.err
     assert not (tmp_path / "new").exists()
 
 
@@ -164,9 +201,17 @@ def test_wrong_options_of_gradient_flow_are_named(command, tmp_path, words, mess
 
 def test_responses_of_runs(command, tmp_path, finished_run, copied_run):
     ended = command(
-        "study", "responses", finished_run, copied_run, "--limit", 50, "--batch-size", 20,
-        "--output", tmp_path,
-    )  # fmt: skip
+        "study",
+        "responses",
+        finished_run,
+        copied_run,
+        "--limit",
+        50,
+        "--batch-size",
+        20,
+        "--output",
+        tmp_path,
+    )
     assert ended.status == 0, ended.err
     assert "[2/2] run: 7 layers on 50 images" in ended.out
     run = open_run(finished_run)
@@ -194,11 +239,12 @@ def test_words_of_responses_follow_the_numbers():
 
     found = responses.findings(
         [
-            run("p", "cifar_plain20", 1.0, 2.0, 3.0), run("r", "cifar_resnet20", 1.5, 0.5, 0.4),
+            run("p", "cifar_plain20", 1.0, 2.0, 3.0),
+            run("r", "cifar_resnet20", 1.5, 0.5, 0.4),
             run("d", "cifar_resnet56", 0.2, 0.1, 0.3),
         ],
         {},
-    )  # fmt: skip
+    )
     assert "2 of 3 layers respond less in r than in p; the medians' ratio is 0.25." in found.words
     assert any("of d responds 0.4 times as strongly as that of r" in w for w in found.words)
     assert [list(line.y) for line in found.plots[1].lines][2] == [0.3, 0.2, 0.1]
@@ -206,7 +252,8 @@ def test_words_of_responses_follow_the_numbers():
 
 def test_runs_that_cannot_be_told_apart_are_refused(command, tmp_path, finished_run):
     ended = command("study", "responses", finished_run, finished_run, "--output", tmp_path)
-    assert ended.status == 1 and "Each run is measured once" in ended.err
+    assert ended.status == 1
+    assert "Each run is measured once" in ended.err
 
 
 # Units and the identity.
@@ -224,7 +271,8 @@ def test_identity_study(command, tmp_path, monkeypatch):
     assert rows["basic/post/rezero"]["distance when new"] == 0
     assert not rows["basic/post: shortcut times 0.5"]["identity?"]
     biases = [rows[f"basic/post: highway, gate bias {b}"]["distance when new"] for b in (0, -3, -6)]
-    assert biases == sorted(biases, reverse=True) and biases[-1] > 0
+    assert biases == sorted(biases, reverse=True)
+    assert biases[-1] > 0
     said = " ".join(ended.out.split())
     assert "cifar_rezero8, new: the first unit that keeps the shape changes its input by 0" in said
 

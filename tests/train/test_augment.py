@@ -103,8 +103,13 @@ def test_resized_takes_the_drawn_box() -> None:
 @pytest.mark.parametrize(("draw", "box"), [(0.0, (18, 14)), (ALMOST, (14, 18))])
 def test_resized_draws_aspect_ratios_from_3_4_to_4_3(draw: float, box: tuple[int, int]) -> None:
     """A box of 16 x 16 pixels' area becomes 18.5 x 13.9 or 13.9 x 18.5: whole pixels, nearest."""
-    found = crop(gradient(64, 64), [0, 0, 0.9, (1 / 16 - 0.01) / 0.99, draw], box,
-                 crop="resized", min_area=0.01)  # fmt: skip
+    found = crop(
+        gradient(64, 64),
+        [0, 0, 0.9, (1 / 16 - 0.01) / 0.99, draw],
+        box,
+        crop="resized",
+        min_area=0.01,
+    )
     np.testing.assert_array_equal(found, gradient(64, 64)[: box[0], : box[1]])
 
 

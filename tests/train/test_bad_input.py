@@ -111,9 +111,23 @@ def test_an_image_that_was_trusted(tmp_path: pathlib.Path, command: Command) -> 
     data = folder(tmp_path / "data", "a", "b")
     for path in data.glob("a/*"):
         path.write_bytes(path.read_bytes()[:40])
-    ended = command("train", "--dataset", data, "--output", tmp_path / "run", "--steps", 2,
-                    "--model", "cifar_resnet8", "--on-bad-image", "trust", "--set",
-                    "data.mean=[0]", "--set", "data.std=[1]")  # fmt: skip
+    ended = command(
+        "train",
+        "--dataset",
+        data,
+        "--output",
+        tmp_path / "run",
+        "--steps",
+        2,
+        "--model",
+        "cifar_resnet8",
+        "--on-bad-image",
+        "trust",
+        "--set",
+        "data.mean=[0]",
+        "--set",
+        "data.std=[1]",
+    )
     assert ended.status == 1
     (line,) = ended.err.splitlines()
     assert line.startswith("Error: ")
@@ -182,7 +196,8 @@ def test_data_that_changed_since(
     facts = (run / "dataset.json").read_text()
     (data / "c").rename(data / "a")
     for line in (refused("evaluate", run, "--checkpoint", "last"), refused("export", run)):
-        assert "classes of" in line and "are not those that" in line
+        assert "classes of" in line
+        assert "are not those that" in line
     ended = command(*words, *small)
     assert ended.status == 1
     assert "has changed since the run began: class_names: ['b', 'c'] then" in ended.err
@@ -198,9 +213,12 @@ def test_data_that_changed_since(
     ],
 )
 def test_a_cluster_that_is_none(
-    config: str, message: str, tmp_path: pathlib.Path, refused: Callable[..., str],
+    config: str,
+    message: str,
+    tmp_path: pathlib.Path,
+    refused: Callable[..., str],
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setenv("TF_CONFIG", config)
     words = ("train", *DIGITS, "--strategy", "multi-worker", "--output", tmp_path / "run")
     assert message in refused(*words)

@@ -97,8 +97,9 @@ def stub(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..
 
     def make(name: str, factory: str = "steady", **fields: Any) -> Contender:
         values: dict[str, Any] = {**vars(job(tmp_path)), "net": name}
-        return Contender(fields.pop("library", "stub"), name, f"bench_stubs:{factory}",
-                         Job(**values), **fields)  # fmt: skip
+        return Contender(
+            fields.pop("library", "stub"), name, f"bench_stubs:{factory}", Job(**values), **fields
+        )
 
     return make
 
@@ -131,8 +132,9 @@ def test_only_the_one_whose_turn_it_is_computes(
     names = ["a", "b", "c"]
     measured = turns([stub(name) for name in names])
     lines = logged(tmp_path)
-    wanted = [[name, *what] for _ in range(3) for name in names
-              for what in (["begins", "3"], ["ends"])]  # fmt: skip
+    wanted = [
+        [name, *what] for _ in range(3) for name in names for what in (["begins", "3"], ["ends"])
+    ]
     assert [line[:-1] for line in lines] == wanted  # the first of the three rounds is not counted
     pids = {name: {line[-1] for line in lines if line[0] == name} for name in names}
     assert all(len(own) == 1 for own in pids.values())  # each kept its process
@@ -163,8 +165,10 @@ def test_parts_that_a_contender_times_itself(stub: Callable[..., Contender]) -> 
 def test_peak_memory_is_the_turns_own(stub: Callable[..., Contender]) -> None:
     """Neither the imports' nor, as `ru_maxrss` would have it, the parent's (TensorFlow is here)."""
     small, large = turns([stub("small"), stub("large", "greedy")])
-    assert small.peak_bytes is not None and small.peak_bytes < 20e6
-    assert large.peak_bytes is not None and 180e6 < large.peak_bytes < 260e6
+    assert small.peak_bytes is not None
+    assert small.peak_bytes < 20e6
+    assert large.peak_bytes is not None
+    assert 180e6 < large.peak_bytes < 260e6
 
 
 @pytest.mark.multi_process
@@ -226,9 +230,15 @@ def test_ratio_goes_round_by_round() -> None:
 def test_best_peer_is_of_equal_precision() -> None:
     mine = row(OURS, "LiteRT", (9.0,))
     slow, fast = row("PyTorch", "x", (3.0,)), row("OpenVINO", "y", (5.0,))
-    rows = [mine, row(OURS, "fit", (50.0,)), slow, fast,
-            row("KerasHub", "int8", (99.0,), precision="int8"),
-            row("KerasHub", "else", (99.0,), work="inference"), row("ONNX", "z", ())]  # fmt: skip
+    rows = [
+        mine,
+        row(OURS, "fit", (50.0,)),
+        slow,
+        fast,
+        row("KerasHub", "int8", (99.0,), precision="int8"),
+        row("KerasHub", "else", (99.0,), work="inference"),
+        row("ONNX", "z", ()),
+    ]
     assert best_peer(mine, rows) is fast
     assert best_peer(row(OURS, "x", (1.0,), work="alone"), rows) is None
     timed = [row("A", "", (3.0,), rate=False), row("B", "", (5.0,), rate=False)]
@@ -257,8 +267,14 @@ def test_rows_of_a_comparison() -> None:
 
 
 def test_rows_of_parts() -> None:
-    work = Comparison("checkpoint", "checkpoints", (Contender("A", "w", "", job()),), 2,
-                      {"save": "saving", "load": "loading"}, rate=False)  # fmt: skip
+    work = Comparison(
+        "checkpoint",
+        "checkpoints",
+        (Contender("A", "w", "", job()),),
+        2,
+        {"save": "saving", "load": "loading"},
+        rate=False,
+    )
     saving, loading = rows_of(work, [Measured([{"save": 3.0, "load": 1.0}])], multiply_adds=1)
     assert (saving.work, saving.values, saving.operations) == ("saving", (1.5,), None)
     assert (loading.work, loading.values) == ("loading", (0.5,))
@@ -313,8 +329,10 @@ def test_which_targets_there_are() -> None:
 )
 def test_words_say_whether_a_target_is_met(peer: tuple[float, ...], verdict: str) -> None:
     note = "" if peer else "not installed: x"
-    rows = [row(OURS, "training loop", (14.0, 15.0, 16.0)),
-            row("keras.io example", "fit", peer, note=note)]  # fmt: skip
+    rows = [
+        row(OURS, "training loop", (14.0, 15.0, 16.0)),
+        row("keras.io example", "fit", peer, note=note),
+    ]
     said = words(rows, 316e9)
     assert said[0] == (
         "training: keras_resnet, training loop, is to be at least 1.4 times as fast as "
@@ -336,7 +354,8 @@ def test_every_section_names_contenders_that_exist() -> None:
         for section in SECTIONS:
             for work in comparisons(section, setting):
                 libraries = {contender.library for contender in work.contenders}
-                assert OURS in libraries and len(libraries) > 1
+                assert OURS in libraries
+                assert len(libraries) > 1
                 names = [contender.name for contender in work.contenders]
                 assert len(set(names)) == len(names)
                 for contender in work.contenders:
@@ -360,10 +379,16 @@ def test_peers_are_left_out_where_they_are_not_wanted() -> None:
 def test_files_are_made_for_those_that_read_them() -> None:
     setting = Setting(QUICK, 2, "")
     assert files_needed(comparisons("inference", setting)) == [
-        "applications.onnx", "applications.tflite", "applications_int8.onnx",
-        "applications_int8.tflite", "ours.onnx", "ours.saved_model", "ours.tflite",
-        "ours_int8.tflite", "torch.onnx",
-    ]  # fmt: skip
+        "applications.onnx",
+        "applications.tflite",
+        "applications_int8.onnx",
+        "applications_int8.tflite",
+        "ours.onnx",
+        "ours.saved_model",
+        "ours.tflite",
+        "ours_int8.tflite",
+        "torch.onnx",
+    ]
     assert files_needed(comparisons("pipeline", setting)) == ["jpeg"]
     assert files_needed(comparisons("train", setting)) == []
 
@@ -407,14 +432,16 @@ def test_inference_contenders(route: str) -> None:
 
 def test_checkpoint_contender(tmp_path: pathlib.Path) -> None:
     seconds = ours.checkpoint(job(tmp_path), Clock()).turn(1)
-    assert seconds is not None and seconds.keys() == {"save", "load"}
+    assert seconds is not None
+    assert seconds.keys() == {"save", "load"}
     assert (tmp_path / "ours/step_00000001/state.json").is_file()
 
 
 def test_pipeline_contenders() -> None:
     for factory in (ours.pipeline, keras_peers.pipeline):
         seconds = factory(job(size=8, route="memory"), Clock()).turn(2)
-        assert seconds is not None and seconds[""] > 0
+        assert seconds is not None
+        assert seconds[""] > 0
 
 
 def test_keras_io_net_is_the_examples() -> None:
@@ -472,7 +499,8 @@ def test_bench(
     monkeypatch.setattr(comparison, "comparisons", lambda section, setting: [work])
     ended = command("bench", "pipeline", "--output", tmp_path / "out")
     assert (ended.status, ended.err) == (0, "")
-    assert "  stub" not in ended.out and "  round 5 of 5" in ended.out
+    assert "  stub" not in ended.out
+    assert "  round 5 of 5" in ended.out
     first, second, third = json.loads((tmp_path / "out/results.json").read_text())["tables"][
         "benchmark"
     ]
@@ -526,20 +554,31 @@ def test_bench_bad_options(
 def _costs(query: Any, limit: float, cache: pathlib.Path) -> dict[str, float]:
     depth = int(query.model.removeprefix("cifar_resnet"))
     if query.stacked:
-        return {"build_seconds": 0.5, "first_step_seconds": 4.0, "step_seconds": depth / 1e3,
-                "peak_bytes": 2e9, "training_bytes": 1e9}  # fmt: skip
+        return {
+            "build_seconds": 0.5,
+            "first_step_seconds": 4.0,
+            "step_seconds": depth / 1e3,
+            "peak_bytes": 2e9,
+            "training_bytes": 1e9,
+        }
     if depth >= 56:
         return {"build_seconds": depth / 100, "stopped_after": limit}
-    return {"build_seconds": depth / 100, "first_step_seconds": depth / 10,
-            "step_seconds": depth / 1e3, "peak_bytes": 2e9, "training_bytes": 1e9}  # fmt: skip
+    return {
+        "build_seconds": depth / 100,
+        "first_step_seconds": depth / 10,
+        "step_seconds": depth / 1e3,
+        "peak_bytes": 2e9,
+        "training_bytes": 1e9,
+    }
 
 
 def test_bench_depth(
     command: Command, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(depth_cost, "measure_cost", _costs)
-    ended = command("bench", "depth", "--depths", "14,56,110", "--limit", 7, "--output",
-                    tmp_path / "out")  # fmt: skip
+    ended = command(
+        "bench", "depth", "--depths", "14,56,110", "--limit", 7, "--output", tmp_path / "out"
+    )
     assert (ended.status, ended.err) == (0, "")
     assert "[2/3] cifar_resnet56, unrolled" in ended.out
     assert "cifar_resnet110, unrolled" not in ended.out  # 56 had been stopped
@@ -614,7 +653,8 @@ def test_recording_one_net_leaves_the_others(command: Command, tmp_path: pathlib
     assert command("bench", "counts", "--record", path, "--nets", "8").status == 0
     assert json.loads(path.read_text())["nets"] == {"8": {"layers": 13}}
     ended = command("bench", "counts", "--check", path)
-    assert ended.status == 1 and "14: nothing is recorded of it" in ended.err
+    assert ended.status == 1
+    assert "14: nothing is recorded of it" in ended.err
     assert command("bench", "counts", "--record", path, "--nets", "14").status == 0
     assert json.loads(path.read_text())["nets"].keys() == {"8", "14"}
     assert command("bench", "counts", "--check", path).status == 0
@@ -661,7 +701,8 @@ def test_recorded_counts_are_those_of_the_pinned_versions() -> None:
     recorded = json.loads((ROOT / "benchmarks/counts.json").read_text())
     assert recorded["nets"].keys() == counts.NETS.keys()
     pins = dict(
-        line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines()
+        line.split("==")
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
         if "==" in line
-    )  # fmt: skip
+    )
     assert recorded["versions"] == {name: pins[name] for name in ("keras", "tensorflow")}

@@ -60,9 +60,12 @@ def test_a_reader_that_leaves_is_no_error(unbuffered: str) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "keras_resnet_train.cli", "list"],
         env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stdout and process.stderr
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    assert process.stderr
     process.stdout.close()
     assert (process.wait(60), process.stderr.read()) == (141, "")
     process.stderr.close()
@@ -98,9 +101,26 @@ def test_info_of_another_size(command: Command) -> None:
 def test_train_and_report(tmp_path: pathlib.Path, command: Command) -> None:
     output = tmp_path / "run"
     words = ("train", "--model", "cifar_resnet8", "--dataset", "digits", "--output", output)
-    options = ("--image-size", 8, "--steps", 4, "--batch-size", 32, "--seed", 3, "--set",
-               "model.spec.widths=[4, 4, 4]", "--set", "schedule.warmup_epochs=0", "--set",
-               "optimizer.nesterov=true", "--learning-rate", 0.05, "--ema", 0.5)  # fmt: skip
+    options = (
+        "--image-size",
+        8,
+        "--steps",
+        4,
+        "--batch-size",
+        32,
+        "--seed",
+        3,
+        "--set",
+        "model.spec.widths=[4, 4, 4]",
+        "--set",
+        "schedule.warmup_epochs=0",
+        "--set",
+        "optimizer.nesterov=true",
+        "--learning-rate",
+        0.05,
+        "--ema",
+        0.5,
+    )
     ended = command(*words, *options)
     assert (ended.status, ended.err) == (0, "")
     assert "1257 training images, 4 steps of 32 on 1 replica(s)" in ended.out
@@ -138,9 +158,21 @@ def test_train_on_a_folder_without_test_images(tmp_path: pathlib.Path, command: 
         for index in range(4):
             pixels = np.full((9, 9, 3), 60 * index, np.uint8)
             Image.fromarray(pixels).save(tmp_path / "data" / "train" / name / f"{index}.png")
-    ended = command("train", "--model", "cifar_resnet8", "--dataset", tmp_path / "data",
-                    "--output", tmp_path / "run", "--steps", 2, "--batch-size", 4,
-                    "--image-size", 8)  # fmt: skip
+    ended = command(
+        "train",
+        "--model",
+        "cifar_resnet8",
+        "--dataset",
+        tmp_path / "data",
+        "--output",
+        tmp_path / "run",
+        "--steps",
+        2,
+        "--batch-size",
+        4,
+        "--image-size",
+        8,
+    )
     assert (ended.status, ended.err) == (0, "")
     assert (tmp_path / "run" / "model.keras").is_file()
     assert not (tmp_path / "run" / "report.html").exists()
@@ -207,9 +239,18 @@ def test_predict_names_files_that_it_cannot_read(
 
 
 def test_export(copied_run: pathlib.Path, command: Command) -> None:
-    ended = command("export", copied_run, "--precision", "float32,int8",
-                    "--evaluation-images", 100, "--calibration-images", 50,
-                    "--max-accuracy-drop", 1)  # fmt: skip
+    ended = command(
+        "export",
+        copied_run,
+        "--precision",
+        "float32,int8",
+        "--evaluation-images",
+        100,
+        "--calibration-images",
+        50,
+        "--max-accuracy-drop",
+        1,
+    )
     assert (ended.status, ended.err) == (0, "")
     for name in ("saved_model/saved_model.pb", "model.tflite", "model_int8.tflite", "report.html"):
         assert (copied_run / name).is_file()
@@ -229,8 +270,18 @@ def test_export(copied_run: pathlib.Path, command: Command) -> None:
 
 def test_an_export_that_fails_its_checks(copied_run: pathlib.Path, command: Command) -> None:
     """float16 rounds; asked to keep logits to the last bit, it fails and leaves no file."""
-    ended = command("export", copied_run, "--formats", "tflite", "--precision", "float16",
-                    "--max-float16-difference", 0, "--evaluation-images", 20)  # fmt: skip
+    ended = command(
+        "export",
+        copied_run,
+        "--formats",
+        "tflite",
+        "--precision",
+        "float16",
+        "--max-float16-difference",
+        0,
+        "--evaluation-images",
+        20,
+    )
     assert ended.status == 1
     (line,) = ended.err.splitlines()
     assert line.startswith("Error: model_float16.tflite (tflite, float16) differs from the Keras")
@@ -247,8 +298,16 @@ def _shown(run: pathlib.Path) -> str:
 def test_a_failed_export_withdraws_the_earlier_one(
     copied_run: pathlib.Path, command: Command
 ) -> None:
-    words = ("export", copied_run, "--formats", "tflite", "--precision", "float16",
-             "--evaluation-images", 20)  # fmt: skip
+    words = (
+        "export",
+        copied_run,
+        "--formats",
+        "tflite",
+        "--precision",
+        "float16",
+        "--evaluation-images",
+        20,
+    )
     assert command(*words).status == 0
     assert "model_float16.tflite" in _shown(copied_run)
     assert command(*words, "--max-float16-difference", 0).status == 1
@@ -296,8 +355,18 @@ def test_debug_shows_the_traceback(finished_run: pathlib.Path) -> None:
 @pytest.mark.multi_process
 def test_as_a_process(tmp_path: pathlib.Path) -> None:
     """Nothing but the one line reaches stderr, TensorFlow's greetings included."""
-    words = [sys.executable, "-m", "keras_resnet_train", "train", "--dataset", "digits",
-             "--model", "cifar_resnet21", "--output", str(tmp_path / "run")]  # fmt: skip
+    words = [
+        sys.executable,
+        "-m",
+        "keras_resnet_train",
+        "train",
+        "--dataset",
+        "digits",
+        "--model",
+        "cifar_resnet21",
+        "--output",
+        str(tmp_path / "run"),
+    ]
     ended = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
     assert (ended.returncode, ended.stdout) == (1, "")
     (line,) = ended.stderr.splitlines()

@@ -77,8 +77,9 @@ def test_a_file_of_another_library(command: Command, file, to, net, name):
     told, compared, *wrote = ended.out.splitlines()
     assert told == f"{str(file)!r}: a 6-layer net, 38 tensors as named by torchvision"
     assert compared.startswith("largest difference of a logit: ")
-    assert compared.endswith(f"compared with NumPy {np.__version__} in float64, by the names of "
-                             "torchvision")  # fmt: skip
+    assert compared.endswith(
+        f"compared with NumPy {np.__version__} in float64, by the names of torchvision"
+    )
     assert wrote == [f"wrote {to / name}", f"wrote {to / 'said.json'}"]
     assert _names(to) == sorted([name, "said.json"])
     said = json.loads((to / "said.json").read_text())
@@ -116,9 +117,15 @@ def test_images_of_ones_own(command: Command, tmp_path, file, to):
     images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3)).astype("uint8")
     np.save(tmp_path / "images.npy", images)
     ended = command(
-        "convert", file, "--to", to / "net.keras", "--inputs", tmp_path / "images.npy",
-        "--certificate", to / "said.json",
-    )  # fmt: skip
+        "convert",
+        file,
+        "--to",
+        to / "net.keras",
+        "--inputs",
+        tmp_path / "images.npy",
+        "--certificate",
+        to / "said.json",
+    )
     assert (ended.status, ended.err) == (0, "")
     said = json.loads((to / "said.json").read_text())
     assert said["inputs"] == {"shape": [3, 16, 16, 3], "given": True}
@@ -134,7 +141,7 @@ def test_akamasters_checkpoint(command: Command, shared, to):
     assert ": cifar_resnet20, " in ended.out
     model = keras.saving.load_model(to / "net.keras")
     assert model.spec == keras_resnet.variants["cifar_resnet20"]
-    assert model.preprocess == keras_resnet.preprocessing.for_weights("akamaster")
+    assert model.preprocess == keras_resnet.imagenet_utils.for_weights("akamaster")
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
@@ -167,9 +174,13 @@ def test_the_hub(command: Command, hub, file, to, net):
     config = {"architecture": "resnet18", "pretrained_cfg": {"license": "apache-2.0"}}
     (folder / "config.json").write_text(json.dumps(config))
     ended = command(
-        "convert", "hf://timm/resnet18.x", "--to", to / "net.keras",
-        "--certificate", to / "said.json",
-    )  # fmt: skip
+        "convert",
+        "hf://timm/resnet18.x",
+        "--to",
+        to / "net.keras",
+        "--certificate",
+        to / "said.json",
+    )
     assert ended.status == 0
     model = keras.saving.load_model(to / "net.keras")
     _equal(model, net)
@@ -186,9 +197,15 @@ def test_the_hub(command: Command, hub, file, to, net):
 @pytest.mark.parametrize("source", ["run", "run/model.keras"])
 def test_a_run(command: Command, tmp_path, run_folder, to, net, layout, source):
     ended = command(
-        "convert", tmp_path / source, "--to", to / "model.safetensors", "--layout", layout,
-        "--certificate", to / "said.json",
-    )  # fmt: skip
+        "convert",
+        tmp_path / source,
+        "--to",
+        to / "model.safetensors",
+        "--layout",
+        layout,
+        "--certificate",
+        to / "said.json",
+    )
     assert (ended.status, ended.err) == (0, "")
     assert _names(to) == ["config.json"] * (layout == "hf") + ["model.safetensors", "said.json"]
     _equal(keras_resnet.from_pretrained(to / "model.safetensors"), net)
@@ -244,7 +261,7 @@ def refused(command: Command, to) -> Callable[..., str]:
             "ResNetForImageClassification has a classifier, 'small' none",
         ),
     ],
-)  # fmt: skip
+)
 def test_bad_options(refused, file, to, words, message):
     assert re.search(message, refused(file, *(word.format(to=to) for word in words)))
 
@@ -271,7 +288,7 @@ def test_files_that_are_there_stay(refused, file, to):
         (np.array([["a"]], dtype=object), "is no readable .npy file"),
     ],
     ids=["rank", "none", "size", "channels", "pickle"],
-)  # fmt: skip
+)
 def test_bad_images(refused, tmp_path, file, to, array, message):
     np.save(tmp_path / "images.npy", array, allow_pickle=True)
     line = refused(file, "--to", to / "net.keras", "--inputs", tmp_path / "images.npy")
@@ -350,6 +367,8 @@ def test_a_full_disk_leaves_no_part_of_a_file(refused, monkeypatch, file, to, na
     monkeypatch.setattr(keras_resnet.ResNet, "save_weights", full)
     if name.endswith("safetensors"):
         # Half of a file stands under a temporary name when the disk is full.
-        monkeypatch.setattr("keras_resnet.weights.tensors.os.replace", lambda old, new: full(old))
+        monkeypatch.setattr(
+            "keras_resnet.weights.files.tensors.os.replace", lambda old, new: full(old)
+        )
     line = refused(file, "--to", to / name, "--certificate", to / "c.json")
     assert line == "Error: No space left on device"

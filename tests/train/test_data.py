@@ -550,7 +550,8 @@ def test_a_small_folder_is_decoded_once(tmp_path: pathlib.Path) -> None:
     data = load(fill(tmp_path, {"a": 6, "b": 6}))
     preprocess = PreprocessSpec((16, 16))
     held = at_size(data, preprocess, AugmentConfig(crop="pad"), "auto")
-    assert isinstance(held.train, ArraySource) and isinstance(held.test, ArraySource)
+    assert isinstance(held.train, ArraySource)
+    assert isinstance(held.test, ArraySource)
     np.testing.assert_array_equal(held.train.labels, data.train.labels)
     np.testing.assert_array_equal(held.train.images, raw_images(data.train, preprocess, 3)[0])
     for augment, cache in ((AugmentConfig(crop="scale"), "auto"), (AugmentConfig(), "none")):

@@ -110,8 +110,19 @@ def test_other_views_leave_the_metrics_alone(copied_run: pathlib.Path, command: 
     line = "views     ten-crop: 8 x 8 at the corners and the centre of 9 x 9, mirrored"
     assert line in ended.out.splitlines()
     assert (copied_run / "evaluation-test-ten-crop" / "evaluation.json").is_file()
-    ended = command("evaluate", copied_run, "--views", "multi-scale", "--scales", "8,12",
-                    "--checkpoint", "last", "--split", "validation", "--json")  # fmt: skip
+    ended = command(
+        "evaluate",
+        copied_run,
+        "--views",
+        "multi-scale",
+        "--scales",
+        "8,12",
+        "--checkpoint",
+        "last",
+        "--split",
+        "validation",
+        "--json",
+    )
     assert (ended.status, ended.err) == (0, "")
     assert json.loads(ended.out)["views"] == "multi-scale"
     folder = copied_run / "evaluation-validation-multi-scale-last"
@@ -147,8 +158,18 @@ def test_a_file_of_weights(net: pathlib.Path, tmp_path: pathlib.Path, command: C
     alone = loss_of(digits_by(file, file.preprocess, 2))
     assert json.loads(ended.out)["loss"] == pytest.approx(alone, rel=1e-4)
     assert [path.name for path in net.parent.iterdir()] == ["net.keras"]
-    ended = command("evaluate", net, "--dataset", "digits", "--views", "multi-scale",
-                    "--scales", 16, "--output", tmp_path / "out")  # fmt: skip
+    ended = command(
+        "evaluate",
+        net,
+        "--dataset",
+        "digits",
+        "--views",
+        "multi-scale",
+        "--scales",
+        16,
+        "--output",
+        tmp_path / "out",
+    )
     assert (ended.status, ended.err) == (0, "")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == FILES
 
@@ -246,8 +267,17 @@ def test_photographs_of_many_shapes(
     model.preprocess = PreprocessSpec((32, 32), (120.0,) * 3, (60.0,) * 3)
     model.save(tmp_path / "small.keras")
     words = ("--dataset", "imagenet_sample", "--data-dir", data)
-    ended = command("evaluate", tmp_path / "small.keras", *words, "--views", "multi-scale",
-                    "--scales", "32", "--output", tmp_path / "out")  # fmt: skip
+    ended = command(
+        "evaluate",
+        tmp_path / "small.keras",
+        *words,
+        "--views",
+        "multi-scale",
+        "--scales",
+        "32",
+        "--output",
+        tmp_path / "out",
+    )
     assert (ended.status, ended.err) == (0, "")
     assert "images    386" in ended.out.splitlines()
     rows = rows_of(tmp_path / "out" / "classes.csv")

@@ -109,8 +109,11 @@ def test_calibration_of_literal_values() -> None:
     assert found.largest_gap == pytest.approx(0.9 - 2 / 3)
     rows = found.to_dict()["bins"]
     assert [(row["above"], row["up_to"]) for row in rows] == [
-        (0, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1),
-    ]  # fmt: skip
+        (0, 0.25),
+        (0.25, 0.5),
+        (0.5, 0.75),
+        (0.75, 1),
+    ]
     assert (rows[0]["examples"], rows[0]["accuracy"], rows[0]["confidence"]) == (0, None, None)
     assert rows[3]["accuracy"] == pytest.approx(2 / 3)
     assert rows[3]["confidence"] == pytest.approx(0.9)
@@ -187,8 +190,14 @@ def test_class_table() -> None:
     confusion = np.array([[3, 1, 0, 0], [2, 4, 0, 0], [0, 0, 0, 0], [1, 0, 0, 0]])
     names = ("a", "b, and more", "none", "d")
     rows = class_table(confusion, names)
-    assert rows[0] == {"class": 0, "name": "a", "precision": 0.5, "recall": 0.75,
-                       "f1": pytest.approx(0.6), "support": 4}  # fmt: skip
+    assert rows[0] == {
+        "class": 0,
+        "name": "a",
+        "precision": 0.5,
+        "recall": 0.75,
+        "f1": pytest.approx(0.6),
+        "support": 4,
+    }
     assert (rows[1]["precision"], rows[1]["recall"]) == (0.8, pytest.approx(2 / 3))
     assert rows[1]["f1"] == pytest.approx(2 / (1 / 0.8 + 1 / (2 / 3)))
     assert [rows[2][key] for key in ("precision", "recall", "f1", "support")] == [None] * 3 + [0]
@@ -232,12 +241,16 @@ def test_classes_that_fit(names: list[str], wanted: list[str] | None, outputs: i
         (sorted(CIFAR10, reverse=True), CIFAR10, 10, "truck, ship, horse, frog ... against airpl"),
         (("a",), ("a", "b"), 2, "(1 against 2)"),
         (CIFAR10, None, 1000, "'images' has 10 classes, and net 1000 outputs"),
-        (swapped(wordnet(1000)), None, 1000,
-         "the order of their WordNet numbers, as the outputs of net are: "
-         "class 6 is n02000004, after n02000005"),
+        (
+            swapped(wordnet(1000)),
+            None,
+            1000,
+            "the order of their WordNet numbers, as the outputs of net are: "
+            "class 6 is n02000004, after n02000005",
+        ),
         (wordnet(1001)[1:], None, 1000, "run from n02000000 to n15075141, not from n01440764 to"),
     ],
-)  # fmt: skip
+)
 def test_classes_that_do_not_fit(
     names: list[str], wanted: list[str] | None, outputs: int, message: str
 ) -> None:

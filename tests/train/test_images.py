@@ -74,7 +74,8 @@ def test_overshoot_is_clipped() -> None:
     image = np.zeros((8, 8, 1), np.uint8)
     image[:, 4:] = 255
     found = fit(tf.constant(image), PreprocessSpec((32, 32), interpolation="bicubic")).numpy()
-    assert found[0, 0, 0] == 0 and found[0, -1, 0] == 255
+    assert found[0, 0, 0] == 0
+    assert found[0, -1, 0] == 255
     assert (np.diff(found[0, :, 0].astype(int)) >= 0).all()  # no value wrapped around
 
 

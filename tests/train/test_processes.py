@@ -20,9 +20,18 @@ import keras_resnet  # noqa: F401, so that Keras knows the class of the files
 pytestmark = [pytest.mark.tf, pytest.mark.multi_process, pytest.mark.timeout(300)]
 
 TRAIN = (
-    "train", "--model", "cifar_resnet8", "--dataset", "digits", "--recipe", "digits",
-    "--set", "model.spec.widths=[4,8,8]", "--set", "schedule.warmup_epochs=0",
-)  # fmt: skip
+    "train",
+    "--model",
+    "cifar_resnet8",
+    "--dataset",
+    "digits",
+    "--recipe",
+    "digits",
+    "--set",
+    "model.spec.widths=[4,8,8]",
+    "--set",
+    "schedule.warmup_epochs=0",
+)
 
 
 def command(*arguments):
@@ -148,8 +157,10 @@ for name, changes in {
 def test_two_replicas_train_as_one_device_does(tmp_path, steps, tolerance):
     done = subprocess.run(
         [sys.executable, "-c", REPLICAS, str(tmp_path), str(steps)],
-        env=environment(), capture_output=True, text=True,
-    )  # fmt: skip
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     one, two, own = (weights(tmp_path / name) for name in ("one", "two", "own"))
     assert largest_difference(one, two) < tolerance
@@ -257,9 +268,11 @@ def two_workers(tmp_path, batch_norm, directories=("run", "run"), status=(0, 0),
             subprocess.Popen(
                 [sys.executable, "-c", WORKER, *arguments],
                 env=environment(TF_CONFIG=json.dumps(config)),
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
             )
-        )  # fmt: skip
+        )
     said = [process.communicate(timeout=240)[0] for process in processes]
     assert tuple(process.returncode for process in processes) == status, said
     if any(status):

@@ -109,8 +109,9 @@ def test_replicas_rematerialize(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", REPLICAS, str(tmp_path)],
         env={**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "2"},
-        capture_output=True, text=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     for name, tolerance in (("own", 1e-5), ("sync", 1e-5), ("half", 1e-3)):
         assert largest_difference(tmp_path / name, tmp_path / f"{name} unit") < tolerance

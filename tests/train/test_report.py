@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_resnet_train.report import (
+from keras_resnet_train.presentation import (
     ReportData,
     Sample,
     export_table,
@@ -24,10 +24,10 @@ from keras_resnet_train.report import (
     render_report,
     write_report,
 )
-from keras_resnet_train.report.data import best_row, class_scores, confused_pairs
-from keras_resnet_train.report.figures import PANELS, curve, png_address
-from keras_resnet_train.report.markup import element, escape, percent
-from keras_resnet_train.report.tables import size
+from keras_resnet_train.presentation.data import best_row, class_scores, confused_pairs
+from keras_resnet_train.presentation.figures import PANELS, curve, png_address
+from keras_resnet_train.presentation.markup import element, escape, percent
+from keras_resnet_train.presentation.tables import size
 
 NBSP = "\N{NO-BREAK SPACE}"
 HOSTILE = '<script>alert("x")</script>$\\frac{'
@@ -226,14 +226,16 @@ def test_page_is_well_formed_and_accessible() -> None:
     ids = [attributes["id"] for _, attributes in outline.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
     links = [value for _, at in outline.tags for name, value in at.items() if name == "href"]
-    assert links and {link[1:] for link in links if link} <= set(ids)
+    assert links
+    assert {link[1:] for link in links if link} <= set(ids)
 
 
 def test_page_refers_to_nothing_outside() -> None:
     page = render_report(make())
     assert "://" not in page
     assert "@import" not in page
-    assert "<script" not in page and "<link" not in page
+    assert "<script" not in page
+    assert "<link" not in page
     assert set(re.findall(r"url\((.)", page)) == {"#"}
     assert all(source.startswith("data:image/png;base64,") for source in _sources(page))
     assert "default-src &#x27;none&#x27;" in page
@@ -415,7 +417,8 @@ def test_validation_every_other_epoch() -> None:
     assert svg is not None
     assert 'aria-label="a &quot;label&quot;"' in svg
     assert svg.count("<use") >= 4
-    assert "#050505" not in svg and "var(--val)" in svg
+    assert "#050505" not in svg
+    assert "var(--val)" in svg
 
 
 def test_figures_leave_matplotlib_as_it_was() -> None:
@@ -531,7 +534,7 @@ def test_export_table_on_a_console(width: int) -> None:
 
 def test_import_loads_nothing_heavy() -> None:
     program = (
-        "import sys, keras_resnet_train.report; "
+        "import sys, keras_resnet_train.presentation; "
         "print(sorted({'matplotlib', 'PIL', 'rich', 'keras', 'tensorflow'} & set(sys.modules)))"
     )
     run = subprocess.run(

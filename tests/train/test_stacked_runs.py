@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_resnet.named_weights import read_weights
+from keras_resnet.nets.named_weights import read_weights
 from keras_resnet_train.rundir import open_run
 from keras_resnet_train.session import run_training
 
@@ -54,11 +54,15 @@ def largest_difference(one: pathlib.Path, other: pathlib.Path) -> float:
     [
         {},
         {"optimizer__decay_all": False, "optimizer__weight_decay": 0.1, "optimizer__clip_norm": 1},
-        {"optimizer__name": "adamw", "optimizer__decay_all": False,
-         "optimizer__weight_decay": 0.5, "optimizer__ema": 0.5},
+        {
+            "optimizer__name": "adamw",
+            "optimizer__decay_all": False,
+            "optimizer__weight_decay": 0.5,
+            "optimizer__ema": 0.5,
+        },
     ],
     ids=["sgd", "no-decay-of-norms", "adamw"],
-)  # fmt: skip
+)
 def test_a_stacked_run_is_the_unrolled_run(tiny, tmp_path, changes):
     if changes.get("optimizer__name") == "adamw":
         changes = {**changes, "schedule__learning_rate": 1e-4}

@@ -51,7 +51,7 @@ def test_steps_are_those_of_keras_layers_and_optimizer(monkeypatch) -> None:
     for plain in (False, True):
         if plain:
             norm = keras.layers.BatchNormalization
-            monkeypatch.setattr("keras_resnet.primitives.BatchNormalization", norm)
+            monkeypatch.setattr("keras_resnet.nets.primitives.BatchNormalization", norm)
             monkeypatch.setattr("keras_resnet_train.optimizers.SGD", keras.optimizers.SGD)
         model, steps, batches = _setup()
         measured = steps(batches, 4)
@@ -63,7 +63,7 @@ def test_steps_are_those_of_keras_layers_and_optimizer(monkeypatch) -> None:
 
 REPLICAS = """
 import keras, numpy as np, tensorflow as tf
-from keras_resnet.norms import BatchNormalization
+from keras_resnet.nets.batch_norm import BatchNormalization
 from keras_resnet_train.optimizers import SGD
 from keras_resnet_train.strategies import make_strategy
 

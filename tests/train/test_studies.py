@@ -17,6 +17,8 @@ import pytest
 from keras_resnet import get_spec
 from keras_resnet.analysis import count_spec
 from keras_resnet_train.errors import TrainingStoppedError
+from keras_resnet_train.presentation.findings import Findings, Table, cell_text, write_findings
+from keras_resnet_train.presentation.plots import Line, Plot
 from keras_resnet_train.studies import (
     alternatives,
     bottleneck,
@@ -27,9 +29,7 @@ from keras_resnet_train.studies import (
 )
 from keras_resnet_train.studies.cost import CostQuery, measure_cost
 from keras_resnet_train.studies.curve import StepCurve, read_curve
-from keras_resnet_train.studies.findings import Findings, Table, cell_text, write_findings
 from keras_resnet_train.studies.plan import Arm, Budget, Trial, trials
-from keras_resnet_train.studies.plots import Line, Plot
 from keras_resnet_train.studies.spread import Spread, beyond_spread, compared
 from keras_resnet_train.studies.trials import Outcome, read_outcome, run_trials
 
@@ -86,8 +86,11 @@ def test_what_is_beyond_the_spread(
 def test_all_arms_get_one_budget() -> None:
     plan = trials(ARMS, dataclasses.replace(BUDGET, seeds=(0, 1)))
     assert [trial.name for trial in plan] == [
-        "plain8-seed0", "resnet8-seed0", "plain8-seed1", "resnet8-seed1",
-    ]  # fmt: skip
+        "plain8-seed0",
+        "resnet8-seed0",
+        "plain8-seed1",
+        "resnet8-seed1",
+    ]
     plain, residual = plan[0].config, plan[1].config
     assert plain.model.name == "cifar_plain8"
     assert dataclasses.replace(plain, model=residual.model) == residual
@@ -117,7 +120,7 @@ def test_every_kind_of_shortcut_is_a_net_of_its_own() -> None:
     assert len({arm.net.replace(name="x") for arm in arms}) == len(arms) == 14
     assert len({arm.name for arm in arms}) == len(arms)
     assert all(arm.cited for arm in arms)
-    assert [arm.name for arm in shortcuts.arms(20, ("activation",))][0] == "original"
+    assert next(arm.name for arm in shortcuts.arms(20, ("activation",))) == "original"
     with pytest.raises(ValueError, match="Unknown group 'kind'. Nearest: kinds"):
         shortcuts.groups_of("options,kind")
 
@@ -158,9 +161,10 @@ def test_a_study_goes_on_where_it_was_interrupted(tmp_path: pathlib.Path) -> Non
     plan = trials(ARMS, dataclasses.replace(BUDGET, settings=settings))
     with pytest.raises(TrainingStoppedError, match="as a signal does"):
         run_trials(
-            plan, tmp_path / "cut",
+            plan,
+            tmp_path / "cut",
             callbacks=lambda trial, path: [Stop()] if trial.arm.name == "resnet8" else [],
-        )  # fmt: skip
+        )
     first = tmp_path / "cut/runs/plain8-seed0/model.keras"
     written = first.stat().st_mtime_ns
     assert not (tmp_path / "cut/runs/resnet8-seed0/model.keras").exists()
@@ -170,7 +174,8 @@ def test_a_study_goes_on_where_it_was_interrupted(tmp_path: pathlib.Path) -> Non
     assert [row[0] for row in cut[1].curve] == [10, 20, 30]
     assert cut[1].curve == whole[0].curve
     assert cut[1].training_loss == whole[0].training_loss < 2.5
-    assert cut[0].finished and 0 < cut[0].test_error < 1
+    assert cut[0].finished
+    assert 0 < cut[0].test_error < 1
 
 
 def test_divergence_is_a_result(tmp_path: pathlib.Path) -> None:
@@ -253,11 +258,12 @@ def _degraded(plain: float, residual: float, seeds: int = 2) -> list[Outcome]:
     return [
         _outcome(
             trial,
-            loss=1.0 + 0.01 * trial.seed
+            loss=1.0
+            + 0.01 * trial.seed
             + (trial.arm.net.layers > 20) * (plain if trial.arm.group == "plain" else residual),
         )
         for trial in trials(degradation.arms((20, 56)), budget)
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize(
@@ -334,11 +340,12 @@ def test_the_verdict_of_alternatives() -> None:
     losses = {"resnet": 1.0, "rezero": 1.005, "fixup": 0.9, "plain": 3.0}
     outcomes = [
         _outcome(
-            t, loss=losses.get(t.arm.name, 2.0) + 0.01 * t.seed,
+            t,
+            loss=losses.get(t.arm.name, 2.0) + 0.01 * t.seed,
             diverged="nan" if t.arm.name == "delta_orthogonal" else "",
         )
         for t in plan
-    ]  # fmt: skip
+    ]
     search = rates.RateSearch(0.4, ((0.1, 1.0), (0.4, 1.5), (0.8, math.nan)))
     measured = {
         arm.name: alternatives.Measured((0.5, math.nan), {"step_seconds": 0.1}, search)
@@ -372,9 +379,16 @@ def test_findings_on_disk(tmp_path: pathlib.Path) -> None:
     )
     names = {path.name for path in report.parent.iterdir()}
     assert names == {
-        "results.json", "report.html", "table.csv", "lines.svg", "lines.csv", "lines.json",
-        "bars.svg", "bars.csv", "bars.json",
-    }  # fmt: skip
+        "results.json",
+        "report.html",
+        "table.csv",
+        "lines.svg",
+        "lines.csv",
+        "lines.json",
+        "bars.svg",
+        "bars.csv",
+        "bars.json",
+    }
     results = json.loads((report.parent / "results.json").read_text())
     assert results["tables"]["table"][1] == {"Net": "two", "Loss": None}
     with (report.parent / "lines.csv").open() as file:
@@ -415,9 +429,15 @@ def test_cost_of_a_net(tmp_path: pathlib.Path) -> None:
     )
     cost = measure_cost(query, 120.0, tmp_path / "cost.json")
     assert cost.keys() == {
-        "build_seconds", "first_step_seconds", "step_seconds", "peak_bytes", "training_bytes",
-        "inference_seconds", "deployed_multiply_adds", "deployed_parameters",
-    }  # fmt: skip
+        "build_seconds",
+        "first_step_seconds",
+        "step_seconds",
+        "peak_bytes",
+        "training_bytes",
+        "inference_seconds",
+        "deployed_multiply_adds",
+        "deployed_parameters",
+    }
     assert 0 < cost["step_seconds"] < cost["first_step_seconds"]
     spec = get_spec("cifar_repvgg5").replace(widths=(4, 8, 8))
     before = count_spec(spec, input_shape=(8, 8, 3)).multiply_adds
@@ -449,10 +469,21 @@ Command = Callable[..., Any]
 
 def test_study_degradation(command: Command, tmp_path: pathlib.Path) -> None:
     words = [
-        "study", "degradation", "--depths", "8,14", "--seeds", 2, "--steps", 12,
-        "--set", "data.image_size=8", "--set", "model.spec.widths=[2,2,2]",
-        "--output", tmp_path / "study",
-    ]  # fmt: skip
+        "study",
+        "degradation",
+        "--depths",
+        "8,14",
+        "--seeds",
+        2,
+        "--steps",
+        12,
+        "--set",
+        "data.image_size=8",
+        "--set",
+        "model.spec.widths=[2,2,2]",
+        "--output",
+        tmp_path / "study",
+    ]
     ended = command(*words)
     assert (ended.status, ended.err) == (0, "")
     assert "Plain nets: the training loss of plain-14 is" in ended.out
@@ -460,7 +491,8 @@ def test_study_degradation(command: Command, tmp_path: pathlib.Path) -> None:
     results = json.loads((tmp_path / "study/results.json").read_text())
     rows = results["tables"]["runs"]
     assert [row["Net"] for row in rows[:4]] == ["plain-8", "ResNet-8", "plain-14", "ResNet-14"]
-    assert len(rows) == 8 and all(row["Diverged"] == "no" for row in rows)
+    assert len(rows) == 8
+    assert all(row["Diverged"] == "no" for row in rows)
     assert (tmp_path / "study/error-by-depth.svg").is_file()
     again = command(*words)
     assert again.status == 0
@@ -482,10 +514,25 @@ def test_study_alternatives(
 
     monkeypatch.setattr(alternatives, "measure_cost", cost)
     ended = command(
-        "study", "alternatives", "--depth", 8, "--compare", "highway", "--steps", 8,
-        "--rate-steps", 3, "--set", "data.image_size=8", "--set", "model.spec.widths=[2,2,2]",
-        "--set", "schedule.learning_rate=2e-4", "--output", tmp_path / "study",
-    )  # fmt: skip
+        "study",
+        "alternatives",
+        "--depth",
+        8,
+        "--compare",
+        "highway",
+        "--steps",
+        8,
+        "--rate-steps",
+        3,
+        "--set",
+        "data.image_size=8",
+        "--set",
+        "model.spec.widths=[2,2,2]",
+        "--set",
+        "schedule.learning_rate=2e-4",
+        "--output",
+        tmp_path / "study",
+    )
     assert (ended.status, ended.err) == (0, "")
     assert [(query.size, query.channels, query.classes) for query in asked] == [(8, 1, 10)] * 2
     assert asked[0].spec["widths"] == [2, 2, 2]

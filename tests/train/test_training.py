@@ -477,23 +477,32 @@ def test_the_last_checkpoint_of_an_average_is_the_average(
     raw.load_weights(next((tmp_path / "checkpoints").glob("step_*")) / "model.weights.h5")
     kernels = [run.get_layer("logits").kernel.numpy() for run in (last.model, raw)]
     assert np.abs(kernels[0] - kernels[1]).max() > 1e-3
-    assert finished.weights == "best checkpoint" and last.weights == "last checkpoint"
+    assert finished.weights == "best checkpoint"
+    assert last.weights == "last checkpoint"
 
 
 def test_without_validation_the_watched_split_is_named(tmp_path: pathlib.Path) -> None:
     config = get_recipe("digits").configure(
         "cifar_resnet8",
         {
-            "model.spec.widths": [4, 4, 4], "steps": 3, "schedule.warmup_epochs": 0,
-            "data.dataset": "synthetic", "data.image_size": 8, "batch_size": 512,
+            "model.spec.widths": [4, 4, 4],
+            "steps": 3,
+            "schedule.warmup_epochs": 0,
+            "data.dataset": "synthetic",
+            "data.image_size": 8,
+            "batch_size": 512,
         },
-    )  # fmt: skip
+    )
     data, preprocess = resolve_data(config, spec_of(config))
     trainer = Trainer(
-        config, spec_of(config), dataclasses.replace(data, validation=None), preprocess,
-        RunDirectory(tmp_path), strategy=tf.distribute.get_strategy(),
+        config,
+        spec_of(config),
+        dataclasses.replace(data, validation=None),
+        preprocess,
+        RunDirectory(tmp_path),
+        strategy=tf.distribute.get_strategy(),
         reporter=Reporter(quiet=True),
-    )  # fmt: skip
+    )
     progress = trainer.fit()
     assert {"test_loss", "test_accuracy"} <= progress.history[0].keys()
     assert not {"val_loss", "val_accuracy"} & progress.history[0].keys()

@@ -22,9 +22,9 @@ import pytest
 
 from keras_resnet_train import session
 from keras_resnet_train.commands.train import COMMAND as TRAIN
-from keras_resnet_train.commands.train import configuration
 from keras_resnet_train.config import RunConfig, load_config, with_changes
 from keras_resnet_train.recipes import get_recipe
+from keras_resnet_train.run_options import configuration
 from keras_resnet_train.rundir import spec_of
 from keras_resnet_train.tuning import directory, judge, limits, plan, report, results, search, tuner
 from keras_resnet_train.tuning.candidates import Candidates
@@ -37,9 +37,17 @@ pytestmark = pytest.mark.tf
 
 # Nets of 8 layers on digits of 8 x 8 pixels: what takes time is tracing the graph.
 TINY = (
-    "--dataset", "digits", "--model", "cifar_resnet8", "--image-size", 8,
-    "--set", "model.spec.widths=[4,8,8]", "--set", "augment.pad=1",
-)  # fmt: skip
+    "--dataset",
+    "digits",
+    "--model",
+    "cifar_resnet8",
+    "--image-size",
+    8,
+    "--set",
+    "model.spec.widths=[4,8,8]",
+    "--set",
+    "augment.pad=1",
+)
 
 
 def base(model: str = "cifar_resnet8", **changes: Any) -> RunConfig:
@@ -140,7 +148,8 @@ def test_latency_is_measured_once_an_architecture_and_only_within_the_other_limi
     bounds = Limits(parameters=3000, latency_ms=50.0, precision="int8")
     book = CostBook(tmp_path / "costs.json", 10, (8, 8, 1), bounds)
     found = book.of(spec)
-    assert found.latency_ms is not None and 0 < found.latency_ms < 50
+    assert found.latency_ms is not None
+    assert 0 < found.latency_ms < 50
     monkeypatch.setattr(limits, "measure_latency", lambda *_: pytest.fail("measured again"))
     assert book.of(spec.replace(stochastic_depth=0.1)) == found
     again = CostBook(tmp_path / "costs.json", 10, (8, 8, 1), bounds)
@@ -185,7 +194,7 @@ def test_data_without_validation_images_hold_a_tenth_out() -> None:
         (("--model", "cifar_resnet2O"), "Unknown model .* cifar_resnet20"),
         (("--dataset", "synthetic"), "Say how long to train on 'synthetic': --set epochs=90"),
     ],
-)  # fmt: skip
+)
 def test_refused(
     words: tuple[object, ...],
     message: str,
@@ -418,7 +427,8 @@ def test_findings_say_how_sure_they_are(
     stub(monkeypatch, trained)
     found = searched(tmp_path, space="width", trials=4, epochs=1.0)
     said = " ".join(report.findings(found, results.collect(found)))
-    assert "Trial 0001 did best: 83.00" in said and "(width=2.0)" in said
+    assert "Trial 0001 did best: 83.00" in said
+    assert "(width=2.0)" in said
     assert "The base, trial 0000, has 75.00" in said
     assert "reach its accuracy" not in said
 
@@ -490,10 +500,10 @@ def _check_results(output: pathlib.Path, said: str) -> None:
     kept = json.loads((output / "trials.json").read_text(), parse_constant=pytest.fail)
     assert [row["id"] for row in kept["trials"]] == [row["id"] for row in table]
     page = (output / "report.html").read_text()
-    assert "<svg role=" in page and not re.search(r"""(src|href)=["'](?!#|data:)""", page)
-    assert (
-        f"Trial {trials[0]['id']} did best" in page and f"Trial {trials[0]['id']} did best" in said
-    )
+    assert "<svg role=" in page
+    assert not re.search(r"""(src|href)=["'](?!#|data:)""", page)
+    assert f"Trial {trials[0]['id']} did best" in page
+    assert f"Trial {trials[0]['id']} did best" in said
     assert (output / "pareto.svg").read_text().rstrip().endswith("</svg>")
 
 

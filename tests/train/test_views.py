@@ -39,9 +39,12 @@ def drawn(seed: int, *shape: int) -> np.ndarray:
 def pooling_member(seed: int, preprocess: PreprocessSpec, classes: int = 4) -> Member:
     """A net that pools its input and classifies: images of any size, the answer known."""
     model = keras.Sequential(
-        [keras.Input((None, None, 3)), keras.layers.GlobalAveragePooling2D(),
-         keras.layers.Dense(classes)]
-    )  # fmt: skip
+        [
+            keras.Input((None, None, 3)),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(classes),
+        ]
+    )
     rng = np.random.default_rng(seed)
     model.set_weights([rng.normal(0, 9, (3, classes)), rng.normal(0, 1, classes)])
     return Member(f"net {seed}", SPEC, preprocess, model, "drawn")
@@ -92,8 +95,13 @@ def test_what_ten_crops_are_cut_from(
 def test_ten_crops_by_hand() -> None:
     images = drawn(0, 2, 9, 12, 3)
     view = View("ten-crop", PreprocessSpec((6, 8), crop_fraction=2 / 3))
-    crops = [images[:, :6, :8], images[:, :6, 4:], images[:, 3:, :8], images[:, 3:, 4:],
-             images[:, 1:7, 2:10]]  # fmt: skip
+    crops = [
+        images[:, :6, :8],
+        images[:, :6, 4:],
+        images[:, 3:, :8],
+        images[:, 3:, 4:],
+        images[:, 1:7, 2:10],
+    ]
     wanted = [each for crop in crops for each in (crop, np.flip(crop, axis=2))]
     found = list(view.patches(images))
     assert (len(found), view.count) == (10, 10)
@@ -202,8 +210,11 @@ def expected(
     for image in images:
         answers = []
         for member, view in zip(members, views, strict=True):
-            shown = [patch[0] for version in view.prepare(tf.constant(image))
-                     for patch in view.patches(version.numpy()[None])]  # fmt: skip
+            shown = [
+                patch[0]
+                for version in view.prepare(tf.constant(image))
+                for patch in view.patches(version.numpy()[None])
+            ]
             assert len(shown) == view.count
             answers.append(np.mean([probabilities(member, patch) for patch in shown], axis=0))
         rows.append(np.mean(answers, axis=0))
@@ -214,9 +225,12 @@ def expected(
 @pytest.mark.parametrize("name", ["center", "ten-crop", "multi-scale"])
 @pytest.mark.parametrize("chunk_bytes", [1, 2**28])
 def test_averages_against_numpy(
-    name: str, chunk_bytes: int, photographs: list[np.ndarray], tmp_path: pathlib.Path,
+    name: str,
+    chunk_bytes: int,
+    photographs: list[np.ndarray],
+    tmp_path: pathlib.Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     """Two nets with their own preprocessing, images of many shapes, as files and as a stream."""
     monkeypatch.setattr(examples, "_CHUNK_BYTES", chunk_bytes)
     one = pooling_member(1, PreprocessSpec((8, 8), (90.0,) * 3, (60.0,) * 3, crop_fraction=0.8))
@@ -236,9 +250,12 @@ def test_averages_against_numpy(
     for source in (FileSource(tuple(map(str, files)), labels), stream):
         done: list[int] = []
         found = measure(
-            list(zip((one, other), views, strict=True)), source, batch_size=3, error_cases=9,
+            list(zip((one, other), views, strict=True)),
+            source,
+            batch_size=3,
+            error_cases=9,
             progress=done.append,
-        )  # fmt: skip
+        )
         assert found.evaluation.loss == pytest.approx(loss, rel=1e-5)
         predicted = shares.argmax(axis=1)
         confusion = np.zeros((4, 4), int)

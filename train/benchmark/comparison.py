@@ -13,7 +13,7 @@ from typing import Any
 
 from keras_resnet.analysis import count_spec
 
-from ..studies.findings import publish, write_findings
+from ..presentation.findings import publish, write_findings
 from .job import Job
 from .results import Row, best_peer, ratio, rows_of
 from .sections import comparisons, files_needed
@@ -86,9 +86,11 @@ def _compare(
         form: dict[str, Any] = {"classes": job.classes, "input_shape": job.shape}
         multiply_adds = count_spec(job.net, **form).multiply_adds
     rows = rows_of(
-        comparison, measured, multiply_adds=multiply_adds,
+        comparison,
+        measured,
+        multiply_adds=multiply_adds,
         devices=max(1, setting.gpus) if comparison.section == "train" else 1,
-    )  # fmt: skip
+    )
     return rows, peak
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_resnet.catalog import nearest
+from keras_resnet.nets.catalog import nearest
 
 from ..files import read_json, write_json
 

@@ -106,9 +106,13 @@ def _applications_onnx_int8(job: Job, path: Path) -> None:
             return next(self._samples, None)
 
     quantization.quantize_static(
-        whole, path, Samples(), per_channel=True,
-        activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8,
-    )  # fmt: skip
+        whole,
+        path,
+        Samples(),
+        per_channel=True,
+        activation_type=quantization.QuantType.QUInt8,
+        weight_type=quantization.QuantType.QInt8,
+    )
 
 
 def _torch_onnx(job: Job, path: Path) -> None:

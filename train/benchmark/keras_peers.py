@@ -56,9 +56,13 @@ def keras_io_net(job: Job) -> Any:
 
     def conv(x: Any, filters: int, size: int, strides: int) -> Any:
         return layers.Conv2D(
-            filters, size, strides, padding="same", kernel_initializer="he_normal",
+            filters,
+            size,
+            strides,
+            padding="same",
+            kernel_initializer="he_normal",
             kernel_regularizer=keras.regularizers.L2(1e-4),
-        )(x)  # fmt: skip
+        )(x)
 
     def conv_norm(x: Any, filters: int, strides: int = 1) -> Any:
         return layers.BatchNormalization()(conv(x, filters, 3, strides))
@@ -155,7 +159,7 @@ def checkpoint(job: Job, clock: Clock) -> Ready:
     return Ready(save_and_load(lambda: model.save(path), lambda: keras.models.load_model(path)))
 
 
-def _fit(  # noqa: PLR0913
+def _fit(
     job: Job,
     clock: Clock,
     make: Net,

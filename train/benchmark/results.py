@@ -90,9 +90,11 @@ def best_peer(row: Row, rows: Sequence[Row]) -> Row | None:
     peers = [
         other
         for other in rows
-        if other.work == row.work and other.precision == row.precision and other.values
+        if other.work == row.work
+        and other.precision == row.precision
+        and other.values
         and not other.ours
-    ]  # fmt: skip
+    ]
     if not peers:
         return None
     return (max if row.rate else min)(peers, key=lambda peer: peer.median)

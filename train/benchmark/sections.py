@@ -74,10 +74,14 @@ def _training(setting: Setting, job: Job, peers: Sequence[Contender], steps: int
                 for c in (contenders[0], *peers)
             ]
         contenders += [
-            _entry(OURS, f"training loop XLA, {precision}", "ours:train",
-                   replace(job, precision=precision, xla=True))
+            _entry(
+                OURS,
+                f"training loop XLA, {precision}",
+                "ours:train",
+                replace(job, precision=precision, xla=True),
+            )
             for precision in ("float32", "mixed_bfloat16")
-        ]  # fmt: skip
+        ]
     title = f"training, {job.net}, {job.size} px, batch {job.batch}"
     return Comparison("train", title, tuple(contenders), steps, {"": title}, passes=3)
 
@@ -124,12 +128,19 @@ def _inferring(setting: Setting, batch: int, calls: int) -> Comparison:
     ]
     if setting.gpus:
         contenders += [
-            _entry(library, f"tf.function{' XLA' if xla else ''}, {precision}", factory,
-                   replace(job, route="function", precision=precision, xla=xla))
+            _entry(
+                library,
+                f"tf.function{' XLA' if xla else ''}, {precision}",
+                factory,
+                replace(job, route="function", precision=precision, xla=xla),
+            )
             for library, factory in ((OURS, "ours:infer"), (APPLICATIONS, theirs))
-            for precision, xla in (("mixed_float16", False), ("mixed_float16", True),
-                                   ("float32", True))
-        ]  # fmt: skip
+            for precision, xla in (
+                ("mixed_float16", False),
+                ("mixed_float16", True),
+                ("float32", True),
+            )
+        ]
     title = f"inference, {job.net}, {job.size} px, batch {batch}"
     return Comparison("inference", title, tuple(contenders), calls, {"": title})
 

@@ -6,9 +6,9 @@ import importlib.metadata
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
+from ..presentation.findings import Findings, Table
+from ..presentation.plots import Line, Plot
 from ..studies.comparison import provenance
-from ..studies.findings import Findings, Table
-from ..studies.plots import Line, Plot
 from .results import Row, best_peer, ratio
 from .setting import OURS, Setting
 from .targets import words
@@ -73,10 +73,19 @@ def table(rows: Sequence[Row], peak: float) -> Table:
         "benchmark",
         "Medians of alternating turns; times as fast as the best peer of equal precision; "
         "share of the float32 peak; memory above the imports'",
-        ("Work", "Contender", "Precision", "Median", "Range", "Unit", "To best peer",
-         "Of peak (%)", "Memory (MB)"),
+        (
+            "Work",
+            "Contender",
+            "Precision",
+            "Median",
+            "Range",
+            "Unit",
+            "To best peer",
+            "Of peak (%)",
+            "Memory (MB)",
+        ),
         tuple(lines),
-    )  # fmt: skip
+    )
 
 
 def _turns_table(rows: Sequence[Row]) -> Table:
@@ -115,9 +124,13 @@ def _plots(rows: Sequence[Row]) -> Iterator[Plot]:
         )
         name = "-".join("".join(c if c.isalnum() else " " for c in work).split())
         yield Plot(
-            name, work[0].upper() + work[1:], "", unit, lines,
+            name,
+            work[0].upper() + work[1:],
+            "",
+            unit,
+            lines,
             categories=tuple(row.name for row in done),
-        )  # fmt: skip
+        )
 
 
 def _versions() -> Iterator[str]:

@@ -43,9 +43,9 @@ def targets(rows: Sequence[Row]) -> list[Target]:
             same = ours.way == peer.way or (loop and peer.way.startswith(FIT))
             if peer.library == "keras.io example" and loop:
                 found.append(Target(1.4, ours, peer))
-            elif peer.library == "PyTorch" and loop and ours.section == "train":
-                found.append(Target(1.0, ours, peer))
-            elif peer.library == "keras.applications" and (same or ours.section == "checkpoint"):
+            elif (peer.library == "PyTorch" and loop and ours.section == "train") or (
+                peer.library == "keras.applications" and (same or ours.section == "checkpoint")
+            ):
                 found.append(Target(1.0, ours, peer))
     return [*found, *_best_ways([row for row in rows if row.section == "inference"])]
 

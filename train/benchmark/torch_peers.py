@@ -66,10 +66,14 @@ def export_onnx(job: Job, path: Path) -> None:
     import torch
 
     torch.onnx.export(
-        _net(job).cpu().eval(), (torch.zeros(1, 3, job.size, job.size),), path, dynamo=False,
-        input_names=["images"], output_names=["logits"],
+        _net(job).cpu().eval(),
+        (torch.zeros(1, 3, job.size, job.size),),
+        path,
+        dynamo=False,
+        input_names=["images"],
+        output_names=["logits"],
         dynamic_axes={"images": {0: "batch"}, "logits": {0: "batch"}},
-    )  # fmt: skip
+    )
 
 
 def pipeline(job: Job, clock: Clock) -> Ready:
@@ -87,9 +91,13 @@ def pipeline(job: Job, clock: Clock) -> Ready:
     else:
         data = JpegExamples(*jpeg_files(job), job.size, MEAN, STD)
     loader = torch.utils.data.DataLoader(
-        data, job.batch, shuffle=True, num_workers=job.threads, drop_last=True,
+        data,
+        job.batch,
+        shuffle=True,
+        num_workers=job.threads,
+        drop_last=True,
         persistent_workers=True,
-    )  # fmt: skip
+    )
 
     class Endless:
         """Epoch after epoch."""

@@ -12,9 +12,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from keras_resnet.catalog import nearest
+from keras_resnet.nets.catalog import nearest
 
-from .command import Command, comma_separated
+from ..command import Command, comma_separated
 
 _SECTIONS = ("train", "inference", "pipeline", "start", "checkpoint")
 # Option -> parts that take it.
@@ -36,14 +36,19 @@ _TAKEN = {
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "what", nargs="*", metavar="SECTION",
+        "what",
+        nargs="*",
+        metavar="SECTION",
         help=f"{', '.join(_SECTIONS)} (all of them by default); or depth; or counts",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--output", type=Path, help="directory of the report; saved_models/bench[-depth] by default"
     )
-    parser.add_argument("--limit", type=float, help="seconds that one contender's setting up or "
-                        "turn, or one depth, may take (900)")  # fmt: skip
+    parser.add_argument(
+        "--limit",
+        type=float,
+        help="seconds that one contender's setting up or turn, or one depth, may take (900)",
+    )
     comparison = parser.add_argument_group("comparison")
     comparison.add_argument("--rounds", type=int, help="turns that count, 5 or more (5)")
     comparison.add_argument("--threads", type=int, help="of each library; all cores by default")
@@ -60,11 +65,22 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     depth.add_argument("--batch-size", type=int, help="images a step (32)")
     depth.add_argument("--steps", type=int, help="steps whose median time counts (5)")
     counts = parser.add_argument_group("counts")
-    counts.add_argument("--check", type=Path, metavar="JSON", nargs="?", const=Path(
-        "benchmarks/counts.json"), help="compare with recorded counts; fails on a difference "
-        "(benchmarks/counts.json)")  # fmt: skip
-    counts.add_argument("--record", type=Path, metavar="JSON", nargs="?", const=Path(
-        "benchmarks/counts.json"), help="write the counts (benchmarks/counts.json)")  # fmt: skip
+    counts.add_argument(
+        "--check",
+        type=Path,
+        metavar="JSON",
+        nargs="?",
+        const=Path("benchmarks/counts.json"),
+        help="compare with recorded counts; fails on a difference (benchmarks/counts.json)",
+    )
+    counts.add_argument(
+        "--record",
+        type=Path,
+        metavar="JSON",
+        nargs="?",
+        const=Path("benchmarks/counts.json"),
+        help="write the counts (benchmarks/counts.json)",
+    )
     counts.add_argument("--nets", help="some of them, by name; all by default")
 
 

@@ -11,15 +11,15 @@ import keras
 import numpy as np
 
 import keras_resnet
-from keras_resnet.catalog import get_spec
+from keras_resnet.nets.catalog import get_spec
 from keras_resnet.weights import Certificate, Weights, certify, from_pretrained, open_weights, save
 from keras_resnet.weights.certificate import NoReferenceError, source_of
+from keras_resnet.weights.files.tensors import read
 from keras_resnet.weights.layouts import Layout
 from keras_resnet.weights.publish import target_layout
-from keras_resnet.weights.tensors import read
 
+from ..command import Command
 from ..files import write_text
-from .command import Command
 
 ENDINGS = (".keras", ".weights.h5", ".safetensors")
 
@@ -70,9 +70,12 @@ def _run(args: argparse.Namespace) -> int:
     if not args.no_top:
         try:
             certificate = certify(
-                model, weights.tensors, weights.layout, source=source_of(weights),
+                model,
+                weights.tensors,
+                weights.layout,
+                source=source_of(weights),
                 images=_normalized(model, images),
-            )  # fmt: skip
+            )
         except NoReferenceError as error:
             if args.certificate is not None:
                 raise
@@ -170,9 +173,12 @@ def _written(
             if not name.endswith("num_batches_tracked")
         }
     return certify(
-        _logits(model), tensors, layout, source={"name": str(path)},
+        _logits(model),
+        tensors,
+        layout,
+        source={"name": str(path)},
         images=_normalized(model, images),
-    )  # fmt: skip
+    )
 
 
 def _logits(model: keras_resnet.ResNet) -> keras_resnet.ResNet:
@@ -232,6 +238,8 @@ def _write(model: keras_resnet.ResNet, args: argparse.Namespace) -> None:
 
 
 COMMAND = Command(
-    "convert", "take weights of another library, or give them, with a certificate",
-    _add_arguments, _run,
-)  # fmt: skip
+    "convert",
+    "take weights of another library, or give them, with a certificate",
+    _add_arguments,
+    _run,
+)

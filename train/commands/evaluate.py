@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..command import Command, add_data_overrides
 from ..config import DataConfig
 from ..data import ImageData, load_data
 from ..data.sources import FileSource
@@ -20,7 +21,6 @@ from ..evaluation.members import names_run, open_member
 from ..evaluation.progress import Progress
 from ..evaluation.results import check_output, write_results
 from ..evaluation.views import VIEWS, parse_scales
-from .command import Command, add_data_overrides
 
 _CASES, _MOST_CASES = 24, 200
 
@@ -88,9 +88,12 @@ def _run(args: argparse.Namespace) -> int:
     ]
     with Progress(len(source)) as progress:
         findings = measure(
-            shown, source, batch_size=args.batch_size, error_cases=args.error_cases,
+            shown,
+            source,
+            batch_size=args.batch_size,
+            error_cases=args.error_cases,
             progress=progress,
-        )  # fmt: skip
+        )
     found = {
         **findings.evaluation.to_dict(),
         "calibration_error": findings.calibration.error,
@@ -174,9 +177,12 @@ def _data(members: Sequence[Member], args: argparse.Namespace) -> ImageData:
     data = load_data(config, members[0].spec)
     for each in members:
         check_classes(
-            data.class_names, each.class_names, outputs=each.classes, data=config.dataset,
+            data.class_names,
+            each.class_names,
+            outputs=each.classes,
+            data=config.dataset,
             net=each.name,
-        )  # fmt: skip
+        )
         check_channels(data.channels, each.channels, data=config.dataset, net=each.name)
     return data
 

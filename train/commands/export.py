@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ..command import Command, add_data_overrides, add_run, comma_separated, run_data, split_images
 from ..rundir import RunDirectory
-from .command import Command, add_data_overrides, add_run, comma_separated, run_data, split_images
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -141,7 +141,7 @@ def _row(values: dict[str, Any]) -> dict[str, Any]:
 def _run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from ..report import export_table
+    from ..presentation import export_table
     from ..run_report import write_run_report
 
     rows = export_run(args)

@@ -9,7 +9,7 @@ import json
 import keras_resnet
 from keras_resnet.analysis import Counts, count
 
-from .command import Command
+from ..command import Command
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,8 +57,18 @@ def _facts(model: keras_resnet.ResNet, found: Counts) -> list[tuple[str, str]]:
 
 def _further(spec: keras_resnet.ResNetSpec) -> str:
     """The fields beyond the paper's that are not at their defaults."""
-    told = {"name", "depths", "widths", "branch", "order", "shortcut", "stem", "classes",
-            "input_size", "input_channels"}  # fmt: skip
+    told = {
+        "name",
+        "depths",
+        "widths",
+        "branch",
+        "order",
+        "shortcut",
+        "stem",
+        "classes",
+        "input_size",
+        "input_channels",
+    }
     return (
         ", ".join(
             f"{field.name}={getattr(spec, field.name)!r}"

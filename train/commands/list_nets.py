@@ -6,9 +6,9 @@ import argparse
 
 import keras_resnet
 from keras_resnet.analysis import count_spec
-from keras_resnet.catalog import nearest
+from keras_resnet.nets.catalog import nearest
 
-from .command import Command
+from ..command import Command
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

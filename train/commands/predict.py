@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from .command import Command, add_run
+from ..command import Command, add_run
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .command import Command
+from ..command import Command
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,8 +19,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
+    from ..presentation import export_table
     from ..recipes import get_recipe
-    from ..report import export_table
     from ..run_report import write_run_report
     from ..session import run_training
     from .export import COMMAND as EXPORT

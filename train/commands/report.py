@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .command import Command
+from ..command import Command
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,9 +7,9 @@ import importlib
 from collections.abc import Sequence
 from typing import Any
 
-from keras_resnet.catalog import nearest
+from keras_resnet.nets.catalog import nearest
 
-from .command import Command
+from ..command import Command
 
 # Study -> module below `studies` and what the overview says; imported when it is given.
 STUDIES = {
@@ -53,9 +53,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         ["studies:", *(f"  {name:<16}{text}" for name, (_, text) in STUDIES.items())]
     )
     parser.add_argument(
-        "study", nargs=argparse.REMAINDER, action=_Dispatch, metavar="STUDY ...",
+        "study",
+        nargs=argparse.REMAINDER,
+        action=_Dispatch,
+        metavar="STUDY ...",
         help="a study and its options; `STUDY --help` lists them",
-    )  # fmt: skip
+    )
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -6,12 +6,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..command import Command
 from ..errors import TrainingStoppedError
+from ..run_options import add_run_options, configuration
 from ..tuning.limits import Limits
 from ..tuning.plan import SearchPlan, number_of, seconds_of
 from ..tuning.space import SPACES
-from .command import Command
-from .train import add_run_options, configuration
 
 if TYPE_CHECKING:
     from ..tuning.results import Results

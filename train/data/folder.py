@@ -65,7 +65,7 @@ def load_folder(root: Path, config: DataConfig) -> ImageData:
 
 def _files(source: FileSource, indices: np.ndarray) -> FileSource:
     taken = take(source, indices)
-    assert isinstance(taken, FileSource)  # noqa: S101 - narrows the type only
+    assert isinstance(taken, FileSource)
     return taken
 
 

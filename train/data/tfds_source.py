@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_resnet.catalog import nearest
+from keras_resnet.nets.catalog import nearest
 
 from ..config import DataConfig
 from .images import decode

@@ -12,8 +12,17 @@ import numpy as np
 
 # The order of the outputs of all published CIFAR-10 nets, which is that of its files.
 CIFAR10 = (
-    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
-)  # fmt: skip
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
 _OF_CIFAR10 = ("akamaster", "mlperf_tiny")
 # ImageNet-1k counts its classes in the order of their WordNet numbers.
 _WORDNET = re.compile(r"n\d{8}")

@@ -36,11 +36,23 @@ def reliability_svg(calibration: Calibration) -> bytes:
     with matplotlib.rc_context(settings):
         figure = Figure(figsize=(4.8, 5.6), layout="constrained")
         upper, lower = figure.subplots(2, height_ratios=(3, 1), sharex=True)
-        upper.bar(centres[full], accuracy[full], width, color="#4477aa", edgecolor="white",
-                  label="accuracy")  # fmt: skip
+        upper.bar(
+            centres[full],
+            accuracy[full],
+            width,
+            color="#4477aa",
+            edgecolor="white",
+            label="accuracy",
+        )
         upper.plot([0, 1], [0, 1], "--", color="#666666", label="as right as sure")
-        upper.plot(confidence[full], accuracy[full], "o", color="#222222", markersize=3.5,
-                   label="mean confidence")  # fmt: skip
+        upper.plot(
+            confidence[full],
+            accuracy[full],
+            "o",
+            color="#222222",
+            markersize=3.5,
+            label="mean confidence",
+        )
         upper.set(ylim=(0, 1), ylabel="accuracy")
         upper.set_title(f"expected calibration error {calibration.error:.4f}", fontsize=11)
         upper.legend(frameon=False, fontsize=9, loc="upper left")

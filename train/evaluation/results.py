@@ -13,8 +13,12 @@ from .pictures import mistakes_png, reliability_svg
 from .tally import Findings
 
 _FILES = (
-    "evaluation.json", "classes.csv", "confusion.csv", "reliability.svg", "error_cases.png",
-)  # fmt: skip
+    "evaluation.json",
+    "classes.csv",
+    "confusion.csv",
+    "reliability.svg",
+    "error_cases.png",
+)
 
 
 def check_output(path: Path) -> None:

@@ -103,9 +103,12 @@ class Tally:
             raise ValueError("There are no images to measure on")
         right = int(np.trace(self._confusion))
         found = Evaluation(
-            examples, self._loss / examples, right / examples, self._right5 / examples,
+            examples,
+            self._loss / examples,
+            right / examples,
+            self._right5 / examples,
             self._confusion,
-        )  # fmt: skip
+        )
         return Findings(found, self._calibration, tuple(self._mistakes))
 
     def _check(self, log_probabilities: np.ndarray, labels: np.ndarray, first: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from keras_resnet.catalog import nearest
+from keras_resnet.nets.catalog import nearest
 
 from . import digits, goyal2017, he2015_cifar, he2015_imagenet
 from .recipe import Recipe as Recipe

@@ -16,18 +16,18 @@ from typing import Any
 
 from keras_resnet import get_spec
 from keras_resnet.analysis import gradient_flow
-from keras_resnet.catalog import nearest
+from keras_resnet.nets.catalog import nearest
 
-from ..commands.command import Command, comma_separated
+from ..command import Command, comma_separated
 from ..files import read_json, write_json
+from ..presentation.findings import Findings, Table, publish
+from ..presentation.plots import Line, Plot
 from ..rundir import open_run
 from .comparison import arms_of, spread_of, standard_findings, test_error, training_loss
 from .cost import CostQuery, measure_cost
-from .findings import Findings, Table, publish
 from .flow import new_net, training_batch
 from .options import SHORT, Preset, add_budget, budget_of
 from .plan import Arm, Budget, Trial, trials
-from .plots import Line, Plot
 from .rates import RateSearch, largest_rate
 from .spread import Spread, beyond_spread, compared
 from .trials import Outcome, run_trials
@@ -101,9 +101,14 @@ def measure(
         folder = output / "costs"
         folder.mkdir(exist_ok=True)
         query = CostQuery(
-            arm.model, config.model.spec, config.batch_size, facts["size"],
-            facts["channels"], facts["classes"], inference=True,
-        )  # fmt: skip
+            arm.model,
+            config.model.spec,
+            config.batch_size,
+            facts["size"],
+            facts["channels"],
+            facts["classes"],
+            inference=True,
+        )
         cost = measure_cost(query, limit, folder / f"{arm.name}.json")
         rates = None
         if rate_steps:
@@ -125,8 +130,13 @@ def _facts(outcome: Outcome, output: Path) -> dict[str, Any]:
         trained = open_run(output / "runs" / trial.name).model
         end = gradient_flow(trained, batch.images, batch.labels).growth
     size, _, channels = batch.images.shape[1:]
-    facts = {"start": start, "end": end, "size": size, "channels": channels,
-             "classes": batch.classes}  # fmt: skip
+    facts = {
+        "start": start,
+        "end": end,
+        "size": size,
+        "channels": channels,
+        "classes": batch.classes,
+    }
     cache.parent.mkdir(exist_ok=True)
     write_json(cache, facts)
     return facts
@@ -158,20 +168,32 @@ def findings(
         "Gradient at the first unit's output over that at the last one's; largest rate of the "
         "ladder at which a short run trains; cost in a process of its own, inference of one image "
         "with norms folded and branches fused",
-        ("Net", "What it is", "Gradient at start", "Gradient at end", "Largest rate", "Step (ms)",
-         "Memory (GB)", "Deployed million multiply-adds", "Inference (ms)"),
+        (
+            "Net",
+            "What it is",
+            "Gradient at start",
+            "Gradient at end",
+            "Largest rate",
+            "Step (ms)",
+            "Memory (GB)",
+            "Deployed million multiply-adds",
+            "Inference (ms)",
+        ),
         tuple(rows),
-    )  # fmt: skip
+    )
     places = range(len(known))
     growth = Plot(
-        "gradient-growth", "Gradient at the first unit over that at the last", "",
+        "gradient-growth",
+        "Gradient at the first unit over that at the last",
+        "",
         "ratio (1: arrives as it left)",
         tuple(
             Line(label, places, [measured[arm.name].growth[index] for arm in known])
             for index, label in enumerate(("before training", "after training"))
         ),
-        log_y=True, categories=tuple(arm.label for arm in known),
-    )  # fmt: skip
+        log_y=True,
+        categories=tuple(arm.label for arm in known),
+    )
     return standard_findings(
         "Alternatives to the shortcut",
         outcomes,
@@ -193,10 +215,14 @@ def _rate_plots(known: Sequence[Arm], measured: Mapping[str, Measured]) -> list[
         return []
     return [
         Plot(
-            "rates", "Final training loss of short runs against the learning rate",
-            "learning rate", "training loss (nats)", tuple(lines), log_x=True,
+            "rates",
+            "Final training loss of short runs against the learning rate",
+            "learning rate",
+            "training loss (nats)",
+            tuple(lines),
+            log_x=True,
         )
-    ]  # fmt: skip
+    ]
 
 
 def verdict(outcomes: Sequence[Outcome], measured: Mapping[str, Measured]) -> list[str]:
@@ -262,9 +288,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     names = ",".join(name for name, _, _ in KINDS[1:])
     parser.add_argument("--compare", default="", help=f"kinds of nets, of {names}; all by default")
     parser.add_argument(
-        "--rate-steps", type=int, metavar="N",
+        "--rate-steps",
+        type=int,
+        metavar="N",
         help="length of the short runs that search the largest learning rate; 0 leaves it out",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--limit", type=float, default=600.0, help="seconds that measuring a net's cost may take"
     )
@@ -287,6 +315,8 @@ def _run(args: argparse.Namespace) -> int:
 
 
 STUDY = Command(
-    "alternatives", "shortcut against what might replace it, at equal depth and budget",
-    _add_arguments, _run,
-)  # fmt: skip
+    "alternatives",
+    "shortcut against what might replace it, at equal depth and budget",
+    _add_arguments,
+    _run,
+)

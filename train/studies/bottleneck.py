@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from keras_resnet import get_spec
 from keras_resnet.analysis import count_spec
 
-from ..commands.command import Command
+from ..command import Command
+from ..presentation.findings import Findings
+from ..presentation.plots import Line, Plot
 from .comparison import (
     arms_of,
     multiply_adds,
@@ -23,10 +25,8 @@ from .comparison import (
     test_error,
     training_loss,
 )
-from .findings import Findings
 from .options import SHORT, Preset, add_budget, budget_of, depths_of
 from .plan import Arm, Budget
-from .plots import Line, Plot
 from .spread import compared
 from .trials import Outcome
 
@@ -58,17 +58,30 @@ def arms(depths: Sequence[int]) -> list[Arm]:
         equal = _units_of_cost(units)
         group = str(depth)
         found += [
-            Arm(f"basic{depth}", f"basic-{depth}", f"cifar_resnet{depth}", {"shortcut": "B"},
-                group=group),
-            Arm(f"bottleneck{depth}", f"bottleneck-{depth}", f"cifar_resnet{depth}_bottleneck",
-                group=group),
-        ]  # fmt: skip
+            Arm(
+                f"basic{depth}",
+                f"basic-{depth}",
+                f"cifar_resnet{depth}",
+                {"shortcut": "B"},
+                group=group,
+            ),
+            Arm(
+                f"bottleneck{depth}",
+                f"bottleneck-{depth}",
+                f"cifar_resnet{depth}_bottleneck",
+                group=group,
+            ),
+        ]
         if equal != same:
             layers = 9 * equal + 2
             found.append(
-                Arm(f"bottleneck{layers}", f"bottleneck-{layers}",
-                    f"cifar_resnet{layers}_bottleneck", group=group)
-            )  # fmt: skip
+                Arm(
+                    f"bottleneck{layers}",
+                    f"bottleneck-{layers}",
+                    f"cifar_resnet{layers}_bottleneck",
+                    group=group,
+                )
+            )
     return list({arm.name: arm for arm in found}.values())
 
 
@@ -93,15 +106,20 @@ def findings(outcomes: Sequence[Outcome], budget: Budget) -> Findings:
         spreads = [spread_of(outcomes, arm, test_error) for arm in own]
         lines.append(
             Line(
-                kind, [cost[arm.name] / 1e6 for arm in own],
-                [100 * s.mean for s in spreads], [100 * s.low for s in spreads],
+                kind,
+                [cost[arm.name] / 1e6 for arm in own],
+                [100 * s.mean for s in spreads],
+                [100 * s.low for s in spreads],
                 [100 * s.high for s in spreads],
             )
-        )  # fmt: skip
+        )
     plot = Plot(
-        "error-by-cost", "Test error against multiply-adds, with the range over seeds",
-        "million multiply-adds an image", "test error (%)", tuple(lines),
-    )  # fmt: skip
+        "error-by-cost",
+        "Test error against multiply-adds, with the range over seeds",
+        "million multiply-adds an image",
+        "test error (%)",
+        tuple(lines),
+    )
     return standard_findings(
         "Basic and bottleneck units", outcomes, budget, words=verdict(outcomes), plots=(plot,)
     )
@@ -143,6 +161,8 @@ def _run(args: argparse.Namespace) -> int:
 
 
 STUDY = Command(
-    "bottleneck", "basic against bottleneck units at equal depth and equal cost",
-    _add_arguments, _run,
-)  # fmt: skip
+    "bottleneck",
+    "basic against bottleneck units at equal depth and equal cost",
+    _add_arguments,
+    _run,
+)

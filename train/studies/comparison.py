@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .findings import Findings, Table, publish
+from ..presentation.findings import Findings, Table, publish
+from ..presentation.plots import Line, Plot
 from .plan import Arm, Budget, trials
-from .plots import Line, Plot
 from .spread import Spread
 from .trials import TAIL, Outcome, run_trials
 
@@ -96,11 +96,18 @@ def arms_table(outcomes: Sequence[Outcome], *, cited: str = "") -> Table:
         f"Training loss and error over the last {TAIL:.0%} of the steps, test error at the end; "
         "mean ± standard deviation over seeds",
         (
-            "Net", "Parameters", "Million multiply-adds", "Runs that ended", "Training loss",
-            "Training error", "Test error", "Images a second", *((cited,) if cited else ()),
+            "Net",
+            "Parameters",
+            "Million multiply-adds",
+            "Runs that ended",
+            "Training loss",
+            "Training error",
+            "Test error",
+            "Images a second",
+            *((cited,) if cited else ()),
         ),
         tuple(rows),
-    )  # fmt: skip
+    )
 
 
 def seeds_table(outcomes: Sequence[Outcome]) -> Table:
@@ -108,18 +115,31 @@ def seeds_table(outcomes: Sequence[Outcome]) -> Table:
     return Table(
         "runs",
         "Each run",
-        ("Net", "Seed", "Training loss", "Training error", "Test loss", "Test error", "Seconds",
-         "Diverged"),
+        (
+            "Net",
+            "Seed",
+            "Training loss",
+            "Training error",
+            "Test loss",
+            "Test error",
+            "Seconds",
+            "Diverged",
+        ),
         tuple(
             (
-                outcome.trial.arm.label, str(outcome.trial.seed), outcome.training_loss,
-                outcome.training_error, outcome.test_loss, outcome.test_error, outcome.seconds,
+                outcome.trial.arm.label,
+                str(outcome.trial.seed),
+                outcome.training_loss,
+                outcome.training_error,
+                outcome.test_loss,
+                outcome.test_error,
+                outcome.seconds,
                 outcome.diverged or "no",
             )
             for outcome in outcomes
         ),
         shown=False,
-    )  # fmt: skip
+    )
 
 
 def error_curves(name: str, title: str, outcomes: Sequence[Outcome], arms: Sequence[Arm]) -> Plot:
@@ -148,7 +168,7 @@ def loss_curves(name: str, title: str, outcomes: Sequence[Outcome], arms: Sequen
     return Plot(name, title, "step", "training loss (nats)", tuple(lines))
 
 
-def final_plot(  # noqa: PLR0913
+def final_plot(
     name: str,
     title: str,
     ylabel: str,
@@ -179,7 +199,7 @@ def final_plot(  # noqa: PLR0913
     return Plot(name, title, "", ylabel, (line,), categories=tuple(arm.label for arm in arms))
 
 
-def standard_findings(  # noqa: PLR0913
+def standard_findings(
     title: str,
     outcomes: Sequence[Outcome],
     budget: Budget,
@@ -203,10 +223,15 @@ def standard_findings(  # noqa: PLR0913
     arms = arms_of(outcomes)
     common = (
         loss_curves("training-loss", "Training loss", outcomes, arms),
-        final_plot("final-loss", "Training loss over the last tenth of the steps",
-                   "training loss (nats)", outcomes, training_loss),
+        final_plot(
+            "final-loss",
+            "Training loss over the last tenth of the steps",
+            "training loss (nats)",
+            outcomes,
+            training_loss,
+        ),
         final_plot("final-error", "Test error", "test error (%)", outcomes, test_error, factor=100),
-    )  # fmt: skip
+    )
     return Findings(
         title=title,
         words=(*words, *divergences(outcomes)),
@@ -288,9 +313,12 @@ def _with_spread(
     several = len(runs) > 1
     return [
         Line(
-            label, x, values.mean(axis=0).tolist(),
+            label,
+            x,
+            values.mean(axis=0).tolist(),
             values.min(axis=0).tolist() if several else None,
             values.max(axis=0).tolist() if several else None,
-            dashed, colour,
+            dashed,
+            colour,
         )
-    ]  # fmt: skip
+    ]

@@ -8,7 +8,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from ..commands.command import Command
+from ..command import Command
+from ..presentation.findings import Findings
+from ..presentation.plots import Line, Plot
 from .comparison import (
     arms_of,
     arms_table,
@@ -23,10 +25,8 @@ from .comparison import (
     training_error,
     training_loss,
 )
-from .findings import Findings
 from .options import SHORT, Preset, add_budget, budget_of, depths_of
 from .plan import Arm, Budget
-from .plots import Line, Plot
 from .spread import beyond_spread, compared
 from .trials import Outcome
 
@@ -53,11 +53,14 @@ def arms(depths: Sequence[int]) -> list[Arm]:
         for arm in (
             Arm(f"plain{depth}", f"plain-{depth}", f"cifar_plain{depth}", group="plain"),
             Arm(
-                f"resnet{depth}", f"ResNet-{depth}", f"cifar_resnet{depth}",
-                group="residual", cited=_TABLE_6.get(depth, ""),
+                f"resnet{depth}",
+                f"ResNet-{depth}",
+                f"cifar_resnet{depth}",
+                group="residual",
+                cited=_TABLE_6.get(depth, ""),
             ),
         )
-    ]  # fmt: skip
+    ]
 
 
 def findings(outcomes: Sequence[Outcome], budget: Budget) -> Findings:
@@ -138,20 +141,28 @@ def _by_depth(outcomes: Sequence[Outcome]) -> Plot:
         own = [arm for arm in arms_of(outcomes) if arm.group == kind]
         depths = [arm.net.layers for arm in own]
         for value, label, dashed in (
-            (training_error, "training", True), (test_error, "test", False),
-        ):  # fmt: skip
+            (training_error, "training", True),
+            (test_error, "test", False),
+        ):
             spreads = [spread_of(outcomes, arm, value) for arm in own]
             lines.append(
                 Line(
-                    f"{kind}, {label}", depths, [100 * s.mean for s in spreads],
-                    [100 * s.low for s in spreads], [100 * s.high for s in spreads],
-                    dashed, colour,
+                    f"{kind}, {label}",
+                    depths,
+                    [100 * s.mean for s in spreads],
+                    [100 * s.low for s in spreads],
+                    [100 * s.high for s in spreads],
+                    dashed,
+                    colour,
                 )
-            )  # fmt: skip
+            )
     return Plot(
-        "error-by-depth", "Final error against depth, with the range over seeds", "layers",
-        "error (%)", tuple(lines),
-    )  # fmt: skip
+        "error-by-depth",
+        "Final error against depth, with the range over seeds",
+        "layers",
+        "error (%)",
+        tuple(lines),
+    )
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

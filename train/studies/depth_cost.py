@@ -11,12 +11,12 @@ from typing import Literal
 
 from keras_resnet import get_spec
 
-from ..commands.command import Command
+from ..command import Command
+from ..presentation.findings import Findings, Table, publish
+from ..presentation.plots import Line, Plot
 from .comparison import provenance
 from .cost import CostQuery, measure_cost
-from .findings import Findings, Table, publish
 from .options import add_output, depths_of
-from .plots import Line, Plot
 
 Form = Literal["stacked", "unrolled"]
 Costs = Mapping[Form, Mapping[int, Mapping[str, float]]]
@@ -63,8 +63,11 @@ class DepthPlan:
                 "`--family` needs {} where the depth stands, as cifar_resnet{} has it. "
                 f"Received: {self.family!r}"
             )
-        for option, value in (("--batch-size", self.batch_size), ("--steps", self.steps),
-                              ("--limit", self.limit)):  # fmt: skip
+        for option, value in (
+            ("--batch-size", self.batch_size),
+            ("--steps", self.steps),
+            ("--limit", self.limit),
+        ):
             if not value > 0:
                 raise ValueError(f"`{option}` must be above 0. Received: {value}")
         for depth in self.depths:
@@ -95,11 +98,15 @@ def run_depths(plan: DepthPlan, output: Path) -> int:
 def findings(costs: Costs, plan: DepthPlan) -> Findings:
     """Returns how each part grows with depth, in each form."""
     rows = tuple(
-        (str(depth), form, *(_value(costs[form], depth, part) for part in _PARTS),
-         _note(costs[form], depth))
+        (
+            str(depth),
+            form,
+            *(_value(costs[form], depth, part) for part in _PARTS),
+            _note(costs[form], depth),
+        )
         for depth in plan.depths
         for form in costs
-    )  # fmt: skip
+    )
     return Findings(
         title="What depth costs",
         words=tuple(_words(costs, plan.depths)),
@@ -129,9 +136,15 @@ def _plot(costs: Costs, plan: DepthPlan, part: str) -> Plot:
         for form in costs
     )
     return Plot(
-        part.replace("_", "-"), f"{label.split(' (')[0]} against depth", "layers", label.lower(),
-        lines, log_x=True, log_y=True, ticks=plan.depths,
-    )  # fmt: skip
+        part.replace("_", "-"),
+        f"{label.split(' (')[0]} against depth",
+        "layers",
+        label.lower(),
+        lines,
+        log_x=True,
+        log_y=True,
+        ticks=plan.depths,
+    )
 
 
 def _value(costs: Mapping[int, Mapping[str, float]], depth: int, part: str) -> float:

@@ -88,8 +88,10 @@ def measure_starts(
     for number, trial in enumerate(trials, start=1):
         file = output / "starts" / f"{trial.name}.json"
         query = {
-            "config": json.loads(trial.config.to_json()), "images": images, "spectrum": spectra
-        }  # fmt: skip
+            "config": json.loads(trial.config.to_json()),
+            "images": images,
+            "spectrum": spectra,
+        }
         kept = read_json(file) if file.is_file() else {}
         if kept.get("query") != query:
             started = time.monotonic()
@@ -103,8 +105,9 @@ def measure_starts(
             keras.backend.clear_session()
             gc.collect()
         parts = tuple(UnitGradient(**part) for part in kept["gradients"]["parts"])
-        values = kept["values"] and Spectrum(**{**kept["values"], "values": tuple(
-            kept["values"]["values"])})  # fmt: skip
+        values = kept["values"] and Spectrum(
+            **{**kept["values"], "values": tuple(kept["values"]["values"])}
+        )
         starts.append(Start(trial, Gradients(kept["gradients"]["loss"], parts), values))
     return starts
 

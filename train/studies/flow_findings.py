@@ -9,10 +9,10 @@ import numpy as np
 
 from keras_resnet.analysis import Gradients, UnitGradient
 
-from .findings import Findings, Table
+from ..presentation.findings import Findings, Table
+from ..presentation.plots import Line, Plot
 from .flow import Start
 from .plan import Arm, Trial
-from .plots import Line, Plot
 from .spread import Spread
 
 # A gradient that grows or shrinks by more than this on its way through all units is called so.
@@ -32,12 +32,21 @@ def findings(
         facts: How it was measured.
     """
     plots = [
-        _by_unit(starts, "gradient-by-unit", "Gradient at the output of each unit, new nets",
-                 "norm of the gradient", lambda part: part.output_norm),
-        _by_unit(starts, "gradient-over-weights", "Gradient at the weights of each unit, new nets",
-                 "norm of the gradient over that of the weights",
-                 lambda part: part.weight_norm / part.weights),
-    ]  # fmt: skip
+        _by_unit(
+            starts,
+            "gradient-by-unit",
+            "Gradient at the output of each unit, new nets",
+            "norm of the gradient",
+            lambda part: part.output_norm,
+        ),
+        _by_unit(
+            starts,
+            "gradient-over-weights",
+            "Gradient at the weights of each unit, new nets",
+            "norm of the gradient over that of the weights",
+            lambda part: part.weight_norm / part.weights,
+        ),
+    ]
     tables = [_growth_table(starts)]
     if any(start.spectrum for start in starts):
         tables.append(_spectrum_table(starts))
@@ -45,12 +54,18 @@ def findings(
         plots.append(_along_training(starts, histories))
     words = [*(_verdict(arm, growth_of(starts, arm)) for arm in _arms(starts))]
     words += _contrasts(starts)
-    words += [_later(start.trial, histories[start.trial.name]) for start in starts
-              if start.trial.name in histories]  # fmt: skip
+    words += [
+        _later(start.trial, histories[start.trial.name])
+        for start in starts
+        if start.trial.name in histories
+    ]
     return Findings(
-        "Gradient flow: what reaches the first units", tuple(words), tuple(plots), tuple(tables),
+        "Gradient flow: what reaches the first units",
+        tuple(words),
+        tuple(plots),
+        tuple(tables),
         facts,
-    )  # fmt: skip
+    )
 
 
 def growth_of(starts: Sequence[Start], arm: Arm) -> Spread:
@@ -133,12 +148,14 @@ def _by_unit(
         several = len(rows) > 1
         lines.append(
             Line(
-                arm.label, np.linspace(0, 1, rows.shape[1]).tolist(), middle.tolist(),
+                arm.label,
+                np.linspace(0, 1, rows.shape[1]).tolist(),
+                middle.tolist(),
                 rows.min(axis=0).tolist() if several else None,
                 rows.max(axis=0).tolist() if several else None,
                 dashed=arm.net.merge == "none",
             )
-        )  # fmt: skip
+        )
     return Plot(
         name, title, "place of the unit (0 first, 1 last)", ylabel, tuple(lines), log_y=True
     )
@@ -153,16 +170,23 @@ def _along_training(starts: Sequence[Start], histories: Mapping[str, History]) -
         spreads = [Spread.of(history[step].growth for history in own) for step in steps]
         lines.append(
             Line(
-                arm.label, steps, [_middle(s) if s.values else math.nan for s in spreads],
+                arm.label,
+                steps,
+                [_middle(s) if s.values else math.nan for s in spreads],
                 [s.low for s in spreads] if len(own) > 1 else None,
                 [s.high for s in spreads] if len(own) > 1 else None,
-                arm.net.merge == "none", colour,
+                arm.net.merge == "none",
+                colour,
             )
-        )  # fmt: skip
+        )
     return Plot(
-        "growth-along-training", "Gradient at the first unit over that at the last", "step",
-        "factor", tuple(lines), log_y=True,
-    )  # fmt: skip
+        "growth-along-training",
+        "Gradient at the first unit over that at the last",
+        "step",
+        "factor",
+        tuple(lines),
+        log_y=True,
+    )
 
 
 def _growth_table(starts: Sequence[Start]) -> Table:
@@ -173,26 +197,65 @@ def _growth_table(starts: Sequence[Start]) -> Table:
         middle = _middle(growth) if growth.values else math.nan
         first, last = (Spread.of(g.units[at].output_norm for g in own).mean for at in (0, -1))
         rows.append(
-            (arm.label, arm.net.layers, len(own), first, last, middle, growth.low, growth.high,
-             _a_layer(arm, middle), Spread.of(g.loss for g in own).mean)
-        )  # fmt: skip
+            (
+                arm.label,
+                arm.net.layers,
+                len(own),
+                first,
+                last,
+                middle,
+                growth.low,
+                growth.high,
+                _a_layer(arm, middle),
+                Spread.of(g.loss for g in own).mean,
+            )
+        )
     return Table(
-        "growth", "The gradient of the loss at unit outputs, new nets; first over last: geometric "
+        "growth",
+        "The gradient of the loss at unit outputs, new nets; first over last: geometric "
         "mean over seeds, lowest, highest, and the factor a layer",
-        ("net", "layers", "seeds", "first unit", "last unit", "first / last", "lowest", "highest",
-         "a layer", "loss (nats)"), tuple(rows),
-    )  # fmt: skip
+        (
+            "net",
+            "layers",
+            "seeds",
+            "first unit",
+            "last unit",
+            "first / last",
+            "lowest",
+            "highest",
+            "a layer",
+            "loss (nats)",
+        ),
+        tuple(rows),
+    )
 
 
 def _spectrum_table(starts: Sequence[Start]) -> Table:
     rows = tuple(
-        (f"{start.trial.arm.label}, seed {start.trial.seed}", s.largest, s.median, s.rank,
-         len(s.values), s.condition, s.log_spread)
-        for start in starts if (s := start.spectrum)
-    )  # fmt: skip
+        (
+            f"{start.trial.arm.label}, seed {start.trial.seed}",
+            s.largest,
+            s.median,
+            s.rank,
+            len(s.values),
+            s.condition,
+            s.log_spread,
+        )
+        for start in starts
+        if (s := start.spectrum)
+    )
     return Table(
-        "jacobian", "Singular values of the last unit's output by the stem's, of one image; the "
+        "jacobian",
+        "Singular values of the last unit's output by the stem's, of one image; the "
         "logarithms' spread is 0 where all directions fare alike (dynamical isometry)",
-        ("net", "largest", "median", "not zero", "all", "largest / smallest",
-         "spread of logarithms"), rows,
-    )  # fmt: skip
+        (
+            "net",
+            "largest",
+            "median",
+            "not zero",
+            "all",
+            "largest / smallest",
+            "spread of logarithms",
+        ),
+        rows,
+    )

@@ -17,11 +17,11 @@ import keras
 
 from keras_resnet.analysis import GradientFlow, read_gradient_flow
 
-from ..commands.command import Command
+from ..command import Command
+from ..presentation.findings import publish
 from ..strategies import make_strategy
 from .comparison import how_measured
 from .degradation import arms as pairs
-from .findings import publish
 from .flow import measure_starts, training_batch
 from .flow_findings import History, findings
 from .options import Preset, add_budget, budget_of, depths_of
@@ -48,10 +48,13 @@ def train_with_flow(
         batch = training_batch(trial.config, images)
         return [
             GradientFlow(
-                batch.images, batch.labels, every=every, csv_path=path / "gradient_flow.csv",
+                batch.images,
+                batch.labels,
+                every=every,
+                csv_path=path / "gradient_flow.csv",
                 log_dir=path / "logs",
             )
-        ]  # fmt: skip
+        ]
 
     run_trials(runs, output, callbacks=callbacks)
     files = {run.name: output / "runs" / run.name / "gradient_flow.csv" for run in runs}
@@ -64,9 +67,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=int, default=16, help="training images measured on")
     parser.add_argument("--every", type=int, help="steps between measurements in training")
     parser.add_argument(
-        "--jacobian", action="store_true",
+        "--jacobian",
+        action="store_true",
         help="singular values too, for nets of at most 4,096 outputs at the last unit",
-    )  # fmt: skip
+    )
     add_budget(parser, PRESETS)
 
 

@@ -20,17 +20,22 @@ from keras_resnet.analysis import (
     unit_distances,
 )
 
-from ..commands.command import Command
+from ..command import Command
+from ..presentation.findings import Findings, Table, publish
+from ..presentation.plots import Line, Plot
 from ..recipes import get_recipe
 from .comparison import provenance
-from .findings import Findings, Table, publish
 from .flow import new_net, training_batch
 from .options import add_output
-from .plots import Line, Plot
 from .spread import Spread
 
-MODELS = ("cifar_resnet20", "cifar_resnet56", "cifar_resnet56v2_basic", "cifar_highway56",
-          "cifar_plain56")  # fmt: skip
+MODELS = (
+    "cifar_resnet20",
+    "cifar_resnet56",
+    "cifar_resnet56v2_basic",
+    "cifar_highway56",
+    "cifar_plain56",
+)
 # He et al. 2016, Table 1, and the other end of each scale.
 _HAMPERED: tuple[tuple[str, Mapping[str, object]], ...] = (
     ("shortcut times 0.5", {"shortcut_scale": 0.5}),
@@ -79,20 +84,30 @@ def findings(
 ) -> Findings:
     """Returns what each kind of unit is with its branch at zero, and what new nets' units do."""
     plot = Plot(
-        "distance-by-unit", "How much each unit of a new net changes what it is given",
-        "place of the unit (0 first, 1 last)", "relative distance from the identity",
-        tuple(_line(name, runs) for name, runs in nets.items()), log_y=_positive(nets),
-    )  # fmt: skip
+        "distance-by-unit",
+        "How much each unit of a new net changes what it is given",
+        "place of the unit (0 first, 1 last)",
+        "relative distance from the identity",
+        tuple(_line(name, runs) for name, runs in nets.items()),
+        log_y=_positive(nets),
+    )
     rows = tuple(
-        (name, own[0].claims, own[0].reason, max(report.error for report in own),
-         Spread.of(report.distance for report in own).mean)
+        (
+            name,
+            own[0].claims,
+            own[0].reason,
+            max(report.error for report in own),
+            Spread.of(report.distance for report in own).mean,
+        )
         for name, own in units.items()
-    )  # fmt: skip
+    )
     table = Table(
-        "units", "One unit of each kind on rectified noise: its largest error as an identity once "
+        "units",
+        "One unit of each kind on rectified noise: its largest error as an identity once "
         "its branch is zero, and its relative distance from the identity when new",
-        ("unit", "identity?", "because", "largest error", "distance when new"), rows,
-    )  # fmt: skip
+        ("unit", "identity?", "because", "largest error", "distance when new"),
+        rows,
+    )
     return Findings(
         "Units against the identity", tuple(_words(units, nets)), (plot,), (table,), facts
     )
@@ -130,11 +145,12 @@ def _line(name: str, runs: Sequence[Sequence[UnitDistance]]) -> Line:
     spreads = [Spread.of(unit.distance for unit in at) for at in zip(*runs, strict=True)]
     several = len(runs) > 1
     return Line(
-        name, [i / max(1, len(spreads) - 1) for i in range(len(spreads))],
+        name,
+        [i / max(1, len(spreads) - 1) for i in range(len(spreads))],
         [s.mean for s in spreads],
         [s.low for s in spreads] if several else None,
         [s.high for s in spreads] if several else None,
-    )  # fmt: skip
+    )
 
 
 def _positive(nets: Distances) -> bool:
@@ -144,9 +160,11 @@ def _positive(nets: Distances) -> bool:
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "models", nargs="*", metavar="MODEL",
+        "models",
+        nargs="*",
+        metavar="MODEL",
         help=f"nets whose units are measured; by default {', '.join(MODELS)}",
-    )  # fmt: skip
+    )
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 0 to N-1")
     parser.add_argument("--images", type=int, default=16, help="digits that nets are measured on")
     add_output(parser)

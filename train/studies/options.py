@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..commands.command import comma_separated, parse_settings
+from ..command import comma_separated, parse_settings
 from ..strategies import NAMES, check_name
 from .plan import Budget
 
@@ -68,9 +68,13 @@ def add_budget(parser: argparse.ArgumentParser, presets: Mapping[str, Preset]) -
     parser.add_argument("--batch-size", type=int, help="images a step")
     parser.add_argument("--strategy", help=NAMES)
     parser.add_argument(
-        "--set", dest="settings", action="append", default=[], metavar="KEY=VALUE",
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
         help="any other field of the runs' configuration, such as schedule.learning_rate=0.05",
-    )  # fmt: skip
+    )
     add_output(parser)
 
 

@@ -16,12 +16,12 @@ import numpy as np
 from keras_resnet import ResNetSpec
 from keras_resnet.analysis import LayerResponse, layer_responses
 
-from ..commands.command import Command, add_data_overrides, run_data, split_images
+from ..command import Command, add_data_overrides, run_data, split_images
+from ..presentation.findings import Findings, Table, publish
+from ..presentation.plots import Line, Plot
 from ..rundir import open_run
 from .comparison import provenance
-from .findings import Findings, Table, publish
 from .options import add_output
-from .plots import Line, Plot
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,13 +67,19 @@ def measure_run(path: Path, label: str, args: argparse.Namespace) -> Responses:
 def findings(measured: Sequence[Responses], facts: dict[str, object]) -> Findings:
     """Returns the responses in the order of the layers and of their size, and what they say."""
     order = Plot(
-        "responses", "Response of each 3x3 layer, in the order of the net", "layer",
-        "standard deviation", tuple(_line(run, in_order=True) for run in measured),
-    )  # fmt: skip
+        "responses",
+        "Response of each 3x3 layer, in the order of the net",
+        "layer",
+        "standard deviation",
+        tuple(_line(run, in_order=True) for run in measured),
+    )
     size = Plot(
-        "responses-sorted", "Response of each 3x3 layer, the largest first", "rank of the layer",
-        "standard deviation", tuple(_line(run, in_order=False) for run in measured),
-    )  # fmt: skip
+        "responses-sorted",
+        "Response of each 3x3 layer, the largest first",
+        "rank of the layer",
+        "standard deviation",
+        tuple(_line(run, in_order=False) for run in measured),
+    )
     words = [_of_one(run) for run in measured] + _comparisons(measured)
     return Findings("Layer responses", tuple(words), (order, size), (_table(measured),), facts)
 
@@ -90,15 +96,35 @@ def _table(measured: Sequence[Responses]) -> Table:
         values = [layer.std for layer in run.layers]
         normed = sum(layer.normed for layer in run.layers)
         rows.append(
-            (run.label, run.spec.name, run.weights, len(values), normed, run.median,
-             float(np.mean(values)), min(values), max(values))
-        )  # fmt: skip
+            (
+                run.label,
+                run.spec.name,
+                run.weights,
+                len(values),
+                normed,
+                run.median,
+                float(np.mean(values)),
+                min(values),
+                max(values),
+            )
+        )
     return Table(
-        "responses-by-run", "Standard deviation of the 3x3 layers' responses; behind the norm "
+        "responses-by-run",
+        "Standard deviation of the 3x3 layers' responses; behind the norm "
         "where one follows, else the convolution's own",
-        ("run", "net", "weights", "layers", "behind a norm", "median", "mean", "smallest",
-         "largest"), tuple(rows),
-    )  # fmt: skip
+        (
+            "run",
+            "net",
+            "weights",
+            "layers",
+            "behind a norm",
+            "median",
+            "mean",
+            "smallest",
+            "largest",
+        ),
+        tuple(rows),
+    )
 
 
 def _of_one(run: Responses) -> str:
@@ -140,9 +166,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "runs", nargs="+", type=Path, metavar="RUN", help="directories of training runs"
     )
     parser.add_argument(
-        "--checkpoint", choices=("auto", "best", "last"), default="auto",
+        "--checkpoint",
+        choices=("auto", "best", "last"),
+        default="auto",
         help="weights to take: of the finished model (auto), or of a checkpoint",
-    )  # fmt: skip
+    )
     add_data_overrides(parser)
     parser.add_argument("--split", choices=("train", "validation", "test"), default="test")
     parser.add_argument("--limit", type=int, help="images of the split; all by default")

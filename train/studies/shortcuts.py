@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_resnet import get_spec
-from keras_resnet.catalog import nearest
+from keras_resnet.nets.catalog import nearest
 
-from ..commands.command import Command, comma_separated
+from ..command import Command, comma_separated
+from ..presentation.findings import Findings
 from .comparison import (
     arms_of,
     run_comparison,
@@ -22,7 +23,6 @@ from .comparison import (
     test_error,
     training_loss,
 )
-from .findings import Findings
 from .options import SHORT, Preset, add_budget, budget_of
 from .plan import Arm, Budget
 from .spread import compared
@@ -145,6 +145,8 @@ def _run(args: argparse.Namespace) -> int:
 
 
 STUDY = Command(
-    "shortcuts", "kinds of shortcuts and places of the activation, at one depth",
-    _add_arguments, _run,
-)  # fmt: skip
+    "shortcuts",
+    "kinds of shortcuts and places of the activation, at one depth",
+    _add_arguments,
+    _run,
+)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from keras_resnet.catalog import nearest
+from keras_resnet.nets.catalog import nearest
 
 from ..config import RunConfig, differences, from_dict, with_changes
 from ..length import length_of
@@ -49,7 +49,7 @@ class SearchPlan:
     epochs: float | None = None
     steps: int | None = None
     validation: float = 0.0
-    limits: Limits = Limits()
+    limits: Limits = dataclasses.field(default_factory=Limits)
 
     def __post_init__(self) -> None:
         """Checks what can be checked without the data."""

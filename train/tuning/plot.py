@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..report.figures import INK, LINE, MUTED, TRAIN, VAL, inline_svg
-from ..report.markup import Html
+from ..presentation.figures import INK, LINE, MUTED, TRAIN, VAL, inline_svg
+from ..presentation.markup import Html
 from .results import Results, pareto
 
 if TYPE_CHECKING:
@@ -51,9 +51,13 @@ def draw(results: Results, colours: Colours) -> Figure:
         axes.plot([x, x], [100 * low, 100 * high], color=colour, linewidth=1.0, alpha=0.45)
         axes.plot(x, y, "o" if row.front else "x", color=colour, markersize=6)
         axes.annotate(
-            row.record.id.lstrip("0") or "0", (x, y), xytext=(5, 4), textcoords="offset points",
-            color=colours.muted, fontsize=8.5,
-        )  # fmt: skip
+            row.record.id.lstrip("0") or "0",
+            (x, y),
+            xytext=(5, 4),
+            textcoords="offset points",
+            color=colours.muted,
+            fontsize=8.5,
+        )
     front = pareto(results.finished, results.by_latency)
     points = [(results.cost(row), 100 * (row.record.accuracy or 0)) for row in front]
     axes.step(*zip(*points, strict=True), where="post", color=colours.front, linewidth=1.6)

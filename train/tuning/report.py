@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ..files import write_text
-from ..report.blocks import data_table, folded, note, section
-from ..report.markup import Html, element, join, percent
-from ..report.page import html_page
+from ..presentation.blocks import data_table, folded, note, section
+from ..presentation.markup import Html, element, join, percent
+from ..presentation.page import html_page
 from .plan import Prepared
 from .plot import svg_file, svg_inline
 from .results import Results, Row, cells, headings, rejections
@@ -48,7 +48,7 @@ def render(searched: Searched, results: Results) -> str:
         section("trials", "Trials", data_table("", headings(results), _cells(results))),
         _rejected(results),
         _best(searched, results),
-    )  # fmt: skip
+    )
     return html_page(title, element("h1", title), links, parts)
 
 
@@ -144,7 +144,7 @@ def _facts(searched: Searched, results: Results) -> Html:
         "Limits": limits_text(searched.prepared),
         "Trials": f"{len(results.trials)} in {searched.seconds:.0f} s",
         "Again": "keras-resnet train --config best.json --output DIRECTORY",
-    }  # fmt: skip
+    }
     return element(
         "dl",
         join((element("dt", key) + element("dd", value) for key, value in pairs.items()), "\n"),

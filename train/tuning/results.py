@@ -13,7 +13,7 @@ from keras_resnet import ResNetSpec
 
 from ..config import load_config
 from ..files import write_json, write_text
-from ..report.markup import DASH, number, percent
+from ..presentation.markup import DASH, number, percent
 from ..rundir import spec_of
 from .directory import Record
 from .limits import Cost
@@ -142,10 +142,16 @@ def headings(results: Results) -> list[tuple[str, bool]]:
     """Returns the columns of a table of trials, and whether they hold numbers."""
     latency = [("Latency", True)] if results.by_latency else []
     return [
-        ("Trial", False), ("Accuracy", True), ("Parameters", True), ("Multiply-adds", True),
-        *latency, ("Epochs", True), ("Seconds", True), ("Front", False),
+        ("Trial", False),
+        ("Accuracy", True),
+        ("Parameters", True),
+        ("Multiply-adds", True),
+        *latency,
+        ("Epochs", True),
+        ("Seconds", True),
+        ("Front", False),
         ("What differs from the base", False),
-    ]  # fmt: skip
+    ]
 
 
 def cells(results: Results, row: Row) -> list[str]:

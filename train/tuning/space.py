@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_resnet import ResNetSpec
-from keras_resnet.catalog import nearest
+from keras_resnet.nets.catalog import nearest
 
 _SPEC = "model.spec."
 

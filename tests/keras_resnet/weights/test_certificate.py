@@ -158,9 +158,9 @@ def test_transformers(small_net):
         found = _certify(model, tensors, net.layout)
         assert found.holds
         assert found.compared_with.startswith("transformers.ResNetForImageClassification 5.")
-        model.get_layer("stem_conv").kernel.assign(1.01 * tensors[
-            "resnet.embedder.embedder.convolution.weight"
-        ].transpose(2, 3, 1, 0))  # fmt: skip
+        model.get_layer("stem_conv").kernel.assign(
+            1.01 * tensors["resnet.embedder.embedder.convolution.weight"].transpose(2, 3, 1, 0)
+        )
         assert not _certify(model, tensors, net.layout).holds
 
 

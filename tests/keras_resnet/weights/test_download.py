@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from keras_resnet.weights import download, transport
-from keras_resnet.weights.download import Download, DownloadError, fetch
+from keras_resnet.weights.files import download, transport
+from keras_resnet.weights.files.download import Download, DownloadError, fetch
 
 pytestmark = pytest.mark.network
 
@@ -147,7 +147,8 @@ def test_a_file_comes_once(place):
 def test_a_pinned_hash_that_holds(place, hash):
     assert place.fetch(whole, hash=hash).verified_by == "pinned"
     again = place.fetch(status(500), hash=hash)
-    assert again.from_cache and again.verified_by == "pinned"
+    assert again.from_cache
+    assert again.verified_by == "pinned"
     assert place.fetch(status(500)).verified_by == "pinned"  # as its sidecar tells
 
 
@@ -215,7 +216,8 @@ def test_a_stopped_process_is_resumed(place, monkeypatch):
         with pytest.raises(KeyboardInterrupt, match="now"):
             place.fetch(whole)
     came = (place.cache / "weights.bin.part").read_bytes()
-    assert came and BODY.startswith(came)
+    assert came
+    assert BODY.startswith(came)
     assert is_whole(place.fetch(whole))
     assert place.ranges == [f"bytes={len(came)}-"]
 
@@ -473,14 +475,16 @@ def test_a_cached_file_that_is_not_what_its_sidecar_says(place, how):
     else:
         sidecar.write_text(json.dumps({**json.loads(sidecar.read_text()), "url": "http://b/c"}))
     got = place.fetch(whole)
-    assert is_whole(got) and not got.from_cache
+    assert is_whole(got)
+    assert not got.from_cache
 
 
 def test_a_cached_file_that_is_not_what_is_pinned(place):
     path = pathlib.Path(place.fetch(whole).path)
     path.write_bytes(b"other")
     got = place.fetch(whole, hash=f"sha256:{SHA256}")
-    assert is_whole(got) and not got.from_cache
+    assert is_whole(got)
+    assert not got.from_cache
 
 
 def test_a_stop_before_the_file_is_in_place(place, monkeypatch):
@@ -577,7 +581,8 @@ def test_progress_on_a_terminal_and_elsewhere(place, capsys, monkeypatch):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     place.fetch(whole, progress=True)
     err = capsys.readouterr().err
-    assert err.count("\n") == 1 and err.endswith("\x1b[K\n")
+    assert err.count("\n") == 1
+    assert err.endswith("\x1b[K\n")
     assert err.count("\r") >= 2
 
 
@@ -617,11 +622,13 @@ def test_a_process_waits_for_another_until_it_ends(place):
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as other:
-        assert other.stdout is not None and other.stdout.readline() == b"held\n"
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
         waits = threading.Thread(target=lambda: got.append(place.fetch(whole)))
         waits.start()
         waits.join(0.2)
-        assert waits.is_alive() and not place.server.seen
+        assert waits.is_alive()
+        assert not place.server.seen
         other.kill()
         waits.join(10)
     assert is_whole(got[0])

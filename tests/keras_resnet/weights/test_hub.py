@@ -12,15 +12,23 @@ TIMM = {
     "architecture": "resnet50",
     "num_classes": 1000,
     "pretrained_cfg": {
-        "input_size": [3, 160, 192], "crop_pct": 0.95, "interpolation": "bicubic",
-        "mean": [0.5, 0.25, 0.125], "std": [0.5, 0.4, 0.2], "license": "apache-2.0",
+        "input_size": [3, 160, 192],
+        "crop_pct": 0.95,
+        "interpolation": "bicubic",
+        "mean": [0.5, 0.25, 0.125],
+        "std": [0.5, 0.4, 0.2],
+        "license": "apache-2.0",
     },
-}  # fmt: skip
+}
 TRANSFORMERS = {"model_type": "resnet", "layer_type": "bottleneck", "hidden_act": "relu"}
 PROCESSOR = {
-    "size": {"shortest_edge": 224}, "crop_pct": 0.875, "resample": 3, "do_rescale": True,
-    "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225],
-}  # fmt: skip
+    "size": {"shortest_edge": 224},
+    "crop_pct": 0.875,
+    "resample": 3,
+    "do_rescale": True,
+    "image_mean": [0.485, 0.456, 0.406],
+    "image_std": [0.229, 0.224, 0.225],
+}
 KERAS_HUB = {"class_name": "ResNetBackbone", "config": {"block_type": "bottleneck_block"}}
 
 
@@ -66,11 +74,22 @@ def test_timm():
 @pytest.mark.parametrize(
     "architecture",
     [
-        "resnet18", "resnet34d", "resnet50c", "resnet101", "resnet152d", "resnext50_32x4d",
-        "resnext101_64x4d", "wide_resnet101_2", "seresnet50", "seresnext50_32x4d", "resnetrs420",
-        "resnetv2_101", "repvgg_a0", "repvgg_b3",
+        "resnet18",
+        "resnet34d",
+        "resnet50c",
+        "resnet101",
+        "resnet152d",
+        "resnext50_32x4d",
+        "resnext101_64x4d",
+        "wide_resnet101_2",
+        "seresnet50",
+        "seresnext50_32x4d",
+        "resnetrs420",
+        "resnetv2_101",
+        "repvgg_a0",
+        "repvgg_b3",
     ],
-)  # fmt: skip
+)
 def test_timms_plain_forms_are_taken(architecture):
     assert hub.describe("x/y", {"architecture": architecture}, {}).library == "timm"
 
@@ -78,11 +97,23 @@ def test_timms_plain_forms_are_taken(architecture):
 @pytest.mark.parametrize(
     "architecture",
     [
-        "resnetblur50", "ecaresnet50d", "resnet50t", "resnetaa50", "skresnet50", "resnet26t",
-        "gcresnet50t", "resnet50_clip", "resnext101_32x8d_wsl", "repvgg_b1g4", "repvgg_d2se",
-        "resnetv2_50d_evos", "efficientnet_b0", "seresnetaa50d", "res2net50_26w_4s",
+        "resnetblur50",
+        "ecaresnet50d",
+        "resnet50t",
+        "resnetaa50",
+        "skresnet50",
+        "resnet26t",
+        "gcresnet50t",
+        "resnet50_clip",
+        "resnext101_32x8d_wsl",
+        "repvgg_b1g4",
+        "repvgg_d2se",
+        "resnetv2_50d_evos",
+        "efficientnet_b0",
+        "seresnetaa50d",
+        "res2net50_26w_4s",
     ],
-)  # fmt: skip
+)
 def test_timms_other_nets_are_refused(architecture):
     message = f"hf://x/y is timm's {architecture!r}, whose function is not known here"
     with pytest.raises(ValueError, match=re.escape(message)):
@@ -166,8 +197,9 @@ def test_keras_hub():
     single = {"image_size": [32, 32], "scale": 1 / 127.5, "offset": -1}
     net = hub.describe("x/y", KERAS_HUB, {"config": {"image_converter": {"config": single}}})
     assert (net.preprocess.mean, net.preprocess.std) == (
-        pytest.approx((127.5,) * 3), pytest.approx((127.5,) * 3),
-    )  # fmt: skip
+        pytest.approx((127.5,) * 3),
+        pytest.approx((127.5,) * 3),
+    )
     assert hub.describe("x/y", KERAS_HUB, {}).preprocess is None
 
 

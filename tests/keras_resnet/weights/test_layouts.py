@@ -336,19 +336,35 @@ def test_roles(small_net):
     """What stands behind the prefix: PyTorch's, Keras 2's and Keras 3's names of variables."""
     ends = {
         "torchvision": {
-            "conv1.weight", "bn1.weight", "bn1.bias", "bn1.running_mean", "bn1.running_var",
-            "bn1.num_batches_tracked", "fc.weight", "fc.bias",
+            "conv1.weight",
+            "bn1.weight",
+            "bn1.bias",
+            "bn1.running_mean",
+            "bn1.running_var",
+            "bn1.num_batches_tracked",
+            "fc.weight",
+            "fc.bias",
         },
         "keras": {
-            "conv1_conv/kernel", "conv1_conv/bias", "conv1_bn/gamma", "conv1_bn/beta",
-            "conv1_bn/moving_mean", "conv1_bn/moving_variance",
-            "predictions/kernel", "predictions/bias",
+            "conv1_conv/kernel",
+            "conv1_conv/bias",
+            "conv1_bn/gamma",
+            "conv1_bn/beta",
+            "conv1_bn/moving_mean",
+            "conv1_bn/moving_variance",
+            "predictions/kernel",
+            "predictions/bias",
         },
         "keras_hub": {
-            "conv1_conv/0", "conv1_bn/0", "conv1_bn/1", "conv1_bn/2", "conv1_bn/3",
-            "predictions/0", "predictions/1",
+            "conv1_conv/0",
+            "conv1_bn/0",
+            "conv1_bn/1",
+            "conv1_bn/2",
+            "conv1_bn/3",
+            "predictions/0",
+            "predictions/1",
         },
-    }  # fmt: skip
+    }
     for name, wanted in ends.items():
         net = small_net(name)
         tensors = dump_tensors(net.make(), net.layout)
@@ -359,7 +375,8 @@ def test_what_is_dumped_loads_bit_for_bit(net):
     source, target = net.make(1), net.make(2)
     tensors = dump_tensors(source, net.layout)
     report = load_tensors(target, tensors, net.layout, source="itself")
-    assert report.complete and not report.left_out
+    assert report.complete
+    assert not report.left_out
     counters = {name for name in tensors if name.endswith("num_batches_tracked")}
     assert set(report.loaded) == set(tensors) - counters
     assert bool(counters) == net.layout.torch
@@ -447,7 +464,7 @@ def test_kernels_of_one_and_three_space_axes():
         ("keras_hub", "seresnet50", ["se_reduction=16 (not 0)"]),
         ("mlperf_tiny", "mlperf_tiny_plain8", ["merge='none' (not 'add')"]),
     ],
-)  # fmt: skip
+)
 def test_what_a_library_cannot_have(layout, net, told):
     misfits = LAYOUTS[layout].misfits(variants[net])
     for each in told:

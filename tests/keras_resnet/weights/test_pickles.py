@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from keras_resnet.weights.pickles import read_checkpoint, read_state_dict
+from keras_resnet.weights.files.pickles import read_checkpoint, read_state_dict
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
@@ -206,7 +206,8 @@ def test_what_stands_beside_tensors(save):
         "nothing": None,
         "old": {"k": 1},
     }
-    assert type(read["state"]) is dict and isinstance(read["accuracy"], np.float64)
+    assert type(read["state"]) is dict
+    assert isinstance(read["accuracy"], np.float64)
 
 
 @pytest.mark.parametrize("value", [np.float32(1.5), np.int64(-3), np.bool_(True), np.float16(2)])
@@ -251,12 +252,16 @@ def attacks(path: str) -> dict[str, bytes]:
         "partial": partial + b")R",
         "new object": name("builtins", "map") + row(mkdir, b"]" + there + b"a") + b"\x81"
         b"\x940" + name("builtins", "list") + b"h\x00\x85R",
-        "new object with keywords": name("functools", "partial")
-        + row(mkdir, there) + b"}\x92)R",
-        "state": name("types", "SimpleNamespace") + b")R}" + text("__setstate__") + mkdir + b"sb"
-        + there + b"b",
+        "new object with keywords": name("functools", "partial") + row(mkdir, there) + b"}\x92)R",
+        "state": name("types", "SimpleNamespace")
+        + b")R}"
+        + text("__setstate__")
+        + mkdir
+        + b"sb"
+        + there
+        + b"b",
         "inside a state dict": mapping(state_dict=mapping(weight=call(mkdir, there))),
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize("how", list(attacks("")))
@@ -301,7 +306,7 @@ def test_no_code_is_run(save, tmp_path, how):
         ("_codecs", "decode"),
         ("collections", "defaultdict"),
         ("argparse", "ArgumentParser"),
-        ("keras_resnet.weights.stand_ins", "Storage"),
+        ("keras_resnet.weights.files.stand_ins", "Storage"),
     ],
 )
 @pytest.mark.parametrize("stacked", [False, True])
@@ -333,10 +338,20 @@ def test_every_other_name_is_refused(tmp_path, module, attribute, stacked):
         (call(name("numpy", "dtype"), text("O8")), "a NumPy dtype that is no plain number"),
         (call(name("numpy", "dtype"), text("V8")), "a NumPy dtype that is no plain number"),
         (call(name("numpy", "dtype"), text("f4,f4")), "a NumPy dtype that is no plain number"),
-        (call(name("numpy", "dtype"), text("f8")) + row(number(3), text("<"), text("x"), b"N", b"N")
-         + b"b", "a NumPy dtype that is no plain number"),
-        (call(name("numpy.core.multiarray", "scalar"), call(name("numpy", "dtype"), text("f8")),
-              b"C\x04abcd"), "a NumPy scalar of the wrong length"),
+        (
+            call(name("numpy", "dtype"), text("f8"))
+            + row(number(3), text("<"), text("x"), b"N", b"N")
+            + b"b",
+            "a NumPy dtype that is no plain number",
+        ),
+        (
+            call(
+                name("numpy.core.multiarray", "scalar"),
+                call(name("numpy", "dtype"), text("f8")),
+                b"C\x04abcd",
+            ),
+            "a NumPy scalar of the wrong length",
+        ),
         (call(name("numpy.core.multiarray", "scalar"), text("f8"), b"C\x01a"), "wrong arguments"),
         (REBUILD, "holds a function or class by itself; no code was run"),
         (call(name("numpy", "dtype"), text("f8")), "holds a function or class by itself"),
@@ -351,8 +366,10 @@ def test_every_other_name_is_refused(tmp_path, module, attribute, stacked):
         (text("a") + b"Q", "outside it that is no storage"),
         (row(text("module"), *[text("a")] * 4) + b"Q", "outside it that is no storage"),
         (row(text("storage"), *[text("a")] * 4) + b"Q", "describes a storage wrongly"),
-        (row(text("storage"), name("torch", "FloatStorage"), *[number(1)] * 3) + b"Q",
-         "describes a storage wrongly"),
+        (
+            row(text("storage"), name("torch", "FloatStorage"), *[number(1)] * 3) + b"Q",
+            "describes a storage wrongly",
+        ),
         (storage("FloatStorage", -1), "describes a storage wrongly"),
         (storage("FloatStorage", 2**63), "describes a storage wrongly"),
         (row(storage("FloatStorage", 2), storage("FloatStorage", 1)), "'0' in two ways"),
@@ -374,7 +391,7 @@ def test_every_other_name_is_refused(tmp_path, module, attribute, stacked):
         (b"\xff", r"opcode b'\\xff' unknown"),
         (b"C\xff", "expected 255 bytes"),
     ],
-)  # fmt: skip
+)
 def test_forged_pickles(tmp_path, body, message):
     with pytest.raises(
         ValueError, match=f"net.pth' is no readable PyTorch checkpoint: .*{message}"
@@ -431,7 +448,7 @@ DEEP = 120_000
     ],
 )
 def test_bombs(tmp_path, monkeypatch, body, message):
-    monkeypatch.setattr("keras_resnet.weights.unpickle._MAX_STEPS", 300_000)
+    monkeypatch.setattr("keras_resnet.weights.files.unpickle._MAX_STEPS", 300_000)
     with pytest.raises(ValueError, match=message):
         read_checkpoint(plain(body, tmp_path))
 
@@ -445,7 +462,8 @@ def test_bombs_that_turn_out_small(tmp_path):
     start = time.monotonic()
     read = read_checkpoint(plain(laughs, tmp_path))
     assert time.monotonic() - start < 2
-    assert all(item is read[0] for item in read) and len(read) == 10
+    assert all(item is read[0] for item in read)
+    assert len(read) == 10
 
 
 @pytest.mark.parametrize(
@@ -653,7 +671,7 @@ def test_wrappers(save, names, read):
         (b"}" + number(1) + tensor() + b"s", "Received: a dict with the keys 1$"),
         (mapping(model=mapping(a=tensor(), b=b"]")), "must hold tensors .*: 'b' of type list$"),
     ],
-)  # fmt: skip
+)
 def test_no_state_dict(tmp_path, body, message):
     path = save_zip(tmp_path / "net.pth", body, {"0": FLOATS})
     with pytest.raises(ValueError, match=f"net.pth'.*{message}"):
@@ -717,12 +735,20 @@ def test_as_pytorch_reads_it(torch_save):
         **{
             str(dtype): torch.tensor([0, 1, 3]).to(dtype)
             for dtype in (
-                torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32,
-                torch.int16, torch.int8, torch.uint8, torch.bool, torch.complex64,
+                torch.float64,
+                torch.float16,
+                torch.bfloat16,
+                torch.int64,
+                torch.int32,
+                torch.int16,
+                torch.int8,
+                torch.uint8,
+                torch.bool,
+                torch.complex64,
             )
         },
         **net.state_dict(),
-    }  # fmt: skip
+    }
     value = {
         "state_dict": collections.OrderedDict(tensors),
         "optimizer": torch.optim.SGD(net.parameters(), 0.1, momentum=0.9).state_dict(),

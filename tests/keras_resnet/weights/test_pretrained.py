@@ -16,8 +16,8 @@ import keras_resnet
 from keras_resnet import PreprocessSpec, from_pretrained, variants, weights
 from keras_resnet.weights import DownloadError, open_weights, pretrained
 from keras_resnet.weights.certificate import certify, source_of
+from keras_resnet.weights.files.tensors import write_safetensors
 from keras_resnet.weights.sources import SOURCES, TORCHVISION_V1, TORCHVISION_V2
-from keras_resnet.weights.tensors import write_safetensors
 from keras_resnet.weights.transfer import dump_tensors
 
 pytestmark = pytest.mark.network
@@ -59,9 +59,10 @@ def test_a_file_says_what_it_holds(tmp_path, small_net, name):
     assert model.output_shape == (None, 5)
     assert model.layers[-1].name == "logits"
     free = {
-        "name": net.spec.name, "input_size": net.spec.input_size,
+        "name": net.spec.name,
+        "input_size": net.spec.input_size,
         "stochastic_depth": net.spec.stochastic_depth,
-    }  # fmt: skip
+    }
     assert model.spec.replace(**free) == net.spec
     assert model.preprocess is None
 
@@ -188,14 +189,18 @@ def test_another_number_of_classes(basic_file, small_net):
 @pytest.mark.parametrize(
     ("name", "changes", "told"),
     [
-        ("torchvision", {"stride_placement": "1x1"}, "torchvision computes another function with "
-         "them: stride_placement='1x1' (not '3x3') is not its"),
+        (
+            "torchvision",
+            {"stride_placement": "1x1"},
+            "torchvision computes another function with "
+            "them: stride_placement='1x1' (not '3x3') is not its",
+        ),
         ("torchvision", {"norm_eps": 1e-3}, "norm_eps=0.001 (not 1e-05)"),
         ("torchvision", {"padding": "same"}, "padding='same' (not 'symmetric')"),
         ("torchvision", {"blur": 3}, "blur=3 (not 0)"),
         ("timm_v2", {"stride_unit": "last"}, "stride_unit='last' (not 'first')"),
     ],
-)  # fmt: skip
+)
 def test_the_same_shapes_but_another_function(tmp_path, small_net, name, changes, told):
     path = tmp_path / "net.safetensors"
     _write(small_net(name), path)
@@ -384,7 +389,7 @@ def test_applications_refuse_another_family(resnet18_file, function):
 
 
 def test_applications_take_published_names(published, monkeypatch):
-    _, source = published
+    _, _source = published
     asked = []
     monkeypatch.setattr(
         pretrained, "_from_source", lambda source, **_: asked.append(source) or 1 / 0
@@ -471,9 +476,11 @@ def test_transformers(server, small_net, images, early):
     placement = "1x1" if early else "3x3"
     processor = {"size": {"shortest_edge": 160}, "crop_pct": 0.9, "resample": 3}
     _repository(
-        server, net, {"model_type": "resnet", "downsample_in_bottleneck": early},
+        server,
+        net,
+        {"model_type": "resnet", "downsample_in_bottleneck": early},
         preprocessor_config=processor,
-    )  # fmt: skip
+    )
     wanted = net.make(1, stride_placement=placement)
     model = from_pretrained("hf://owner/net", input_shape=(None, None, 3))
     assert model.spec.stride_placement == placement
@@ -488,7 +495,7 @@ def test_a_repository_may_lack_a_processor(server, small_net):
     _repository(server, small_net("hf-basic"), {"model_type": "resnet"})
     assert from_pretrained("hf://owner/net", input_shape=(20, 20, 3)).preprocess is None
     with pytest.raises(ValueError, match="hf://owner/net does not say how it was evaluated"):
-        keras_resnet.preprocessing.for_weights("hf://owner/net")
+        keras_resnet.imagenet_utils.for_weights("hf://owner/net")
 
 
 @pytest.mark.parametrize("file", ["preprocessor_config.json", "model.safetensors"])
@@ -511,8 +518,10 @@ def test_pytorchs_file_where_there_are_no_safetensors(server, small_net, images)
     model = from_pretrained("hf://owner/net", input_shape=(None, None, 3))
     np.testing.assert_array_equal(_logits(model, images), _logits(wanted, images))
     assert [path.rsplit("/", 1)[1] for path in server.asked] == [
-        "config.json", "model.safetensors", "pytorch_model.bin",
-    ]  # fmt: skip
+        "config.json",
+        "model.safetensors",
+        "pytorch_model.bin",
+    ]
 
 
 def test_a_web_page_in_the_place_of_a_config(server):
@@ -582,9 +591,13 @@ def test_what_transformers_itself_saves(server, images, early):
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     config = transformers.ResNetConfig(
-        embedding_size=8, hidden_sizes=[32, 64], depths=[2, 1], layer_type="bottleneck",
-        downsample_in_bottleneck=early, num_labels=5,
-    )  # fmt: skip
+        embedding_size=8,
+        hidden_sizes=[32, 64],
+        depths=[2, 1],
+        layer_type="bottleneck",
+        downsample_in_bottleneck=early,
+        num_labels=5,
+    )
     theirs = transformers.ResNetForImageClassification(config).eval()
     with torch.no_grad():
         for name, value in theirs.named_buffers():

@@ -43,7 +43,7 @@ def test_metadata(tmp_path, small_net):
         with safe_open(tmp_path / "net.safetensors", "np") as file:
             told = file.metadata()
         assert told["format"] == "pt"
-        assert ResNetSpec.from_dict(json.loads(told["keras_resnet.spec"])) == model.spec
+        assert ResNetSpec.from_dict(json.loads(told["keras_resnet.nets.spec"])) == model.spec
         assert ("keras_resnet.preprocess" in told) == (preprocess is not None)
         if preprocess:
             read = PreprocessSpec.from_dict(json.loads(told["keras_resnet.preprocess"]))

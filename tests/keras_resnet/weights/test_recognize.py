@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from keras_resnet import ResNetSpec, variants
-from keras_resnet.units import units
+from keras_resnet.nets.geometry import units
 from keras_resnet.weights.layouts import LAYOUTS, Layout
 from keras_resnet.weights.recognize import recognize
 from keras_resnet.weights.transfer import dump_tensors
@@ -240,8 +240,8 @@ def test_odd_shapes_are_refused_in_words(name, shape):
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod."])
 def test_prefixes_of_wrappers(tmp_path, small_net, prefix):
     """DataParallel and torch.compile put a word before every name; safetensors keep it too."""
+    from keras_resnet.weights.files.tensors import write_safetensors
     from keras_resnet.weights.pretrained import open_weights
-    from keras_resnet.weights.tensors import write_safetensors
 
     net = small_net("torchvision-basic")
     tensors = dump_tensors(net.make(), net.layout)

@@ -10,9 +10,18 @@ from keras_resnet.weights import reference
 from keras_resnet.weights.transfer import dump_tensors
 
 LAYOUTS = (
-    "torchvision", "torchvision-basic", "torchvision-grouped", "timm-rs", "timm-d", "timm_v2",
-    "timm_v2-basic", "timm_repvgg", "hf", "hf-basic", "akamaster",
-)  # fmt: skip
+    "torchvision",
+    "torchvision-basic",
+    "torchvision-grouped",
+    "timm-rs",
+    "timm-d",
+    "timm_v2",
+    "timm_v2-basic",
+    "timm_repvgg",
+    "hf",
+    "hf-basic",
+    "akamaster",
+)
 
 
 @pytest.mark.parametrize("name", LAYOUTS)

@@ -20,8 +20,12 @@ ALL = pytest.mark.parametrize(
 def test_how_many_there_are():
     counts = collections.Counter(name for _, name in SOURCES)
     assert counts == {
-        "imagenet": 6, "torchvision/v1": 10, "torchvision/v2": 7, "akamaster": 6, "mlperf_tiny": 1,
-    }  # fmt: skip
+        "imagenet": 6,
+        "torchvision/v1": 10,
+        "torchvision/v2": 7,
+        "akamaster": 6,
+        "mlperf_tiny": 1,
+    }
 
 
 def test_nothing_occurs_twice():
@@ -123,16 +127,27 @@ def test_find_source():
 @pytest.mark.parametrize(
     ("name", "net", "message"),
     [
-        ("torchvision/v3", "resnet50", "No weights named 'torchvision/v3' for 'resnet50'. Nearest: "
-         "torchvision/v2, torchvision/v1; `hf://owner/repository` and the path of a file"),
+        (
+            "torchvision/v3",
+            "resnet50",
+            "No weights named 'torchvision/v3' for 'resnet50'. Nearest: "
+            "torchvision/v2, torchvision/v1; `hf://owner/repository` and the path of a file",
+        ),
         ("imagnet", None, "No weights named 'imagnet'. Nearest: imagenet; `hf://"),
-        ("torchvision/v2", "resnet18", "No weights named 'torchvision/v2' for 'resnet18'. Nearest: "
-         "torchvision/v1; "),
+        (
+            "torchvision/v2",
+            "resnet18",
+            "No weights named 'torchvision/v2' for 'resnet18'. Nearest: torchvision/v1; ",
+        ),
         ("xyz", "resnet50", "Known: imagenet, torchvision/v1, torchvision/v2; `hf://"),
-        ("imagenet", "resnet200", "No weights named 'imagenet' for 'resnet200', nor any others of "
-         "known sources; `hf://owner/repository` and the path of a file are taken too"),
+        (
+            "imagenet",
+            "resnet200",
+            "No weights named 'imagenet' for 'resnet200', nor any others of "
+            "known sources; `hf://owner/repository` and the path of a file are taken too",
+        ),
     ],
-)  # fmt: skip
+)
 def test_unknown_names_list_the_nearest(name, net, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         find_source(name, net)

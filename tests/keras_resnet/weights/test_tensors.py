@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from keras_resnet.weights import tensors
-from keras_resnet.weights.tensors import file_sha256, read, write_safetensors
+from keras_resnet.weights.files import tensors
+from keras_resnet.weights.files.tensors import file_sha256, read, write_safetensors
 
 VALUES = np.arange(6, dtype=np.float32).reshape(2, 3)
 
@@ -112,7 +112,7 @@ def test_writing_all_or_nothing(tmp_path, monkeypatch):
         assert pathlib.Path(old).stat().st_size > 0
         raise OSError("full")
 
-    monkeypatch.setattr("keras_resnet.weights.tensors.os.replace", fails)
+    monkeypatch.setattr("keras_resnet.weights.files.tensors.os.replace", fails)
     with pytest.raises(OSError, match="full"):
         write_safetensors(path, {"a": VALUES})
     assert path.read_bytes() == b"older"
@@ -176,16 +176,19 @@ def test_a_hostile_checkpoint(tmp_path):
 def test_a_published_keras_2_file(shared):
     file = read(shared / "weights" / "mlperf_tiny_resnet8.h5")
     assert (file.kind, len(file.tensors)) == ("hdf5", 48)
-    assert file.metadata == {
-        "format": "keras 2", "keras_version": "2.4.0", "backend": "tensorflow"
-    }  # fmt: skip
+    assert file.metadata == {"format": "keras 2", "keras_version": "2.4.0", "backend": "tensorflow"}
     shapes = {name: array.shape for name, array in file.tensors.items()}
     assert shapes["conv2d/kernel"] == (3, 3, 3, 16)
     assert shapes["conv2d/bias"] == (16,)
     assert shapes["dense/kernel"] == (64, 10)
     assert {name.split("/")[1] for name in shapes} == {
-        "kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance"
-    }  # fmt: skip
+        "kernel",
+        "bias",
+        "gamma",
+        "beta",
+        "moving_mean",
+        "moving_variance",
+    }
 
 
 def keras_2(path: Any, layers: dict[str, dict[str, np.ndarray]], *, parts: int = 0) -> None:
@@ -220,11 +223,20 @@ def test_keras_2_names(tmp_path, parts):
     }
     keras_2(tmp_path / "net.h5", layers, parts=parts)
     file = read(tmp_path / "net.h5")
-    assert sorted(file.tensors) == sorted([
-        "conv/kernel", "conv/bias", "block/conv/kernel", "scoped/kernel", "bn_conv1/gamma",
-        "bn_conv1/moving_variance", "inner/first/kernel", "inner/second/kernel",
-        "twice/kernel", "twice/other/kernel",
-    ])  # fmt: skip
+    assert sorted(file.tensors) == sorted(
+        [
+            "conv/kernel",
+            "conv/bias",
+            "block/conv/kernel",
+            "scoped/kernel",
+            "bn_conv1/gamma",
+            "bn_conv1/moving_variance",
+            "inner/first/kernel",
+            "inner/second/kernel",
+            "twice/kernel",
+            "twice/other/kernel",
+        ]
+    )
     np.testing.assert_array_equal(file.tensors["inner/second/kernel"], VALUES + 1)
     np.testing.assert_array_equal(file.tensors["conv/bias"], VALUES[0])
 
@@ -271,8 +283,11 @@ def test_a_model_in_a_model(tmp_path):
     net.save_weights(tmp_path / "net.weights.h5")
     file = read(tmp_path / "net.weights.h5")
     assert sorted({name.rsplit("/", 1)[0] for name in file.tensors}) == [
-        "body/stem", "head", "net/stem", "stem_norm"
-    ]  # fmt: skip
+        "body/stem",
+        "head",
+        "net/stem",
+        "stem_norm",
+    ]
     inner = net.get_layer("body").get_layer("stem").get_weights()
     np.testing.assert_array_equal(file.tensors["body/stem/0"], inner[0])
     assert file.tensors["net/stem/0"].shape == (1, 1, 3, 3)
@@ -306,10 +321,15 @@ def test_keras_hub(tmp_path):
     """A task nests its backbone; a preset holds them in two files."""
     hub = pytest.importorskip("keras_hub", exc_type=ImportError)
     backbone = hub.models.ResNetBackbone(
-        input_conv_filters=[64], input_conv_kernel_sizes=[7], stackwise_num_filters=[64],
-        stackwise_num_blocks=[1], stackwise_num_strides=[1], block_type="basic_block",
-        use_pre_activation=False, image_shape=(32, 32, 3),
-    )  # fmt: skip
+        input_conv_filters=[64],
+        input_conv_kernel_sizes=[7],
+        stackwise_num_filters=[64],
+        stackwise_num_blocks=[1],
+        stackwise_num_strides=[1],
+        block_type="basic_block",
+        use_pre_activation=False,
+        image_shape=(32, 32, 3),
+    )
     task = hub.models.ResNetImageClassifier(backbone=backbone, num_classes=3)
     task.save_weights(tmp_path / "whole.weights.h5")
     whole = read(tmp_path / "whole.weights.h5").tensors
@@ -387,11 +407,13 @@ def _twice(file: Any, _: str) -> None:
         (_twice, "occurs a second time, under another name"),
         (lambda file, _: file.create_dataset("layers/a/vars/0", data=["text"]), "holds no numbers"),
         (lambda file, _: file.create_group("layers/a/vars/0"), "is no array"),
-        (lambda file, _: file.create_dataset("layers/a/vars/0", dtype="f4", shape=None),
-         "is no array"),
+        (
+            lambda file, _: file.create_dataset("layers/a/vars/0", dtype="f4", shape=None),
+            "is no array",
+        ),
         (lambda file, _: None, "an HDF5 file without Keras weights"),
     ],
-)  # fmt: skip
+)
 def test_hostile_keras_3_files(tmp_path, fill, message):
     path = tmp_path / "net.weights.h5"
     other = secret(tmp_path)
@@ -406,20 +428,35 @@ def test_hostile_keras_3_files(tmp_path, fill, message):
         (["a"], None, "has no 'a'"),
         (["/"], None, "has no ''"),
         ([".."], None, "has no '..'"),
-        (["s"], lambda file, path: _links("s", lambda p: h5py.SoftLink("/b"))(file, path),
-         "is a link, which is refused"),
-        (["s"], lambda file, path: _links("s", lambda p: h5py.ExternalLink(p, "/"))(file, path),
-         "is a link, which is refused"),
-        (["b/x"], lambda file, path: _links("b", lambda p: h5py.ExternalLink(p, "/"))(file, path),
-         "is a link, which is refused"),
+        (
+            ["s"],
+            lambda file, path: _links("s", lambda p: h5py.SoftLink("/b"))(file, path),
+            "is a link, which is refused",
+        ),
+        (
+            ["s"],
+            lambda file, path: _links("s", lambda p: h5py.ExternalLink(p, "/"))(file, path),
+            "is a link, which is refused",
+        ),
+        (
+            ["b/x"],
+            lambda file, path: _links("b", lambda p: h5py.ExternalLink(p, "/"))(file, path),
+            "is a link, which is refused",
+        ),
         (["b"], lambda file, path: file.create_dataset("b", data=[1]), "'/b' is no group"),
-        (["b"], lambda file, path: file.create_group("b").attrs.create("weight_names", [b"../c"]),
-         "has no '..'"),
-        (["b"], lambda file, path: file.create_group("b").attrs.create("weight_names", [b"/c"]),
-         "has no ''"),
+        (
+            ["b"],
+            lambda file, path: file.create_group("b").attrs.create("weight_names", [b"../c"]),
+            "has no '..'",
+        ),
+        (
+            ["b"],
+            lambda file, path: file.create_group("b").attrs.create("weight_names", [b"/c"]),
+            "has no ''",
+        ),
         (["b", "b"], lambda file, path: keras_2_group(file), "occurs a second time"),
     ],
-)  # fmt: skip
+)
 def test_hostile_keras_2_files(tmp_path, layers, change, message):
     path, other = tmp_path / "net.h5", secret(tmp_path)
     with h5py.File(path, "w") as file:
@@ -473,10 +510,14 @@ def archive_of(member: bytes, **how: Any) -> bytes:
         (archive_of(b"\0" * 10**6, compression=zipfile.ZIP_DEFLATED), "would expand to 1000000 b"),
         (archive_of(b"no HDF5"), "it is no HDF5 file"),
         (archive_of(b"\0" * 3000, compression=zipfile.ZIP_DEFLATED)[:40] + b"x", "damaged archive"),
-        (archive_of(os.urandom(99), compression=zipfile.ZIP_DEFLATED).replace(
-            b"model.weights.h5", b"model.weights.h5\xff\xff", 1), "holds no readable|damaged"),
+        (
+            archive_of(os.urandom(99), compression=zipfile.ZIP_DEFLATED).replace(
+                b"model.weights.h5", b"model.weights.h5\xff\xff", 1
+            ),
+            "holds no readable|damaged",
+        ),
     ],
-)  # fmt: skip
+)
 def test_damaged_archives(tmp_path, content, message):
     (tmp_path / "net.keras").write_bytes(content)
     with pytest.raises(ValueError, match=f"net.keras' .*{message}"):

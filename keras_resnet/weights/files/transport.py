@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from keras_resnet.version import __version__
-from keras_resnet.weights.progress import Progress, megabytes
+from keras_resnet.weights.files.progress import Progress, megabytes
 
 # Seconds before each further try; a try that brought `_ADVANCE` bytes or more sets them back.
 BACKOFF = (0.5, 1.0, 2.0, 4.0)
@@ -160,7 +160,7 @@ class Transfer:
         self._progress.begin(self.have, self.total)
         with _on_disk():
             # Unbuffered: what came is on disk whenever the process ends.
-            file = open(self.part, "ab", buffering=0)
+            file = open(self.part, "ab", buffering=0)  # noqa: SIM115
         with file:
             while self.total is None or self.have < self.total:
                 left = _BLOCK if self.total is None else min(_BLOCK, self.total - self.have)
@@ -200,7 +200,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     def __init__(self) -> None:
         self.named: str | None = None
 
-    def redirect_request(  # noqa: PLR0913, D102
+    def redirect_request(
         self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
     ) -> Any:
         fp.length, fp.chunked = 0, False  # or its body would be read, however long

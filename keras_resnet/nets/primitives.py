@@ -9,9 +9,9 @@ from typing import Any
 
 import keras
 
-from keras_resnet.layers import BlurPool, DeltaOrthogonal, PadEdges
-from keras_resnet.norms import BatchNormalization
-from keras_resnet.spec import Init, ResNetSpec
+from keras_resnet.nets.batch_norm import BatchNormalization
+from keras_resnet.nets.layers import BlurPool, DeltaOrthogonal, PadEdges
+from keras_resnet.nets.spec import Init, ResNetSpec
 
 
 def channel_axis() -> int:
@@ -66,10 +66,20 @@ class Primitives:
         """Returns the Keras layer class `kind` for this number of space axes."""
         return getattr(keras.layers, f"{kind}{self.dims}D")
 
-    def conv(  # noqa: PLR0913
-        self, x: Any, name: str, *, filters: int, size: int, stride: int = 1, dilation: int = 1,
-        groups: int = 1, normed: bool = True, zero: bool = False, gain: float = 1.0,
-    ) -> Any:  # fmt: skip
+    def conv(
+        self,
+        x: Any,
+        name: str,
+        *,
+        filters: int,
+        size: int,
+        stride: int = 1,
+        dilation: int = 1,
+        groups: int = 1,
+        normed: bool = True,
+        zero: bool = False,
+        gain: float = 1.0,
+    ) -> Any:
         """Applies a convolution of `size` in each direction, padded as the spec says.
 
         Args:

@@ -10,13 +10,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_resnet import unit_loop
-from keras_resnet.named_weights import Arrays, stack_name, variable_key
-from keras_resnet.precision import dtype_policy
-from keras_resnet.primitives import Primitives, channel_axis, own_seed
-from keras_resnet.residual_unit import residual_unit
-from keras_resnet.spec import ResNetSpec
-from keras_resnet.units import Unit, runs
+from keras_resnet.nets import unit_loop
+from keras_resnet.nets.geometry import Unit, runs
+from keras_resnet.nets.named_weights import Arrays, stack_name, variable_key
+from keras_resnet.nets.precision import dtype_policy
+from keras_resnet.nets.primitives import Primitives, channel_axis, own_seed
+from keras_resnet.nets.residual_unit import residual_unit
+from keras_resnet.nets.spec import ResNetSpec
 
 _MOVING = ("moving_mean", "moving_variance")
 
@@ -47,7 +47,7 @@ class StackedUnits(keras.layers.Layer):
         ValueError: If no units that are alike begin there.
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         spec: ResNetSpec | Mapping[str, Any],
         stage: int,
@@ -164,11 +164,15 @@ class StackedUnits(keras.layers.Layer):
             + ([ops.convert_to_tensor(rates, "float32")] if rates else []),
         )
         return unit_loop.run(
-            body, x, rows, len(self.members),
-            training=training, collect=collect,
+            body,
+            x,
+            rows,
+            len(self.members),
+            training=training,
+            collect=collect,
             # Replicas that speak with one another in the body cannot do so from a loop.
             unrolled=self.spec.norm_sync and unit_loop.replicas() > 1,
-        )  # fmt: skip
+        )
 
     def _state(self) -> list[keras.Variable]:
         """Returns what a training step changes beside the trained variables."""

@@ -10,8 +10,8 @@ _VOID = ("img", "meta", "wbr")
 
 # Control characters are not allowed in HTML, not even as references; lone surrogates (undecodable
 # bytes of a path) cannot be encoded.
-_ILLEGAL = {code: "\ufffd" for code in (*range(9), 11, 12, *range(14, 32), *range(127, 160))}
-_ILLEGAL |= {code: "\ufffd" for code in range(0xD800, 0xE000)}
+_ILLEGAL = dict.fromkeys((*range(9), 11, 12, *range(14, 32), *range(127, 160)), "�")
+_ILLEGAL |= dict.fromkeys(range(55296, 57344), "�")
 
 
 class Html(str):

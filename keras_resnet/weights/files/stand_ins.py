@@ -98,7 +98,7 @@ def keyed(pairs: Any) -> dict[Any, Any]:
     return made
 
 
-def _tensor(  # noqa: PLR0913  # as PyTorch calls it
+def _tensor(  # as PyTorch calls it
     storage: Any,
     offset: Any,
     shape: Any,

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from typing import Any, Literal, get_args
 from urllib.parse import unquote, urlsplit
 
-from keras_resnet.weights.progress import Progress
-from keras_resnet.weights.tensors import file_sha256
-from keras_resnet.weights.transport import DownloadError as DownloadError
-from keras_resnet.weights.transport import NotFoundError as NotFoundError
-from keras_resnet.weights.transport import Transfer
+from keras_resnet.weights.files.progress import Progress
+from keras_resnet.weights.files.tensors import file_sha256
+from keras_resnet.weights.files.transport import DownloadError as DownloadError
+from keras_resnet.weights.files.transport import NotFoundError as NotFoundError
+from keras_resnet.weights.files.transport import Transfer
 
 Verified = Literal["pinned", "server", "none"]
 

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterator
 
-from keras_resnet.spec import ResNetSpec
+from keras_resnet.nets.spec import ResNetSpec
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from keras_resnet.weights.stand_ins import LeftOut, Storage, Tensor
-from keras_resnet.weights.unpickle import parse
+from keras_resnet.weights.files.stand_ins import LeftOut, Storage, Tensor
+from keras_resnet.weights.files.unpickle import parse
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 _MAX_DEPTH = 100

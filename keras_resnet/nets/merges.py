@@ -11,14 +11,14 @@ from typing import Any
 
 import keras
 
-from keras_resnet.layers import GatedSum, Scalar
-from keras_resnet.spec import Merge, ResNetSpec
+from keras_resnet.nets.layers import GatedSum, Scalar
+from keras_resnet.nets.spec import Merge, ResNetSpec
 
 # Makes a gate's convolution or dense layer: called with the tensor, its name and its bias.
 Pointwise = Callable[[Any, str, float], Any]
 
 
-def merge(  # noqa: PLR0913
+def merge(
     kind: Merge,
     shortcut: Callable[[], Any | None],
     branch: Callable[[], Any],

@@ -8,9 +8,9 @@ from typing import Any, Literal, get_args
 import keras
 from keras import ops
 
-from keras_resnet.model import ResNet, check_net
-from keras_resnet.named_weights import HoldsUnits
-from keras_resnet.segments import HEAD, cut, unit_ends
+from keras_resnet.nets.model import ResNet, check_net
+from keras_resnet.nets.named_weights import HoldsUnits
+from keras_resnet.nets.segments import HEAD, cut, unit_ends
 
 Grain = Literal["unit", "stage"]
 # Of trainable values, other values and the input to the output and the new other values.

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..data import ImageData, at_size, load_data, raw_images
-from ..evaluation.classes import check_channels, check_classes
-from ..rundir import Run
+from .data import ImageData, at_size, load_data, raw_images
+from .evaluation.classes import check_channels, check_classes
+from .rundir import Run
 
 
 class Command(NamedTuple):

@@ -6,12 +6,12 @@ from typing import Any
 
 import keras
 
-from keras_resnet.branches import branch
-from keras_resnet.layers import Scalar, StochasticDepth
-from keras_resnet.merges import merge
-from keras_resnet.primitives import Primitives, own_seed
-from keras_resnet.shortcuts import shortcut, subsamples
-from keras_resnet.units import Unit
+from keras_resnet.nets.branches import branch
+from keras_resnet.nets.geometry import Unit
+from keras_resnet.nets.layers import Scalar, StochasticDepth
+from keras_resnet.nets.merges import merge
+from keras_resnet.nets.primitives import Primitives, own_seed
+from keras_resnet.nets.shortcuts import shortcut, subsamples
 
 
 def residual_unit(x: Any, make: Primitives, unit: Unit, *, drop_rate: Any = None) -> Any:

@@ -51,7 +51,7 @@ class Outcome(NamedTuple):
     outputs: Any | None
 
 
-def run(  # noqa: PLR0913
+def run(
     body: Body,
     x: Any,
     rows: Rows,

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..report.figures import INK, LINE, MUTED, inline_svg
-from ..report.markup import Html
+from .figures import INK, LINE, MUTED, inline_svg
+from .markup import Html
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -134,9 +134,12 @@ def _figure(plot: Plot, *, ink: str, muted: str, grid: str) -> Figure:
     if plot.categories:
         slanted = sum(map(len, plot.categories)) > 70
         axes.set_xticks(
-            range(len(plot.categories)), plot.categories,
-            rotation=30 if slanted else 0, ha="right" if slanted else "center", parse_math=False,
-        )  # fmt: skip
+            range(len(plot.categories)),
+            plot.categories,
+            rotation=30 if slanted else 0,
+            ha="right" if slanted else "center",
+            parse_math=False,
+        )
         axes.margins(x=0.08)
     if plot.ticks:
         axes.set_xticks(plot.ticks, [f"{place:g}" for place in plot.ticks])

@@ -13,7 +13,7 @@ import pickletools
 from collections.abc import Callable
 from typing import Any
 
-from keras_resnet.weights.stand_ins import (
+from keras_resnet.weights.files.stand_ins import (
     CALLS,
     VALUES,
     LeftOut,
@@ -170,10 +170,23 @@ class _Machine:
         self.stack.append(storage)
 
 
-_LITERALS = set(
-    """BININT BININT1 BININT2 LONG1 LONG4 BINFLOAT BINSTRING SHORT_BINSTRING BINBYTES
-    SHORT_BINBYTES BINBYTES8 BYTEARRAY8 BINUNICODE SHORT_BINUNICODE BINUNICODE8""".split()
-)
+_LITERALS = {
+    "BININT",
+    "BININT1",
+    "BININT2",
+    "LONG1",
+    "LONG4",
+    "BINFLOAT",
+    "BINSTRING",
+    "SHORT_BINSTRING",
+    "BINBYTES",
+    "SHORT_BINBYTES",
+    "BINBYTES8",
+    "BYTEARRAY8",
+    "BINUNICODE",
+    "SHORT_BINUNICODE",
+    "BINUNICODE8",
+}
 _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
     "NONE": lambda machine, _: machine.stack.append(None),
     "NEWTRUE": lambda machine, _: machine.stack.append(True),

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..files import write_json, write_text
-from ..report.blocks import data_table, section
-from ..report.markup import DASH, Html, element
-from ..report.page import html_page
+from .blocks import data_table, section
+from .markup import DASH, Html, element
+from .page import html_page
 from .plots import Plot, figure_svg, inline_figure
 
 

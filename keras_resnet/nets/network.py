@@ -7,15 +7,15 @@ from typing import Any, Literal, get_args
 
 import keras
 
-from keras_resnet.catalog import get_spec
-from keras_resnet.layers import Scalar
-from keras_resnet.model import ResNet
-from keras_resnet.primitives import Primitives, channel_axis, kernel_initializer
-from keras_resnet.residual_unit import residual_unit
-from keras_resnet.spec import ResNetSpec
-from keras_resnet.stacked import StackedUnits
-from keras_resnet.stem import stem
-from keras_resnet.units import Unit, runs
+from keras_resnet.nets.catalog import get_spec
+from keras_resnet.nets.geometry import Unit, runs
+from keras_resnet.nets.layers import Scalar
+from keras_resnet.nets.model import ResNet
+from keras_resnet.nets.primitives import Primitives, channel_axis, kernel_initializer
+from keras_resnet.nets.residual_unit import residual_unit
+from keras_resnet.nets.spec import ResNetSpec
+from keras_resnet.nets.stacked import StackedUnits
+from keras_resnet.nets.stem import stem
 
 Pooling = Literal["avg", "max"]
 Dims = Literal[1, 2, 3]
@@ -23,7 +23,7 @@ Dims = Literal[1, 2, 3]
 STACKED_FROM = 300
 
 
-def build(  # noqa: PLR0913
+def build(
     spec: str | ResNetSpec,
     *,
     classes: int | None = None,

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import keras
 
-from keras_resnet.layers import Scalar
-from keras_resnet.primitives import Primitives
-from keras_resnet.spec import ResNetSpec
-from keras_resnet.units import Unit
+from keras_resnet.nets.geometry import Unit
+from keras_resnet.nets.layers import Scalar
+from keras_resnet.nets.primitives import Primitives
+from keras_resnet.nets.spec import ResNetSpec
 
 
 class _Convolution(NamedTuple):
@@ -43,10 +43,12 @@ def branch(x: Any, make: Primitives, unit: Unit) -> Any:
         zero = last and spec.zero_init_residual
         blurred = spec.blur and step.stride > 1
         x = make.conv(
-            x, f"{unit.name}_conv{number}",
+            x,
+            f"{unit.name}_conv{number}",
             **step._replace(stride=1 if blurred else step.stride)._asdict(),
-            normed=normed, zero=zero and not make.norms(spec.norms_branch_end),
-        )  # fmt: skip
+            normed=normed,
+            zero=zero and not make.norms(spec.norms_branch_end),
+        )
         # Between two convolutions stand norm and ReLU in every order; the names differ, because a
         # pre-activation norm belongs to the convolution after it.
         if spec.order == "pre":
@@ -113,10 +115,13 @@ def _repvgg(x: Any, make: Primitives, unit: Unit) -> Any:
     paths = []
     for number, size in enumerate((3, 1), start=1):
         path = make.conv(
-            x, f"{unit.name}_conv{number}",
-            filters=unit.out_channels, size=size, stride=unit.stride,
+            x,
+            f"{unit.name}_conv{number}",
+            filters=unit.out_channels,
+            size=size,
+            stride=unit.stride,
             dilation=unit.first_dilation if size > 1 else 1,
-        )  # fmt: skip
+        )
         paths.append(make.norm(path, f"{unit.name}_norm{number}"))
     return keras.layers.Add(name=f"{unit.name}_sum")(paths)
 

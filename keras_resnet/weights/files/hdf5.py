@@ -52,10 +52,7 @@ def read_hdf5(file: str | io.BytesIO, size: int) -> tuple[dict[str, np.ndarray],
     with h5py.File(file, "r") as root:
         reader = _Reader(size)
         legacy = _legacy_root(root)
-        if legacy is not None:
-            tensors = dict(_legacy(reader, legacy))
-        else:
-            tensors = _modern(reader, root)
+        tensors = dict(_legacy(reader, legacy)) if legacy is not None else _modern(reader, root)
         about = () if legacy is None else ("keras_version", "backend")
         kept = {key: _text(legacy.attrs[key]) for key in about if key in legacy.attrs}
     if not tensors:

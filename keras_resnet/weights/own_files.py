@@ -10,8 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_resnet.model import ResNet
-from keras_resnet.named_weights import (
+from keras_resnet.nets.model import ResNet
+from keras_resnet.nets.named_weights import (
     assign,
     layer_names,
     read_h5,
@@ -19,8 +19,8 @@ from keras_resnet.named_weights import (
     weighted_layers,
     write_weights,
 )
-from keras_resnet.preprocess_spec import PreprocessSpec
-from keras_resnet.spec import ResNetSpec
+from keras_resnet.nets.spec import ResNetSpec
+from keras_resnet.preprocessing import PreprocessSpec
 from keras_resnet.weights.rebuild import HEAD
 from keras_resnet.weights.transfer import LoadReport
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from keras_resnet.model import deep_graph
+from keras_resnet.nets.model import deep_graph
 
 HEAD = "head"
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from keras_resnet.spec import ResNetSpec
+from keras_resnet.nets.spec import ResNetSpec
 
 # He et al. 2015 (arXiv:1512.03385), Table 1 and section 4.1; 200 layers: He et al. 2016, Table 5.
 # Bottlenecks stride in their first 1x1 as the paper's and keras.applications' do; "_v1_5" is the

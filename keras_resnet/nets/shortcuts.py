@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from keras_resnet.layers import PadChannels
-from keras_resnet.primitives import Primitives
-from keras_resnet.spec import ResNetSpec
-from keras_resnet.units import Unit
+from keras_resnet.nets.geometry import Unit
+from keras_resnet.nets.layers import PadChannels
+from keras_resnet.nets.primitives import Primitives
+from keras_resnet.nets.spec import ResNetSpec
 
 
 def projects(spec: ResNetSpec, unit: Unit) -> bool:
@@ -49,7 +49,11 @@ def shortcut(x: Any, make: Primitives, unit: Unit) -> Any | None:
         stride = 1
     normed = spec.norms_branch_end and spec.shortcut_norm
     x = make.conv(
-        x, f"{unit.name}_shortcut_conv",
-        filters=unit.out_channels, size=1, stride=stride, normed=normed,
-    )  # fmt: skip
+        x,
+        f"{unit.name}_shortcut_conv",
+        filters=unit.out_channels,
+        size=1,
+        stride=stride,
+        normed=normed,
+    )
     return make.norm(x, f"{unit.name}_shortcut_norm") if normed else x

@@ -11,9 +11,9 @@ from typing import Any
 
 import keras
 
-from keras_resnet.named_weights import HoldsUnits, assign, is_stacked, read_h5
-from keras_resnet.preprocess_spec import PreprocessSpec
-from keras_resnet.spec import ResNetSpec
+from keras_resnet.nets.named_weights import HoldsUnits, assign, is_stacked, read_h5
+from keras_resnet.nets.spec import ResNetSpec
+from keras_resnet.preprocessing import PreprocessSpec
 
 # Keras walks a functional graph recursively, one Python frame a layer, when a model is made. No
 # net here comes near this many layers (ResNet-1202 has 4,210); Python frames live on the heap.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from keras_resnet.layers import Scalar
-from keras_resnet.primitives import Primitives
+from keras_resnet.nets.layers import Scalar
+from keras_resnet.nets.primitives import Primitives
 
 
 def stem(x: Any, make: Primitives) -> Any:

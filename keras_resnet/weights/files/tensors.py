@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from keras_resnet.weights import pickles
-from keras_resnet.weights.hdf5 import MAX_EXPANSION, SIGNATURE, read_hdf5
+from keras_resnet.weights.files import pickles
+from keras_resnet.weights.files.hdf5 import MAX_EXPANSION, SIGNATURE, read_hdf5
 
 Kind = Literal["safetensors", "torch", "hdf5"]
 

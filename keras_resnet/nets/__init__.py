@@ -1,0 +1,1 @@
+"""From a spec to a Keras model: everything that `build` is made of."""
