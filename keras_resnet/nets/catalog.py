@@ -125,7 +125,7 @@ _UNNORMED: dict[str, Any] = {"norm": "none", "conv_bias": True}
 _HIGHWAY = _CIFAR.replace(merge="highway")
 _REZERO = _CIFAR.replace(merge="rezero")
 _SKIPINIT = _CIFAR_PRE.replace(merge="skipinit", **_UNNORMED)
-_FIXUP = _CIFAR.replace(merge="fixup", norm="none")
+_FIXUP = _CIFAR.replace(norm="fixup")
 _DELTA = _CIFAR.replace(merge="none", init="delta_orthogonal", **_UNNORMED)
 _CIFAR_REPVGG = _CIFAR.replace(branch="repvgg", shortcut="B")
 
@@ -260,6 +260,7 @@ def plain_twin(spec: ResNetSpec) -> ResNetSpec:
     return spec.replace(
         name=name if name != spec.name else f"plain_{name}",
         merge="none",
+        norm="none" if spec.norm == "fixup" else spec.norm,
         zero_init_residual=False,
         stochastic_depth=0.0,
         shortcut_scale=1.0,
@@ -279,7 +280,8 @@ def _named() -> dict[str, ResNetSpec]:
 
 
 def _has_twin(spec: ResNetSpec) -> bool:
-    return spec.merge == "add" and spec.branch != "repvgg" and not spec.stochastic_depth
+    plain = spec.merge == "add" and spec.norm == "batch" and spec.branch != "repvgg"
+    return plain and not spec.stochastic_depth
 
 
 class Variants(Mapping[str, ResNetSpec]):

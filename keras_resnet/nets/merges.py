@@ -1,53 +1,58 @@
-"""Axis `merge`: how shortcut and branch become one.
-
-Each merge keeps the shape and knows nothing of images, so that `keras_resnet.residual` offers the
-same ones to any functional model.
-"""
+"""Merges: how shortcut and branch become one tensor."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import keras
 
+from keras_resnet.nets.geometry import Unit
+from keras_resnet.nets.hampered_shortcuts import hamper
 from keras_resnet.nets.layers import GatedSum, Scalar
-from keras_resnet.nets.spec import Merge, ResNetSpec
+from keras_resnet.nets.primitives import Primitives
+from keras_resnet.nets.shortcuts import shortcut
+from keras_resnet.nets.spec import Merge
+from keras_resnet.nets.tensor import Tensor
 
-# Makes a gate's convolution or dense layer: called with the tensor, its name and its bias.
-Pointwise = Callable[[Any, str, float], Any]
+# Merges with a gate, and whether it acts on the branch too.
+GATED = {"highway": True, "shortcut_gate": False}
+
+
+def add_shortcut(x: Tensor, y: Tensor, nn: Primitives, unit: Unit) -> Tensor:
+    """Merges the branch `y` with the shortcut of `x`, as the spec's `merge` says.
+
+    A plain net has no shortcut: `y` is returned.
+    """
+    merge_kind = nn.spec.merge
+    if merge_kind == "none":
+        return y
+    gate = None
+    if merge_kind in GATED:
+        gate = nn.pointwise("gate_conv", unit.out_channels, "sigmoid", bias=nn.spec.gate_bias)
+    return merge(merge_kind, hamper(shortcut(x, nn, unit), nn), y, name=unit.name, gate=gate)
 
 
 def merge(
     kind: Merge,
-    shortcut: Callable[[], Any | None],
-    branch: Callable[[], Any],
-    name: str,
-    pointwise: Pointwise,
+    shortcut: Tensor,
+    branch: Tensor,
     *,
-    gate_bias: float = ResNetSpec.gate_bias,
-) -> Any:
-    """Joins a unit's two paths.
-
-    Both come as functions, so that a merge without a shortcut (the plain net) makes none.
+    name: str,
+    gate: keras.layers.Layer | None = None,
+) -> Tensor:
+    """Merges two tensors of one shape; `keras_resnet.residual` merges tensors of any rank by it.
 
     Args:
-        kind: What to do with them.
-        shortcut: Makes the shortcut; may return None for a unit that has none.
-        branch: Makes the branch.
+        kind: A value of `ResNetSpec.merge`.
+        shortcut: Output of the shortcut.
+        branch: Output of the branch.
         name: Prefix of the layers' names.
-        pointwise: Makes the sigmoid layer, over the channels, of a gate.
-        gate_bias: What a gate's bias starts from.
+        gate: Layer that maps the shortcut to a gate in (0, 1), for the gated kinds.
     """
     if kind == "none":
-        return branch()
-    carried, added = shortcut(), branch()
-    if carried is None:
-        return added
-    if kind in ("highway", "shortcut_gate"):
-        gate = pointwise(carried, f"{name}_gate_conv", gate_bias)
-        gates_branch = kind == "highway"
-        return GatedSum(gates_branch, name=f"{name}_merge")([carried, added, gate])
+        return branch
+    if kind in GATED:
+        assert gate is not None
+        inputs = [shortcut, branch, gate(shortcut)]
+        return GatedSum(GATED[kind], name=f"{name}_merge")(inputs)
     if kind in ("rezero", "skipinit"):
-        added = Scalar("multiply", 0.0, name=f"{name}_scale")(added)
-    return keras.layers.Add(name=f"{name}_merge")([carried, added])
+        branch = Scalar("multiply", 0.0, name=f"{name}_scale")(branch)
+    return keras.layers.Add(name=f"{name}_merge")([shortcut, branch])

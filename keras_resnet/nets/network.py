@@ -1,4 +1,4 @@
-"""The assembler: unit to stage to net. `build(spec)` makes the Keras model."""
+"""`build(spec)`: from stem and units to a Keras model."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import Any, Literal, get_args
 import keras
 
 from keras_resnet.nets.catalog import get_spec
+from keras_resnet.nets.fixup import bias
 from keras_resnet.nets.geometry import Unit, runs
-from keras_resnet.nets.layers import Scalar
 from keras_resnet.nets.model import ResNet
 from keras_resnet.nets.primitives import Primitives, channel_axis, kernel_initializer
 from keras_resnet.nets.residual_unit import residual_unit
 from keras_resnet.nets.spec import ResNetSpec
 from keras_resnet.nets.stacked import StackedUnits
 from keras_resnet.nets.stem import stem
+from keras_resnet.nets.tensor import Tensor
 
 Pooling = Literal["avg", "max"]
 Dims = Literal[1, 2, 3]
@@ -30,7 +31,7 @@ def build(
     input_shape: Sequence[int | None] | None = None,
     include_top: bool = True,
     pooling: Pooling | None = None,
-    input_tensor: Any = None,
+    input_tensor: Tensor | None = None,
     classifier_activation: str | Callable[..., Any] | None = None,
     features: Sequence[str] | bool = False,
     dims: Dims = 2,
@@ -87,64 +88,59 @@ def build(
             "`features` returns maps, which `pooling` would not apply to. "
             f"Received: features={features!r}, pooling={pooling!r}"
         )
-    inputs, source = _input(spec, dims, input_shape, input_tensor)
-    make = Primitives(spec, dims, seed)
-    x = _stem(inputs, make)
-    maps: dict[str, Any] = {}
+    start, source = _input(spec, dims, input_shape, input_tensor)
+    nn = Primitives(spec, dims, seed)
     if stacked is None:
         stacked = spec.layers >= STACKED_FROM
+
+    x = stem(start, nn)
+    stages: dict[str, Tensor] = {}
     for run in runs(spec):
-        x = _units(x, make, run, stacked=stacked)
-        maps[f"C{run[0].stage + 1}"] = x
+        x = _units(x, nn, run, stacked=stacked)
+        stages[f"C{run[0].stage + 1}"] = x
     if spec.activates_first:
-        x = make.norm_relu(x, "final_norm") if spec.order == "pre" else make.relu(x, "final_act")
-        maps[f"C{len(spec.depths) + 1}"] = x
+        x = _final_activation(x, nn)
+        stages[f"C{len(spec.depths) + 1}"] = x
     if include_top:
-        x = _classifier(x, make, classes, classifier_activation)
+        x = _classifier(x, nn, classes, classifier_activation)
     elif pooling is not None:
         kind = {"avg": "GlobalAveragePooling", "max": "GlobalMaxPooling"}[pooling]
-        x = make.layer(kind)(name="pool")(x)
-    outputs = {level: maps[level] for level in levels} if levels else x
+        x = nn.layer(kind)(name="pool")(x)
+
+    outputs = {level: stages[level] for level in levels} if levels else x
     model = ResNet(source, outputs, name=name or spec.name)
-    model._describe(
-        spec, ((level, tensor._keras_history.operation.name) for level, tensor in maps.items())
-    )
+    ends = ((level, end._keras_history.operation.name) for level, end in stages.items())
+    model._describe(spec, ends)
     return model
 
 
-def _units(x: Any, make: Primitives, run: Sequence[Unit], *, stacked: bool) -> Any:
+def _units(x: Tensor, nn: Primitives, run: Sequence[Unit], *, stacked: bool) -> Tensor:
     """Applies units that are alike, one by one or as a stack."""
     if stacked and len(run) > 1:
-        stack = StackedUnits(make.spec, run[0].stage, run[0].index, dims=make.dims, seed=make.seed)
+        stack = StackedUnits(nn.spec, run[0].stage, run[0].index, dims=nn.dims, seed=nn.seed)
         return stack(x)
     for unit in run:
-        x = residual_unit(x, make, unit)
+        x = residual_unit(x, nn, unit)
     return x
 
 
-def _stem(x: Any, make: Primitives) -> Any:
-    spec = make.spec
-    if spec.stem != "unit":
-        return stem(x, make)
-    channels = int(x.shape[channel_axis()])
-    return residual_unit(x, make, Unit(0, 1, channels, spec.stem_filters, spec.stem_filters, 2))
+def _final_activation(x: Tensor, nn: Primitives) -> Tensor:
+    """Applies the activation that a pre-activation net ends with (He et al. 2016, appendix)."""
+    return nn.norm_relu(x, "final_norm") if nn.spec.order == "pre" else nn.relu(x, "final_act")
 
 
 def _classifier(
-    x: Any, make: Primitives, classes: int, activation: str | Callable[..., Any] | None
-) -> Any:
+    x: Tensor, nn: Primitives, classes: int, activation: str | Callable[..., Any] | None
+) -> Tensor:
     # Logits and probabilities keep the precision of the weights when the net computes in 16 bits.
     dtype = keras.config.dtype_policy().variable_dtype
-    x = make.layer("GlobalAveragePooling")(name="pool")(x)
-    fixup = make.spec.merge == "fixup"
-    if fixup:
-        x = Scalar("add", 0.0, name="logits_bias")(x)
-    x = keras.layers.Dense(
-        classes,
-        kernel_initializer="zeros" if fixup else kernel_initializer("logits", make.seed),
-        dtype=dtype,
-        name="logits",
-    )(x)
+    x = nn.layer("GlobalAveragePooling")(name="pool")(x)
+    if nn.spec.norm == "fixup":
+        x = bias(x, nn, "logits_bias")
+        initializer: Any = "zeros"
+    else:
+        initializer = kernel_initializer("logits", nn.seed)
+    x = keras.layers.Dense(classes, kernel_initializer=initializer, dtype=dtype, name="logits")(x)
     if activation in (None, "linear"):
         return x
     return keras.layers.Activation(activation, dtype=dtype, name="predictions")(x)
@@ -183,7 +179,7 @@ def _check_features(spec: ResNetSpec, features: Sequence[str] | bool) -> tuple[s
 
 def _input(
     spec: ResNetSpec, dims: int, input_shape: Sequence[int | None] | None, input_tensor: Any
-) -> tuple[Any, Any]:
+) -> tuple[Tensor, Any]:
     """Returns the tensor to start from and the model's input."""
     if input_tensor is not None:
         if not isinstance(input_tensor, keras.KerasTensor):

@@ -1,17 +1,18 @@
-"""Convolution, norm, activation and pooling as a spec wants them, over one to three space axes."""
+"""The layers that units and stems consist of, as a spec describes them, in 1-D, 2-D or 3-D."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import zlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 
 from keras_resnet.nets.batch_norm import BatchNormalization
-from keras_resnet.nets.layers import BlurPool, DeltaOrthogonal, PadEdges
+from keras_resnet.nets.layers import BlurPool, DeltaOrthogonal, PadEdges, StochasticDepth
 from keras_resnet.nets.spec import Init, ResNetSpec
+from keras_resnet.nets.tensor import Tensor
 
 
 def channel_axis() -> int:
@@ -48,118 +49,180 @@ def kernel_initializer(
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class Primitives:
-    """The layers that the axes are made of.
+class Convolution(NamedTuple):
+    """Geometry of a convolution.
 
     Attributes:
-        spec: Gives padding, biases, norm and initialisation.
+        filters: Output channels.
+        size: Kernel size in each direction.
+        stride: Stride in each direction.
+        dilation: Dilation in each direction.
+        groups: Groups of channels that do not mix.
+        blur_stride: Stride of the low-pass filter behind the activation; it replaces `stride` in
+            nets with `blur`.
+    """
+
+    filters: int
+    size: int
+    stride: int = 1
+    dilation: int = 1
+    groups: int = 1
+    blur_stride: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Primitives:
+    """Makes and applies the layers of a net.
+
+    Each method takes the role of a layer, such as `"conv1"`; the layer's name is the scope and the
+    role, such as `"stage2_unit1_conv1"`.
+
+    Attributes:
+        spec: Gives padding, biases, norm and initialization.
         dims: Space axes: 1 for signals, 2 for images, 3 for volumes.
         seed: Seed of the initial weights, or None.
+        drop_rate: A scalar tensor that replaces the rates of stochastic depth, where one traced
+            unit stands for several.
+        scope: Prefix of the layers' names.
     """
 
     spec: ResNetSpec
     dims: int = 2
     seed: int | None = None
+    drop_rate: Tensor | None = None
+    scope: str = ""
+
+    def scoped(self, scope: str) -> Primitives:
+        """Returns the same layers with another prefix of their names."""
+        return dataclasses.replace(self, scope=scope)
+
+    def name(self, role: str) -> str:
+        """Returns the name of the layer with a role."""
+        return f"{self.scope}_{role}" if self.scope else role
 
     def layer(self, kind: str) -> Any:
         """Returns the Keras layer class `kind` for this number of space axes."""
         return getattr(keras.layers, f"{kind}{self.dims}D")
 
+    def layer_seed(self, name: str) -> int | None:
+        """Returns the seed of the layer with a name."""
+        return own_seed(name, self.seed)
+
     def conv(
         self,
-        x: Any,
-        name: str,
+        x: Tensor,
+        role: str,
+        conv: Convolution,
         *,
-        filters: int,
-        size: int,
-        stride: int = 1,
-        dilation: int = 1,
-        groups: int = 1,
         normed: bool = True,
-        zero: bool = False,
+        ends_branch: bool = False,
         gain: float = 1.0,
-    ) -> Any:
-        """Applies a convolution of `size` in each direction, padded as the spec says.
+    ) -> Tensor:
+        """Applies a convolution, padded as the spec says.
 
         Args:
             x: Images, `(batch, height, width, channels)`.
-            name: The layer's name; has the role (`..._conv1`); a padding layer is named after it.
-            filters: Output channels.
-            size: Kernel size in each direction.
-            stride: Stride in each direction.
-            dilation: Dilation in each direction.
-            groups: Groups of channels that do not mix.
-            normed: Whether a norm follows, so that `conv_bias="unnormed"` leaves the bias out.
-            zero: Whether the kernel starts at zero.
-            gain: Factor of the initial kernel's standard deviation.
+            role: Role of the layer; a padding layer has the same one with `pad` for `conv`.
+            conv: Its geometry.
+            normed: Whether the net has a norm behind it, so that `conv_bias="unnormed"` leaves out
+                the bias.
+            ends_branch: Whether it is the last of a branch: with `zero_init_residual` it starts at
+                zero, unless the norm behind it does.
+            gain: Factor of the initial kernel's standard deviation; 0 starts at zero.
         """
-        padding = "same"
-        if size > 1 and stride > 1 and self.spec.padding == "symmetric":
+        name, padding = self.name(role), "same"
+        if conv.size > 1 and conv.stride > 1 and self.spec.padding == "symmetric":
             # At stride 1 "same" is symmetric already; at stride 2 it is not, on even sizes.
-            pad = self.layer("ZeroPadding")(size // 2, name=name.replace("conv", "pad"))
+            pad = self.layer("ZeroPadding")(conv.size // 2, name=name.replace("conv", "pad"))
             x, padding = pad(x), "valid"
+        normed = normed and self.spec.norm == "batch"
+        zero = gain == 0 or (ends_branch and self.spec.zero_init_residual and not normed)
         bias = self.spec.conv_bias
         return self.layer("Conv")(
-            filters,
-            size,
-            strides=stride,
+            conv.filters,
+            conv.size,
+            strides=conv.stride,
             padding=padding,
-            dilation_rate=dilation,
-            groups=groups,
-            use_bias=bias is True or (bias == "unnormed" and not self.norms(normed)),
+            dilation_rate=conv.dilation,
+            groups=conv.groups,
+            use_bias=bias is True or (bias == "unnormed" and not normed),
             kernel_initializer="zeros" if zero else self.initializer(name, gain),
             name=name,
         )(x)
 
+    def pointwise(self, role: str, filters: int, activation: str, *, bias: float = 0.0) -> Any:
+        """Returns a layer that maps the channels of each pixel: a 1x1 convolution of a gate."""
+        name = self.name(role)
+        return self.layer("Conv")(
+            filters,
+            1,
+            activation=activation,
+            kernel_initializer=self.initializer(name),
+            bias_initializer=keras.initializers.Constant(bias) if bias else "zeros",
+            name=name,
+        )
+
     def initializer(self, name: str, gain: float = 1.0) -> keras.initializers.Initializer:
-        """Returns the initializer of the layer `name`'s kernel."""
+        """Returns the initializer of the kernel of the layer with a name."""
         return kernel_initializer(name, self.seed, init=self.spec.init, gain=gain)
 
-    def norms(self, wanted: bool = True) -> bool:
-        """Whether a norm really stands where the net's form has one."""
-        return wanted and self.spec.norm == "batch"
+    def norm(self, x: Tensor, role: str, *, ends_branch: bool = False) -> Tensor:
+        """Applies batch norm over the channels, or nothing in nets without norms.
 
-    def norm(self, x: Any, name: str, *, zero_gamma: bool = False) -> Any:
-        """Applies batch norm over the channels, with the spec's eps and momentum, or nothing."""
-        if not self.norms():
+        Args:
+            x: Images.
+            role: Role of the layer.
+            ends_branch: Whether it is the last layer of a branch: with `zero_init_residual` its
+                scale starts at zero.
+        """
+        if self.spec.norm != "batch":
             return x
+        zero = ends_branch and self.spec.zero_init_residual
         return BatchNormalization(
             axis=channel_axis(),
             momentum=self.spec.norm_momentum,
             epsilon=self.spec.norm_eps,
-            gamma_initializer="zeros" if zero_gamma else "ones",
+            gamma_initializer="zeros" if zero else "ones",
             synchronized=self.spec.norm_sync,
-            name=name,
+            name=self.name(role),
         )(x)
 
-    def relu(self, x: Any, name: str) -> Any:
+    def relu(self, x: Tensor, role: str) -> Tensor:
         """Applies ReLU."""
-        return keras.layers.Activation("relu", name=name)(x)
+        return keras.layers.Activation("relu", name=self.name(role))(x)
 
-    def norm_relu(self, x: Any, name: str) -> Any:
-        """Applies norm, then ReLU; `name` has the role `norm`, which the ReLU's replaces."""
-        return self.relu(self.norm(x, name), name.replace("norm", "act"))
+    def norm_relu(self, x: Tensor, role: str) -> Tensor:
+        """Applies norm, then ReLU, whose role is that of the norm with `act` for `norm`."""
+        return self.relu(self.norm(x, role), role.replace("norm", "act"))
 
-    def blur(self, x: Any, name: str, stride: int) -> Any:
-        """Subsamples after a low-pass filter."""
-        return BlurPool(self.spec.blur, stride, name=name)(x)
+    def blur(self, x: Tensor, role: str, stride: int) -> Tensor:
+        """Subsamples behind a low-pass filter; returns `x` at stride 1."""
+        if stride == 1:
+            return x
+        return BlurPool(self.spec.blur, stride, name=self.name(role))(x)
 
-    def max_pool(self, x: Any, name: str, *, rectified: bool) -> Any:
+    def stochastic_depth(self, x: Tensor, role: str, rate: float) -> Tensor:
+        """Drops the branch of single examples in training."""
+        name = self.name(role)
+        drop = StochasticDepth(rate, seed=self.layer_seed(name), name=name)
+        return drop(x) if self.drop_rate is None else drop(x, rate=self.drop_rate)
+
+    def max_pool(self, x: Tensor, role: str, *, rectified: bool) -> Tensor:
         """Applies a 3x3 max pool of stride 2, padded as the spec says.
 
         Args:
             x: Images.
-            name: The layer's name.
-            rectified: Whether no value is below zero, so that zeros may stand
-                for what is beyond the border.
+            role: Role of the layer.
+            rectified: Whether no value is below zero, so that zeros may pad the border.
         """
-        stride = 1 if self.spec.blur else 2
-        if self.spec.padding == "same" or stride == 1:
-            x = self.layer("MaxPooling")(3, stride, padding="same", name=name)(x)
-            return self.blur(x, f"{name}_blur", 2) if self.spec.blur else x
+        pool, name = self.layer("MaxPooling"), self.name(role)
+        if self.spec.blur:
+            x = pool(3, 1, padding="same", name=name)(x)
+            return self.blur(x, f"{role}_blur", 2)
+        if self.spec.padding == "same":
+            return pool(3, 2, padding="same", name=name)(x)
         if rectified or self.spec.stem_pool == "max_zero":
             x = self.layer("ZeroPadding")(1, name=f"{name}_pad")(x)
         else:
             x = PadEdges(name=f"{name}_pad")(x)
-        return self.layer("MaxPooling")(3, stride, name=name)(x)
+        return pool(3, 2, name=name)(x)

@@ -1,86 +1,129 @@
-"""One residual unit, put together from the axes: `merge(shortcut(x), branch(x))`."""
+"""The residual unit, one function for each figure of the papers, read from top to bottom.
+
+`x` is the unit's input and `y` the branch, `(batch, height, width, channels)`. The names of the
+layers are the unit's name and the role given here: `stage2_unit1_conv1`.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
-import keras
-
-from keras_resnet.nets.branches import branch
+from keras_resnet.nets import comparison_units
+from keras_resnet.nets.branches import basic, bottleneck, end_branch
+from keras_resnet.nets.fixup import fixup_unit
 from keras_resnet.nets.geometry import Unit
-from keras_resnet.nets.layers import Scalar, StochasticDepth
-from keras_resnet.nets.merges import merge
-from keras_resnet.nets.primitives import Primitives, own_seed
-from keras_resnet.nets.shortcuts import shortcut, subsamples
+from keras_resnet.nets.merges import add_shortcut
+from keras_resnet.nets.primitives import Primitives
+from keras_resnet.nets.repvgg import fused_repvgg_unit, repvgg_unit
+from keras_resnet.nets.shortcuts import subsamples
+from keras_resnet.nets.spec import ResNetSpec
+from keras_resnet.nets.tensor import Tensor
+
+UnitFunction = Callable[[Tensor, Primitives, Unit], Tensor]
 
 
-def residual_unit(x: Any, make: Primitives, unit: Unit, *, drop_rate: Any = None) -> Any:
-    """Applies one unit: `merge(shortcut(x), branch(x))`.
-
-    In pre-activation order a unit that changes the shape activates before its paths split, so
-    that its shortcut too starts from the activated input; the others carry their input unchanged.
+def residual_unit(x: Tensor, nn: Primitives, unit: Unit) -> Tensor:
+    """Applies the unit that the spec describes.
 
     Args:
         x: Images, `(batch, height, width, channels)`.
-        make: Makes the layers.
-        unit: Where it stands.
-        drop_rate: A scalar tensor in place of the unit's own rate of stochastic depth.
-
-    Source: He et al. 2015, equation 1; He et al. 2016, equation 3, Figure 4 and appendix.
+        nn: Layers of the net.
+        unit: Place of the unit in the net.
     """
-    spec = make.spec
-    start = carried = x
-    if spec.activates_first and not (unit.first and spec.stem_activation):
-        normed = spec.order == "pre"
-        name = f"{unit.name}_{'norm1' if normed else 'act1'}"
-        start = make.norm_relu(x, name) if normed else make.relu(x, name)
-        carried = start if unit.changes_shape and not subsamples(spec, unit) else x
-    if spec.merge == "fixup":
-        # An identity carries its input as it is; a projection shares the branch's bias.
-        start = Scalar("add", 0.0, name=f"{unit.name}_bias1a")(x)
-        carried = start if unit.changes_shape else x
-
-    def paths() -> Any:
-        x = branch(start, make, unit)
-        if spec.branch_scale != 1:
-            x = keras.layers.Rescaling(spec.branch_scale, name=f"{unit.name}_branch_scale")(x)
-        if not unit.drop_rate:
-            return x
-        name = f"{unit.name}_drop"
-        drop = StochasticDepth(unit.drop_rate, seed=own_seed(name, make.seed), name=name)
-        return drop(x) if drop_rate is None else drop(x, rate=drop_rate)
-
-    def gate(x: Any, name: str, bias: float) -> Any:
-        return make.layer("Conv")(
-            unit.out_channels,
-            1,
-            activation="sigmoid",
-            kernel_initializer=make.initializer(name),
-            bias_initializer=keras.initializers.Constant(bias),
-            name=name,
-        )(x)
-
-    def carry() -> Any:
-        return _shorten(shortcut(carried, make, unit), make, unit)
-
-    x = merge(spec.merge, carry, paths, unit.name, gate, gate_bias=spec.gate_bias)
-    if spec.order == "norm_after_add":
-        x = make.norm(x, f"{unit.name}_out_norm")
-    return make.relu(x, f"{unit.name}_out") if spec.order in ("post", "norm_after_add") else x
+    return unit_function(nn.spec)(x, nn.scoped(unit.name), unit)
 
 
-def _shorten(x: Any, make: Primitives, unit: Unit) -> Any:
-    """Applies what a shortcut is hampered with for comparison: a constant, dropout.
+def unit_function(spec: ResNetSpec) -> UnitFunction:
+    """Returns the function that applies the units of a net."""
+    if spec.norm == "fixup":
+        return fixup_unit
+    if spec.branch == "repvgg":
+        return repvgg_unit
+    if spec.branch == "single":
+        return fused_repvgg_unit
+    if spec.order in comparison_units.BY_ORDER:
+        return comparison_units.BY_ORDER[spec.order]
+    if spec.order == "pre":
+        return preactivation_basic if spec.branch == "basic" else preactivation_bottleneck
+    return postactivation_basic if spec.branch == "basic" else postactivation_bottleneck
 
-    Source: He et al. 2016, section 3.1, Figure 2 (b) and (f).
+
+def postactivation_basic(x: Tensor, nn: Primitives, unit: Unit) -> Tensor:
+    """Two 3x3 convolutions, each before its norm (He et al. 2015, Figure 5, left)."""
+    conv1, conv2 = basic(nn.spec, unit)
+    y = nn.conv(x, "conv1", conv1)
+    y = nn.norm(y, "norm1")
+    y = nn.relu(y, "act1")
+    y = nn.blur(y, "blur", conv1.blur_stride)
+    y = nn.conv(y, "conv2", conv2, ends_branch=True)
+    y = nn.norm(y, "norm2", ends_branch=True)
+    y = end_branch(y, nn, unit)
+    y = add_shortcut(x, y, nn, unit)
+    return nn.relu(y, "out")
+
+
+def postactivation_bottleneck(x: Tensor, nn: Primitives, unit: Unit) -> Tensor:
+    """1x1, 3x3 and 1x1, each before its norm (He et al. 2015, Figure 5, right)."""
+    conv1, conv2, conv3 = bottleneck(nn.spec, unit)
+    y = nn.conv(x, "conv1", conv1)
+    y = nn.norm(y, "norm1")
+    y = nn.relu(y, "act1")
+    y = nn.blur(y, "blur", conv1.blur_stride)
+    y = nn.conv(y, "conv2", conv2)
+    y = nn.norm(y, "norm2")
+    y = nn.relu(y, "act2")
+    y = nn.blur(y, "blur", conv2.blur_stride)
+    y = nn.conv(y, "conv3", conv3, ends_branch=True)
+    y = nn.norm(y, "norm3", ends_branch=True)
+    y = end_branch(y, nn, unit)
+    y = add_shortcut(x, y, nn, unit)
+    return nn.relu(y, "out")
+
+
+def preactivation_basic(x: Tensor, nn: Primitives, unit: Unit) -> Tensor:
+    """Norm and ReLU before each of two 3x3 convolutions (He et al. 2016, Figure 4e)."""
+    conv1, conv2 = basic(nn.spec, unit)
+    preact = first_activation(x, nn, unit)
+    y = nn.conv(preact, "conv1", conv1)
+    y = nn.norm(y, "norm2")
+    y = nn.relu(y, "act2")
+    y = nn.blur(y, "blur", conv1.blur_stride)
+    y = nn.conv(y, "conv2", conv2, normed=False, ends_branch=True)
+    y = end_branch(y, nn, unit)
+    return add_shortcut(shortcut_input(x, preact, nn, unit), y, nn, unit)
+
+
+def preactivation_bottleneck(x: Tensor, nn: Primitives, unit: Unit) -> Tensor:
+    """Norm and ReLU before each of 1x1, 3x3 and 1x1 (He et al. 2016, Figure 4e)."""
+    conv1, conv2, conv3 = bottleneck(nn.spec, unit)
+    preact = first_activation(x, nn, unit)
+    y = nn.conv(preact, "conv1", conv1)
+    y = nn.norm(y, "norm2")
+    y = nn.relu(y, "act2")
+    y = nn.blur(y, "blur", conv1.blur_stride)
+    y = nn.conv(y, "conv2", conv2)
+    y = nn.norm(y, "norm3")
+    y = nn.relu(y, "act3")
+    y = nn.blur(y, "blur", conv2.blur_stride)
+    y = nn.conv(y, "conv3", conv3, normed=False, ends_branch=True)
+    y = end_branch(y, nn, unit)
+    return add_shortcut(shortcut_input(x, preact, nn, unit), y, nn, unit)
+
+
+def first_activation(x: Tensor, nn: Primitives, unit: Unit) -> Tensor:
+    """Applies the norm and ReLU that a pre-activation unit begins with.
+
+    The first unit has none where the stem ends in its own (He et al. 2016, appendix).
     """
-    spec = make.spec
-    if spec.shortcut_scale != 1:
-        x = keras.layers.Rescaling(spec.shortcut_scale, name=f"{unit.name}_shortcut_scale")(x)
-    if spec.shortcut_dropout:
-        name = f"{unit.name}_shortcut_drop"
-        seed = own_seed(name, make.seed)
-        # On PyTorch the generator's state is an int32.
-        seed = None if seed is None else seed % 2**31
-        x = keras.layers.Dropout(spec.shortcut_dropout, seed=seed, name=name)(x)
-    return x
+    if unit.first and nn.spec.stem_activation:
+        return x
+    return nn.relu(nn.norm(x, "norm1"), "act1")
+
+
+def shortcut_input(x: Tensor, preact: Tensor, nn: Primitives, unit: Unit) -> Tensor:
+    """Returns the tensor that the shortcut of a pre-activation unit starts from.
+
+    Where the unit changes the shape that is the activated input, as in the authors' code; in the
+    other units, and where the shortcut only subsamples, the input itself.
+    """
+    return preact if unit.changes_shape and not subsamples(nn.spec, unit) else x

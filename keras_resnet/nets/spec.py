@@ -1,19 +1,21 @@
-"""A network is data: `ResNetSpec` says what a residual net is; `network.build` makes it.
+"""`ResNetSpec`: a residual net as data, from which `network.build` makes a Keras model.
 
-This module imports no Keras, so specs can be read, checked and compared without a backend.
+This module does not import Keras, so specs can be read, checked and compared without a backend.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
+
+from keras_resnet.nets.spec_rules import broken_rules
 
 Branch = Literal["basic", "bottleneck", "repvgg", "single"]
 Order = Literal["post", "pre", "norm_after_add", "relu_before_add", "relu_only_pre"]
 Shortcut = Literal["A", "B", "C", "D"]
-Merge = Literal["add", "none", "rezero", "skipinit", "fixup", "highway", "shortcut_gate"]
-Norm = Literal["batch", "none"]
+Merge = Literal["add", "none", "rezero", "skipinit", "highway", "shortcut_gate"]
+Norm = Literal["batch", "fixup", "none"]
 Init = Literal["he", "delta_orthogonal"]
 Stem = Literal["imagenet", "deep", "cifar", "unit"]
 StemPool = Literal["max", "max_zero", "conv"]
@@ -51,37 +53,37 @@ _POSITIVE = ("groups", "base_width", "classes", "input_size", "input_channels")
 
 @dataclasses.dataclass(frozen=True)
 class ResNetSpec:
-    """What a residual net is, along independent axes.
+    """A residual net along independent axes.
 
     A residual unit is `merge(shortcut(x), branch(x))`; a net is a stem, stages of such units and
-    a head. The number of classes and the input shape belong to a use of the net, not to the net:
-    `build` takes them, and `classes` and `input_size` here are only its defaults.
+    a head. The number of classes and the input shape belong to a use of the net: `build` takes
+    them, and `classes` and `input_size` here are only its defaults.
 
     Attributes:
-        name: Name of the net; becomes the name of the Keras model.
+        name: Name of the net and, by default, of the Keras model.
         depths: Units in each stage.
         widths: Filters of the 3x3 convolutions in each stage, before `base_width` and `groups`.
-        branch: `"basic"` is two 3x3 convolutions; `"bottleneck"` is 1x1, 3x3 and a 1x1 that
-            widens to four times the stage's width (He et al. 2015, Figure 5); `"repvgg"` is one
-            3x3 beside one 1x1, its identity shortcut normed (Ding et al. 2021,
-            arXiv:2101.03697, Figure 4); `"single"` is one 3x3, what `reparam.fuse` makes of it.
+        branch: `"basic"` is two 3x3 convolutions; `"bottleneck"` is 1x1, 3x3 and a 1x1 with four
+            times the stage's width (He et al. 2015, Figure 5); `"repvgg"` is one 3x3 beside one
+            1x1 and a normed identity (Ding et al. 2021, arXiv:2101.03697, Figure 4); `"single"`
+            is one 3x3, a fused RepVGG.
         order: `"post"`, convolution then norm then ReLU (He et al. 2015), or `"pre"`, norm and
             ReLU before each convolution (He et al. 2016, arXiv:1603.05027, Figure 4e). Three
-            more are there to be compared with: `"norm_after_add"` (Figure 4b),
-            `"relu_before_add"` (4c) and `"relu_only_pre"` (4d).
+            more exist for comparison: `"norm_after_add"` (Figure 4b), `"relu_before_add"` (4c)
+            and `"relu_only_pre"` (4d).
         shortcut: `"A"`, identity padded with zero channels; `"B"`, projection where shapes
             differ; `"C"`, projection in every unit (He et al. 2015, section 4.1, Table 3);
-            `"D"`, as B, strided by a 2x2 average pool before the projection (He et al. 2018,
+            `"D"`, like B, strided by a 2x2 average pool before the projection (He et al. 2018,
             arXiv:1812.01187, Figure 2c).
         merge: `"add"`; `"none"`, the plain net without shortcuts; `"rezero"` (Bachlechner et
             al. 2020, arXiv:2003.04887, equation 1) and `"skipinit"` (De and Smith 2020,
             arXiv:2002.10444, section 4), the branch times a learned scalar that starts at 0;
-            `"fixup"` (Zhang et al. 2019, arXiv:1901.09321), rescaled initial weights, scalar
-            biases and a multiplier; `"highway"`, a learned gate between branch and shortcut
-            (Srivastava et al. 2015, arXiv:1505.00387, equation 3), what He et al. 2016 call
-            exclusive gating; `"shortcut_gate"`, the same gate on the shortcut alone (He et al.
-            2016, section 3.1 and Figure 2d).
-        norm: `"batch"`, or `"none"` for nets without normalisation.
+            `"highway"`, a learned gate between branch and shortcut (Srivastava et al. 2015,
+            arXiv:1505.00387, equation 3), called exclusive gating in He et al. 2016;
+            `"shortcut_gate"`, the same gate on the shortcut alone (He et al. 2016, section 3.1
+            and Figure 2d).
+        norm: `"batch"`; `"fixup"`, learned scalars and rescaled initial weights in place of norms
+            (Zhang et al. 2019, arXiv:1901.09321); or `"none"`.
         init: Initial kernels: `"he"` (arXiv:1502.01852, equation 10) or `"delta_orthogonal"`
             (Xiao et al. 2018, arXiv:1806.05393, section 3).
         stem: `"imagenet"`, 7x7 stride 2 and a 3x3 stride 2 pool; `"deep"`, three 3x3 in place of
@@ -94,38 +96,39 @@ class ResNetSpec:
             (keras.applications' V2); `"conv"`, a 3x3 stride 2 convolution with norm and ReLU
             (ResNet-RS, Bello et al. 2021, arXiv:2103.07579, section 3).
         first_stride: Stride of the first stage.
-        stride_placement: Which convolution of a bottleneck carries the stride: the first 1x1
-            (He et al. 2015) or the 3x3 (known as "v1.5"). Basic units always stride in conv1.
-        stride_unit: Which unit strides: the `"first"` of each later stage, or the `"last"` of
+        stride_placement: Convolution of a bottleneck that strides: the first 1x1 (He et al. 2015)
+            or the 3x3 (known as "v1.5"). Basic units always stride in the first convolution.
+        stride_unit: Unit that strides: the `"first"` of each later stage, or the `"last"` of
             each stage but the last one, with a subsampled identity (keras.applications' V2).
         stage_projection: Whether the first unit of every stage projects, even where it keeps the
             shape (the "vd" nets of PaddleClas and KerasHub).
-        padding: `"symmetric"` pads a strided convolution equally on both sides, as Caffe and
-            PyTorch do; `"same"` pads as TensorFlow does. They differ at stride 2 on even sizes.
-        conv_bias: Whether convolutions carry a bias; `"unnormed"`: those that no norm follows.
+        padding: `"symmetric"` pads a strided convolution equally on both sides, like Caffe and
+            PyTorch; `"same"` pads like TensorFlow. They differ at stride 2 on even sizes.
+        conv_bias: Whether convolutions have a bias; `"unnormed"`: those without a norm behind
+            them.
         shortcut_norm: Whether a projection is followed by a norm (post-activation only).
-        zero_init_residual: Whether each branch starts as zero, so that each unit starts as its
+        zero_init_residual: Whether each branch starts at zero, so that each unit starts as its
             shortcut: the last gamma in post-activation units (Goyal et al. 2017, section 5.1),
-            the last convolution in those that no norm ends.
+            the last convolution in units whose branch does not end in a norm.
         groups: Groups of a bottleneck's 3x3 convolution: the cardinality of ResNeXt (Xie et al.
             2016, arXiv:1611.05431, Figure 3c).
-        base_width: Filters of a bottleneck's 3x3 convolution, a group, where the stage's width
+        base_width: Filters per group of a bottleneck's 3x3 convolution where the stage's width
             is 64: 4 in ResNeXt "32x4d", 128 in Wide ResNet "50-2" (arXiv:1605.07146, Table 8).
         se_reduction: Reduction ratio of squeeze-and-excitation at the end of each branch (Hu et
-            al. 2017, arXiv:1709.01507, section 3.3: 16); 0 is none.
+            al. 2017, arXiv:1709.01507, section 3.3: 16); 0 for none.
         stochastic_depth: Probability that the last unit's branch is dropped in training; earlier
             units' grow linearly from 0 (Huang et al. 2016, arXiv:1603.09382, equation 4).
-        shortcut_scale: Constant that the shortcut is multiplied by, where merge is `"add"` (He
-            et al. 2016, section 3.1, "constant scaling": 0.5).
-        branch_scale: The same for the branch.
+        shortcut_scale: Constant factor of the shortcut, where merge is `"add"` (He et al. 2016,
+            section 3.1, "constant scaling": 0.5).
+        branch_scale: Constant factor of the branch, where merge is `"add"`.
         shortcut_dropout: Rate of dropout on the shortcut's output, where merge is `"add"` (He
             et al. 2016, section 3.1, "dropout shortcut": 0.5).
-        gate_bias: Initial bias of a gate: below 0 it starts nearly closed to the branch, so that a
-            new net carries its input through. Srivastava et al. take -1 to -3 (section 2.1), He
+        gate_bias: Initial bias of a gate. Below 0 the gate starts nearly closed to the branch, so
+            that a new net passes its input on. Srivastava et al. use -1 to -3 (section 2.1); He
             et al. 2016 found -6 best for their 110 layers (Table 1).
-        blur: Size of the binomial filter that precedes every subsampling but the stem's
-            convolution (Zhang 2019, arXiv:1904.11486, Figure 3); 0 is none.
-        max_stride: Largest output stride: later stages are dilated in place of strided (Chen et
+        blur: Size of the binomial low-pass filter before every subsampling but that of the stem's
+            convolution (Zhang 2019, arXiv:1904.11486, Figure 3); 0 for none.
+        max_stride: Largest output stride: later stages are dilated instead of strided (Chen et
             al. 2017, arXiv:1706.05587, section 3.2). No limit where None.
         norm_eps: Added to the variance in batch norm.
         norm_momentum: Keras momentum of the moving statistics (PyTorch's is 1 minus this).
@@ -137,6 +140,12 @@ class ResNetSpec:
     Raises:
         TypeError: If a field has the wrong type.
         ValueError: If a field has a value outside its axis, or two fields exclude one another.
+
+    Example:
+        ```python
+        spec = keras_resnet.variants["resnet50"].replace(shortcut="D", se_reduction=16)
+        model = keras_resnet.build(spec, classes=10)
+        ```
     """
 
     name: str
@@ -215,9 +224,9 @@ class ResNetSpec:
                 raise ValueError(
                     f"`{field}` must lie in [0, 1). Received: {field}={getattr(self, field)}"
                 )
-        for broken, rule in self._exclusions():
-            if broken:
-                raise ValueError(f"{rule}. Received: {self._differences()}")
+        self._check_widths()
+        for message in broken_rules(self):
+            raise ValueError(f"{message}. Received: {self._differences()}")
 
     def _check_stages(self) -> None:
         if not isinstance(self.name, str) or not self.name:
@@ -238,115 +247,18 @@ class ResNetSpec:
                 f"Received: depths={self.depths}"
             )
 
-    def _exclusions(self) -> Iterator[tuple[bool, str]]:
-        """Yields whether a rule that joins two fields is broken, and the rule."""
-        plain, single = self.merge == "none", self.branch in ("repvgg", "single")
-        yield (
-            self.zero_init_residual and plain,
-            "`zero_init_residual` needs a shortcut: a plain net (merge='none') whose branches "
-            "start at zero passes nothing on",
-        )
-        yield (
-            self.zero_init_residual and self.merge in ("rezero", "skipinit", "fixup"),
-            f"merge={self.merge!r} starts at the shortcut by itself; with `zero_init_residual` two "
-            "zeros in a row would never get a gradient",
-        )
-        yield (
-            self.stochastic_depth > 0 and plain,
-            "`stochastic_depth` needs a shortcut: a plain net (merge='none') without a branch "
-            "passes nothing on",
-        )
-        yield (
-            self.merge != "add"
-            and (self.shortcut_scale, self.branch_scale, self.shortcut_dropout) != (1, 1, 0),
-            "`shortcut_scale`, `branch_scale` and `shortcut_dropout` need merge='add'",
-        )
-        yield (
-            self.order in ("norm_after_add", "relu_before_add", "relu_only_pre")
-            and (self.norm != "batch" or self.se_reduction > 0),
-            f"order={self.order!r} needs norm='batch' and se_reduction=0",
-        )
-        yield (
-            self.order == "relu_before_add" and self.zero_init_residual,
-            "order='relu_before_add' ends its branch in a ReLU, which passes no gradient at the "
-            "zero that `zero_init_residual` starts from",
-        )
-        yield (
-            self.branch == "single" and not plain,
-            "branch='single' is a deployed net without shortcuts: it needs merge='none'",
-        )
-        yield (
-            self.branch == "repvgg"
-            and (self.merge != "add" or self.norm != "batch" or self.shortcut != "B"),
-            "branch='repvgg' sums normed paths: it needs merge='add', norm='batch', shortcut='B'",
-        )
-        yield (
-            single
-            and (
-                (self.order, self.stride_unit) != ("post", "first")
-                or any((self.se_reduction, self.blur, self.zero_init_residual))
-                or self.stochastic_depth > 0
-                or (self.shortcut_scale, self.branch_scale, self.shortcut_dropout) != (1, 1, 0)
-            ),
-            f"branch={self.branch!r} needs order='post', stride_unit='first', se_reduction=0, "
-            "blur=0, zero_init_residual=False, stochastic_depth=0 and an unscaled shortcut",
-        )
-        yield (
-            self.stem == "unit" and not single,
-            "stem='unit' is RepVGG's: it needs branch='repvgg' or 'single'",
-        )
-        yield (
-            self.branch != "bottleneck" and (self.groups, self.base_width) != (1, 64),
-            "`groups` and `base_width` apply to bottlenecks only",
-        )
-        yield (
-            any(width * self.base_width // 64 < 1 for width in self.widths),
-            "`base_width` leaves no filters in the narrowest stage",
-        )
-        yield (
-            self.merge == "fixup"
-            and (self.norm, self.order, self.conv_bias, self.se_reduction, self.blur)
-            != ("none", "post", False, 0, 0),
-            "merge='fixup' stands in place of norms and biases: it needs norm='none', "
-            "order='post', conv_bias=False, se_reduction=0 and blur=0",
-        )
-        yield (
-            not self.stem_activation and self.order != "pre",
-            "`stem_activation=False` needs order='pre', where the first unit activates",
-        )
-        yield (
-            self.stem_pool != "max" and self.stem in ("cifar", "unit"),
-            f"stem={self.stem!r} has no pool: leave `stem_pool` at 'max'",
-        )
-        yield (
-            self.stem_pool == "conv" and not self.stem_activation,
-            "stem_pool='conv' needs stem_activation=True: two convolutions in a row are one",
-        )
-        yield (
-            self.stem_pool == "max_zero" and (self.padding == "same" or self.blur > 0),
-            "stem_pool='max_zero' needs padding='symmetric' and blur=0",
-        )
-        yield (
-            self.blur > 0 and (self.shortcut == "A" or self.stride_unit == "last"),
-            "`blur` needs shortcut 'B', 'C' or 'D' and stride_unit='first'",
-        )
-        yield (
-            self.shortcut == "C" and self.stride_unit == "last",
-            "shortcut='C' projects in every unit, which stride_unit='last' does not",
-        )
-        channels = (self.stem_filters, *(width * self.expansion for width in self.widths))
-        yield (
-            self.shortcut == "A" and not plain and list(channels) != sorted(channels),
-            "shortcut='A' pads channels: neither `stem_width` nor `widths` may shrink to the next",
-        )
-        yield (
-            self.init == "delta_orthogonal" and self.groups > 1,
-            "init='delta_orthogonal' needs groups=1",
-        )
-        yield (
-            self.stride_unit == "last" and (self.first_stride, self.max_stride) != (1, None),
-            "stride_unit='last' goes with neither `first_stride` nor `max_stride`",
-        )
+    def _check_widths(self) -> None:
+        if any(width * self.base_width // 64 < 1 for width in self.widths):
+            raise ValueError(
+                "`base_width` leaves no filters in the narrowest stage. "
+                f"Received: {self._differences()}"
+            )
+        channels = [self.stem_filters, *(width * self.expansion for width in self.widths)]
+        if self.shortcut == "A" and self.merge != "none" and channels != sorted(channels):
+            raise ValueError(
+                "shortcut='A' pads channels: neither `stem_width` nor `widths` may shrink from one "
+                f"stage to the next. Received: {self._differences()}"
+            )
 
     def _differences(self) -> str:
         """Returns the fields that are not at their defaults."""
@@ -358,7 +270,7 @@ class ResNetSpec:
 
     @property
     def expansion(self) -> int:
-        """How much wider a unit's output is than its stage's width."""
+        """Ratio of a unit's output channels to its stage's width."""
         return 4 if self.branch == "bottleneck" else 1
 
     @property
@@ -399,14 +311,20 @@ class ResNetSpec:
 
     @property
     def smallest_input(self) -> int:
-        """Height and width of the smallest input: what the strides, undilated, multiply to."""
+        """Height and width of the smallest input: the product of the strides, undilated."""
         return self.stem_stride * self.first_stride * 2 ** (len(self.depths) - 1)
 
     def replace(self, **changes: Any) -> ResNetSpec:
-        """Returns a copy with some fields changed and checked anew.
+        """Returns a copy with other values in some fields, which is checked like a new spec.
 
         Raises:
-            ValueError: If a name in `changes` is no field of the spec.
+            TypeError: If a value has the wrong type.
+            ValueError: If a name in `changes` is not a field, or a value is not allowed.
+
+        Example:
+            ```python
+            spec = keras_resnet.variants["resnet50"].replace(stride_placement="3x3")
+            ```
         """
         known = {field.name for field in dataclasses.fields(self)}
         unknown = sorted(set(changes) - known)
@@ -425,11 +343,15 @@ class ResNetSpec:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ResNetSpec:
-        """Makes a spec from what `to_dict` returned; fields left out take their defaults.
+        """Returns the spec of a dict that `to_dict` made; missing fields have their defaults.
 
         Raises:
-            ValueError: If a key is no field, or a field that has no default is missing.
+            TypeError: If a value has the wrong type.
+            ValueError: If a key is not a field, a field without a default is missing, or a value
+                is not allowed.
         """
+        if values.get("merge") == "fixup":  # files from before norm="fixup"
+            values = {**values, "merge": "add", "norm": "fixup"}
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(values) - known)
         missing = sorted({"name", "depths", "widths"} - set(values))

@@ -107,12 +107,12 @@ class StackedUnits(keras.layers.Layer):
         channels = unit.in_channels
         shape = (channels, *space) if channel_axis() == 1 else (*space, channels)
         with dtype_policy(self.dtype_policy):
-            make = Primitives(self.spec, self.dims, self.seed)
+            nn = Primitives(self.spec, self.dims, self.seed)
             x = keras.Input(shape, dtype=self.compute_dtype)
             if not unit.drop_rate:
-                return keras.Model(x, residual_unit(x, make, unit), name=unit.name)
+                return keras.Model(x, residual_unit(x, nn, unit), name=unit.name)
             rate = keras.Input(batch_shape=(), dtype="float32")
-            y = residual_unit(x, make, unit, drop_rate=rate)
+            y = residual_unit(x, dataclasses.replace(nn, drop_rate=rate), unit)
             return keras.Model([x, rate], y, name=unit.name)
 
     def call(self, x: Any, training: bool = False) -> Any:

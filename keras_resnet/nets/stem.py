@@ -1,43 +1,61 @@
-"""Axis `stem`: from images to the first stage."""
+"""Stems: from images to the input of the first stage."""
 
 from __future__ import annotations
 
-from typing import Any
+from keras_resnet.nets import fixup
+from keras_resnet.nets.geometry import Unit
+from keras_resnet.nets.primitives import Convolution, Primitives, channel_axis
+from keras_resnet.nets.residual_unit import residual_unit
+from keras_resnet.nets.tensor import Tensor
 
-from keras_resnet.nets.layers import Scalar
-from keras_resnet.nets.primitives import Primitives
 
+def stem(x: Tensor, nn: Primitives) -> Tensor:
+    """Applies the first convolutions, their norm and ReLU, and the pool of the ImageNet nets.
 
-def stem(x: Any, make: Primitives) -> Any:
-    """Applies the first convolutions, their norm and ReLU and, for ImageNet, the pool.
-
-    Pre-activation nets of the paper too have their first activation here, before the first unit's
-    paths split. A stem of kind `"unit"` is the assembler's.
+    In the paper's pre-activation nets too, the first activation stands here, before the paths of
+    the first unit split.
 
     Source: He et al. 2015, Table 1 and section 4.2; He et al. 2016, appendix, "Implementation
-    Details": the first activation stands "right after conv1 and before splitting into two paths";
-    He et al. 2018 (arXiv:1812.01187), Figure 2b, the deep stem: 32, 32 and 64 filters.
+    Details": the first activation stands "right after conv1 and before splitting into two paths".
     """
-    spec, width = make.spec, make.spec.stem_filters
-    if spec.stem == "deep":
-        for number, stride in ((1, 2), (2, 1)):
-            x = make.conv(x, f"stem_conv{number}", filters=width // 2, size=3, stride=stride)
-            x = make.norm_relu(x, f"stem_norm{number}")
-        x = make.conv(x, "stem_conv3", filters=width, size=3, normed=spec.stem_activation)
-        last = "stem_norm3"
+    nn = nn.scoped("stem")
+    if nn.spec.stem == "unit":
+        width = nn.spec.stem_filters
+        return residual_unit(x, nn, Unit(0, 1, int(x.shape[channel_axis()]), width, width, 2))
+    if nn.spec.stem == "cifar":
+        return conv_norm_relu(x, nn, Convolution(nn.spec.stem_filters, 3))
+    if nn.spec.stem == "deep":
+        x = deep_convolutions(x, nn)
     else:
-        size, stride = (7, 2) if spec.stem == "imagenet" else (3, 1)
-        x = make.conv(
-            x, "stem_conv", filters=width, size=size, stride=stride, normed=spec.stem_activation
-        )
-        last = "stem_norm"
-    if spec.merge == "fixup":
-        x = Scalar("add", 0.0, name="stem_bias")(x)
-    if spec.stem_activation:
-        x = make.norm_relu(x, last)
-    if spec.stem == "cifar":
-        return x
-    if spec.stem_pool == "conv":
-        x = make.conv(x, "stem_pool_conv", filters=width, size=3, stride=2)
-        return make.norm_relu(x, "stem_pool_norm")
-    return make.max_pool(x, "stem_pool", rectified=spec.stem_activation)
+        x = conv_norm_relu(x, nn, Convolution(nn.spec.stem_filters, 7, stride=2))
+    return pool(x, nn)
+
+
+def conv_norm_relu(x: Tensor, nn: Primitives, conv: Convolution, number: str = "") -> Tensor:
+    """Applies the last convolution of the stem and, unless a unit does it, its norm and ReLU."""
+    activated = nn.spec.stem_activation
+    x = nn.conv(x, f"conv{number}", conv, normed=activated)
+    if nn.spec.norm == "fixup":
+        x = fixup.bias(x, nn, "bias")
+    return nn.norm_relu(x, f"norm{number}") if activated else x
+
+
+def deep_convolutions(x: Tensor, nn: Primitives) -> Tensor:
+    """Applies three 3x3 convolutions in place of the 7x7.
+
+    Source: He et al. 2018 (arXiv:1812.01187), Figure 2b: 32, 32 and 64 filters.
+    """
+    width = nn.spec.stem_filters
+    x = nn.conv(x, "conv1", Convolution(width // 2, 3, stride=2))
+    x = nn.norm_relu(x, "norm1")
+    x = nn.conv(x, "conv2", Convolution(width // 2, 3))
+    x = nn.norm_relu(x, "norm2")
+    return conv_norm_relu(x, nn, Convolution(width, 3), number="3")
+
+
+def pool(x: Tensor, nn: Primitives) -> Tensor:
+    """Halves the size: by a 3x3 max pool, or by a convolution (ResNet-RS)."""
+    if nn.spec.stem_pool == "conv":
+        x = nn.conv(x, "pool_conv", Convolution(nn.spec.stem_filters, 3, stride=2))
+        return nn.norm_relu(x, "pool_norm")
+    return nn.max_pool(x, "pool", rectified=nn.spec.stem_activation)

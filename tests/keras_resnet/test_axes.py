@@ -221,7 +221,7 @@ def test_sizes_of_dilated_imagenet_nets(limit, sizes):
         {"stem": "imagenet", "order": "pre", "stem_activation": False, "shortcut": "C"},
         {"branch": "repvgg", "stem": "unit"},
         {"merge": "highway", "norm": "none", "conv_bias": True},
-        {"merge": "fixup", "norm": "none", "max_stride": 1},
+        {"norm": "fixup", "max_stride": 1},
         {"blur": 3, "stem": "imagenet"},
         {"order": "pre", "stride_unit": "last", "stochastic_depth": 0.5},
         {"order": "relu_before_add", "merge": "shortcut_gate"},

@@ -24,31 +24,21 @@ def _values(model: keras.Model, x: np.ndarray) -> dict[str, np.ndarray]:
     return keras.tree.map_structure(keras.ops.convert_to_numpy, values)
 
 
-# The function, on tensors that are no images.
+# The function, on vectors.
 
 
-def _dense(x, name: str, bias: float):
-    start = keras.initializers.Constant(bias)
-    return keras.layers.Dense(3, "sigmoid", bias_initializer=start, name=name)(x)
-
-
-def _merged(kind: str, *, identity: bool = True) -> keras.Model:
+def _merged(kind: str) -> keras.Model:
     inputs = keras.Input((3,))
-    output = merge(
-        kind,
-        (lambda: inputs) if identity else (lambda: None),
-        lambda: keras.layers.Rescaling(2.0, 1.0)(inputs),
-        "unit",
-        _dense,
-    )
-    return keras.Model(inputs, output)
+    start = keras.initializers.Constant(-3.0)
+    gate = keras.layers.Dense(3, "sigmoid", bias_initializer=start, name="unit_gate_conv")
+    branch = keras.layers.Rescaling(2.0, 1.0)(inputs)
+    return keras.Model(inputs, merge(kind, inputs, branch, name="unit", gate=gate))
 
 
 @pytest.mark.parametrize(
     ("kind", "parameters", "wanted"),
     [
         ("add", 0, lambda x: x + (2 * x + 1)),
-        ("fixup", 0, lambda x: x + (2 * x + 1)),  # its numbers stand in the branch
         ("none", 0, lambda x: 2 * x + 1),
         ("rezero", 1, lambda x: x),
         ("skipinit", 1, lambda x: x),
@@ -61,29 +51,15 @@ def test_merge_of_vectors(kind, parameters, wanted):
     np.testing.assert_allclose(output, wanted(x), atol=1e-6)
 
 
-def test_highway_merge_of_vectors():
-    model, x = _merged("highway"), _images(4, 3)
+@pytest.mark.parametrize("kind", ["highway", "shortcut_gate"])
+def test_gated_merge_of_vectors(kind):
+    model, x = _merged(kind), _images(4, 3)
     assert isinstance(model.get_layer("unit_merge"), GatedSum)
     kernel, bias = model.get_layer("unit_gate_conv").get_weights()
-    assert (bias == -3).all()
     gate = 1 / (1 + np.exp(-(x @ kernel + bias)))
-    output = keras.ops.convert_to_numpy(model(x))
-    np.testing.assert_allclose(output, gate * (2 * x + 1) + (1 - gate) * x, atol=1e-6)
-
-
-@pytest.mark.parametrize("kind", ["add", "rezero", "highway"])
-def test_a_unit_without_a_shortcut_is_its_branch(kind):
-    model, x = _merged(kind, identity=False), _images(4, 3)
-    assert model.count_params() == 0
-    np.testing.assert_allclose(keras.ops.convert_to_numpy(model(x)), 2 * x + 1, atol=1e-6)
-
-
-def test_no_merge_makes_no_shortcut():
-    def fails():
-        raise AssertionError("a plain net's shortcut was made")
-
-    inputs = keras.Input((3,))
-    assert merge("none", fails, lambda: inputs, "unit", _dense) is inputs
+    branch = 2 * x + 1
+    wanted = (gate * branch if kind == "highway" else branch) + (1 - gate) * x
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(model(x)), wanted, atol=1e-6)
 
 
 # Nets at their start.
@@ -95,8 +71,8 @@ def test_no_merge_makes_no_shortcut():
         {"merge": "rezero"},
         {"merge": "rezero", "branch": "bottleneck"},
         {"merge": "skipinit", "norm": "none", "conv_bias": True},
-        {"merge": "fixup", "norm": "none"},
-        {"merge": "fixup", "norm": "none", "branch": "bottleneck"},
+        {"norm": "fixup"},
+        {"norm": "fixup", "branch": "bottleneck"},
     ],
     ids=["rezero", "rezero bottleneck", "skipinit", "fixup", "fixup bottleneck"],
 )
@@ -142,9 +118,7 @@ def test_new_highways_carry_most_of_their_input():
 @pytest.mark.parametrize(("branch", "convolutions"), [("basic", 2), ("bottleneck", 3)])
 def test_fixup_initialization(branch, convolutions):
     """Zhang et al. 2019, section 3: L^(-1 / (2m - 2)) times He's, last and classifier zero."""
-    spec = ResNetSpec(
-        "fixup", (5, 4), (32, 64), branch, merge="fixup", norm="none", stem="cifar", input_size=8
-    )
+    spec = ResNetSpec("fixup", (5, 4), (32, 64), branch, norm="fixup", stem="cifar", input_size=8)
     model = build(spec, seed=1)
     scale = 9 ** (-1 / (2 * convolutions - 2))
     assert scale == pytest.approx({2: 1 / 3, 3: 1 / np.sqrt(3)}[convolutions])

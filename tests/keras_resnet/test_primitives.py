@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keras_resnet import ResNetSpec, build, variants
-from keras_resnet.nets.primitives import Primitives, channel_axis, kernel_initializer
+from keras_resnet.nets.primitives import Convolution, Primitives, channel_axis, kernel_initializer
 from keras_resnet.nets.stem import stem
 
 SPEC = ResNetSpec("primitives", (1,), (8,))
@@ -33,8 +33,8 @@ def _convolve(x: np.ndarray, kernel: np.ndarray, stride: int, pads: tuple[int, i
 
 def _conv_model(spec: ResNetSpec, size: int, stride: int, height: int, width: int) -> keras.Model:
     inputs = keras.Input((height, width, 3))
-    make = Primitives(spec, seed=0)
-    outputs = make.conv(inputs, "my_conv1", filters=5, size=size, stride=stride)
+    nn = Primitives(spec, seed=0)
+    outputs = nn.conv(inputs, "my_conv1", Convolution(5, size, stride))
     return keras.Model(inputs, outputs)
 
 
@@ -118,9 +118,9 @@ def test_seeds_depend_on_the_name():
 
 
 def test_norm_takes_the_specs_numbers():
-    spec = SPEC.replace(norm_eps=1e-3, norm_momentum=0.7)
+    spec = SPEC.replace(norm_eps=1e-3, norm_momentum=0.7, zero_init_residual=True)
     inputs = keras.Input((4, 4, 2))
-    model = keras.Model(inputs, Primitives(spec).norm(inputs, "norm", zero_gamma=True))
+    model = keras.Model(inputs, Primitives(spec).norm(inputs, "norm", ends_branch=True))
     layer = model.get_layer("norm")
     assert (layer.epsilon, layer.momentum, layer.axis) == (1e-3, 0.7, -1)
     assert not layer.get_weights()[0].any()
@@ -166,36 +166,46 @@ def test_delta_orthogonal_nets_hold_their_lengths():
     ],
 )
 def test_biases(changes, normed, bias):
-    make = Primitives(SPEC.replace(**changes))
+    nn = Primitives(SPEC.replace(**changes))
     inputs = keras.Input((4, 4, 2))
-    model = keras.Model(inputs, make.conv(inputs, "c1", filters=3, size=3, normed=normed))
+    model = keras.Model(inputs, nn.conv(inputs, "c1", Convolution(3, 3), normed=normed))
     assert model.get_layer("c1").use_bias is bias
 
 
-def test_without_a_norm_nothing_is_made():
+@pytest.mark.parametrize("norm", ["none", "fixup"])
+def test_nets_without_norms_have_no_norm_layer(norm):
     inputs = keras.Input((4, 4, 2))
-    make = Primitives(SPEC.replace(norm="none"))
-    assert make.norm(inputs, "norm1") is inputs
-    assert make.norm_relu(inputs, "x_norm1")._keras_history.operation.name == "x_act1"
-    assert (make.norms(), Primitives(SPEC).norms(), Primitives(SPEC).norms(False)) == (
-        False,
-        True,
-        False,
-    )
+    nn = Primitives(SPEC.replace(norm=norm))
+    assert nn.norm(inputs, "norm1") is inputs
+    assert nn.norm_relu(inputs, "x_norm1")._keras_history.operation.name == "x_act1"
+
+
+def test_names_have_the_scope():
+    nn = Primitives(SPEC)
+    assert (nn.name("conv1"), nn.scoped("stem").name("conv1")) == ("conv1", "stem_conv1")
 
 
 def test_zero_and_scaled_kernels():
-    make = Primitives(SPEC, seed=3)
     inputs = keras.Input((4, 4, 2))
 
-    def kernel(name: str, **options) -> np.ndarray:
-        model = keras.Model(inputs, make.conv(inputs, name, filters=3, size=3, **options))
+    def kernel(name: str, spec: ResNetSpec = SPEC, **options) -> np.ndarray:
+        nn = Primitives(spec, seed=3)
+        model = keras.Model(inputs, nn.conv(inputs, name, Convolution(3, 3), **options))
         return model.get_layer(name).get_weights()[0]
 
-    assert not kernel("a_conv", zero=True).any()
-    np.testing.assert_allclose(
-        kernel("b_conv", gain=0.25), 0.25 * kernel("b_conv", gain=1.0), rtol=1e-6
-    )
+    scaled, whole = kernel("b_conv", gain=0.25), kernel("b_conv")
+    np.testing.assert_allclose(scaled, 0.25 * whole, rtol=1e-6)
+    assert not kernel("a_conv", gain=0.0).any()
+    # The last convolution of a branch starts at zero where no norm behind it can.
+    zero_init = SPEC.replace(zero_init_residual=True)
+    assert not kernel("a_conv", zero_init, normed=False, ends_branch=True).any()
+    assert not kernel("a_conv", zero_init.replace(norm="none"), ends_branch=True).any()
+    for spec, options in (
+        (zero_init, {"ends_branch": True}),
+        (zero_init, {"normed": False}),
+        (SPEC, {"normed": False, "ends_branch": True}),
+    ):
+        assert kernel("a_conv", spec, **options).any()
 
 
 @pytest.mark.parametrize("dims", [1, 3])
@@ -203,8 +213,8 @@ def test_zero_and_scaled_kernels():
 def test_symmetric_padding_of_signals_and_volumes(dims, stride):
     """With a kernel of ones each output counts the input's elements that it saw."""
     inputs = keras.Input((*(6,) * dims, 1))
-    make = Primitives(SPEC, dims)
-    model = keras.Model(inputs, make.conv(inputs, "my_conv1", filters=1, size=3, stride=stride))
+    nn = Primitives(SPEC, dims)
+    model = keras.Model(inputs, nn.conv(inputs, "my_conv1", Convolution(1, 3, stride)))
     model.get_layer("my_conv1").set_weights([np.ones((*(3,) * dims, 1, 1))])
     seen = np.array([2, 3, 3, 3, 3, 2])[::stride]
     wanted = seen if dims == 1 else np.einsum("i,j,k->ijk", seen, seen, seen)

@@ -199,7 +199,7 @@ def test_masks_go_on(merge):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"merge": "fixup"}, ValueError, r"rescales weights inside the branch.*merge='skipinit'"),
+        ({"merge": "fixup"}, ValueError, r"`merge` must be one of 'add', 'none'"),
         ({"merge": "sum"}, ValueError, r"`merge` must be one of 'add', .*merge='sum'"),
         ({"shortcut": "A"}, ValueError, r"`shortcut` must be 'identity', .*shortcut='A'"),
         ({"shortcut": 3}, ValueError, r"`shortcut` must be .*shortcut=3"),
@@ -238,7 +238,7 @@ def test_masks_go_on(merge):
         (
             {"shortcut": layers.Dense(7), "merge": "highway"},
             ValueError,
-            r"\(None, 6, 7\), the branch \(None, 6, 4\).*What `shortcut` returns must have",
+            r"\(None, 6, 7\), the branch \(None, 6, 4\).*The output of `shortcut` must have",
         ),
     ],
 )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from types import SimpleNamespace
 
 import pytest
 
 from keras_resnet import ResNetSpec
+from keras_resnet.nets.spec_rules import RULES
 
 TINY = ResNetSpec("tiny", (1, 2), (8, 16))
 
@@ -52,12 +54,12 @@ def test_is_frozen():
         (
             {"merge": "concat"},
             ValueError,
-            "`merge` must be one of 'add', 'none', 'rezero', 'skipinit', 'fixup', 'highway'",
+            "`merge` must be one of 'add', 'none', 'rezero', 'skipinit', 'highway'",
         ),
         ({"shortcut_scale": "0.5"}, ValueError, "`shortcut_scale` must be a number."),
         ({"gate_bias": True}, ValueError, "Received: gate_bias=True"),
         ({"shortcut_dropout": 1.0}, ValueError, "`shortcut_dropout` must lie in [0, 1)."),
-        ({"norm": "group"}, ValueError, "`norm` must be one of 'batch', 'none'."),
+        ({"norm": "group"}, ValueError, "`norm` must be one of 'batch', 'fixup', 'none'."),
         ({"norm": None}, ValueError, "Received: norm=None"),
         ({"init": "glorot"}, ValueError, "`init` must be one of 'he', 'delta_orthogonal'."),
         (
@@ -124,39 +126,43 @@ def test_refuses(changes, error, message):
 _BOTTLENECK = {"branch": "bottleneck"}
 _REPVGG = {"branch": "repvgg", "stem": "unit"}
 _SINGLE = _REPVGG | {"branch": "single", "merge": "none"}
-_FIXUP = {"merge": "fixup", "norm": "none"}
-# Each rule: a spec that keeps it, what breaks it, and what is said.
+_FIXUP = {"norm": "fixup"}
+_UNHAMPERED = "shortcut_scale=1, branch_scale=1, shortcut_dropout=0"
+_REPVGG_NEEDS = (
+    "order='post', stride_unit='first', se_reduction=0, blur=0, zero_init_residual=False, "
+    f"stochastic_depth=0, {_UNHAMPERED}: the unit is fused"
+)
+# A spec that keeps a rule, changes that break it, and the message.
 EXCLUSIONS = [
     (
         {"merge": "none"},
         [{"zero_init_residual": True}],
-        "`zero_init_residual` needs a shortcut: a plain net (merge='none') whose branches start "
-        "at zero passes nothing on. Received: name='tiny', depths=(1, 2), widths=(8, 16), "
-        "merge='none', zero_init_residual=True",
+        "merge='none' needs zero_init_residual=False, stochastic_depth=0: without a shortcut, a "
+        "branch that is zero or dropped passes nothing on. Received: name='tiny', depths=(1, 2), "
+        "widths=(8, 16), merge='none', zero_init_residual=True",
     ),
     (
         {"zero_init_residual": True},
-        [{"merge": "rezero"}, {"merge": "skipinit"}, _FIXUP],
-        "starts at the shortcut by itself; with `zero_init_residual` two zeros in a row would "
-        "never get a gradient",
+        [{"merge": "rezero"}, {"merge": "skipinit"}],
+        "needs zero_init_residual=False: this merge starts at the shortcut already",
     ),
-    ({"merge": "none"}, [{"stochastic_depth": 0.5}], "`stochastic_depth` needs a shortcut"),
+    ({"merge": "none"}, [{"stochastic_depth": 0.5}], "merge='none' needs zero_init_residual"),
     (
         {"merge": "rezero"},
         [{"shortcut_scale": 0.5}, {"branch_scale": 2.0}, {"shortcut_dropout": 0.5}],
-        "`shortcut_scale`, `branch_scale` and `shortcut_dropout` need merge='add'",
+        f"merge='rezero' needs {_UNHAMPERED}: constant factors and dropout belong to the addition",
     ),
     (
         {"order": "norm_after_add"},
         [{"norm": "none"}, {"se_reduction": 4}],
-        "order='norm_after_add' needs norm='batch' and se_reduction=0",
+        "order='norm_after_add' needs norm='batch', se_reduction=0",
     ),
     (
         {"order": "relu_before_add"},
         [{"zero_init_residual": True}],
-        "order='relu_before_add' ends its branch in a ReLU",
+        "order='relu_before_add' needs zero_init_residual=False: a branch that ends in ReLU",
     ),
-    (_SINGLE, [{"merge": "add"}, {"merge": "highway"}], "branch='single' is a deployed net"),
+    (_SINGLE, [{"merge": "add"}, {"merge": "highway"}], "branch='single' needs merge='none'"),
     (
         _REPVGG,
         [
@@ -167,7 +173,7 @@ EXCLUSIONS = [
             {"shortcut": "C"},
             {"shortcut": "D"},
         ],
-        "branch='repvgg' sums normed paths: it needs merge='add', norm='batch', shortcut='B'",
+        "branch='repvgg' needs merge='add', norm='batch', shortcut='B': RepVGG adds up normed",
     ),
     (
         _REPVGG,
@@ -179,24 +185,22 @@ EXCLUSIONS = [
             {"zero_init_residual": True},
             {"shortcut_scale": 0.5},
         ],
-        "branch='repvgg' needs order='post', stride_unit='first', se_reduction=0, blur=0, "
-        "zero_init_residual=False, stochastic_depth=0 and an unscaled shortcut",
+        f"branch='repvgg' needs {_REPVGG_NEEDS}",
     ),
     (
         _SINGLE,
         [{"order": "pre"}, {"stride_unit": "last"}, {"se_reduction": 4}, {"blur": 3}],
-        "branch='single' needs order='post', stride_unit='first', se_reduction=0, blur=0, "
-        "zero_init_residual=False, stochastic_depth=0 and an unscaled shortcut",
+        f"branch='single' needs {_REPVGG_NEEDS}",
     ),
     (
         {},
         [{"stem": "unit"}, {"stem": "unit", "branch": "bottleneck"}],
-        "stem='unit' is RepVGG's: it needs branch='repvgg' or 'single'",
+        "stem='unit' needs branch='repvgg' or 'single': only RepVGG has a unit as its stem",
     ),
     (
         {},
         [{"groups": 2}, {"base_width": 32}, _REPVGG | {"groups": 2}],
-        "`groups` and `base_width` apply to bottlenecks only",
+        "needs groups=1, base_width=64: both apply to the 3x3 convolution of a bottleneck",
     ),
     (
         _BOTTLENECK | {"base_width": 8},
@@ -206,27 +210,33 @@ EXCLUSIONS = [
     (
         _FIXUP,
         [
-            {"norm": "batch"},
+            {"merge": "none"},
+            {"merge": "rezero"},
             {"order": "pre"},
+            {"order": "relu_only_pre"},
+            {"branch": "single"},
             {"conv_bias": True},
             {"conv_bias": "unnormed"},
             {"se_reduction": 4},
             {"blur": 3},
+            {"zero_init_residual": True},
+            {"branch_scale": 0.5},
         ],
-        "merge='fixup' stands in place of norms and biases: it needs norm='none', order='post', "
-        "conv_bias=False, se_reduction=0 and blur=0",
+        "norm='fixup' needs branch='basic' or 'bottleneck', order='post', merge='add', "
+        "conv_bias=False, se_reduction=0, blur=0, zero_init_residual=False, "
+        f"{_UNHAMPERED}: Fixup has scalars of its own in place of norms and biases",
     ),
     (
         {"order": "pre", "stem_activation": False},
         [{"order": "post"}],
-        "`stem_activation=False` needs order='pre', where the first unit activates",
+        "stem_activation=False needs order='pre': the first unit has to begin with the activation",
     ),
     (
         {"stem_pool": "conv"},
-        [{"stem": "cifar"}, {"stem": "cifar", "stem_pool": "max_zero"}],
-        "stem='cifar' has no pool: leave `stem_pool` at 'max'",
+        [{"stem": "cifar"}],
+        "stem='cifar' needs stem_pool='max': this stem has no pool",
     ),
-    (_REPVGG, [{"stem_pool": "conv"}], "stem='unit' has no pool: leave `stem_pool` at 'max'"),
+    (_REPVGG, [{"stem_pool": "conv"}], "stem='unit' needs stem_pool='max'"),
     (
         {"order": "pre", "stem_activation": False},
         [{"stem_pool": "conv"}],
@@ -235,34 +245,43 @@ EXCLUSIONS = [
     (
         {"stem_pool": "max_zero"},
         [{"padding": "same"}, {"blur": 3}],
-        "stem_pool='max_zero' needs padding='symmetric' and blur=0",
+        "stem_pool='max_zero' needs padding='symmetric', blur=0",
     ),
     (
         {"blur": 3},
         [{"shortcut": "A"}, {"stride_unit": "last"}],
-        "`blur` needs shortcut 'B', 'C' or 'D' and stride_unit='first'",
+        "blur=3 needs shortcut='B' or 'C' or 'D', stride_unit='first'",
     ),
     (
         {"shortcut": "C"},
         [{"stride_unit": "last"}],
-        "shortcut='C' projects in every unit, which stride_unit='last' does not",
+        "shortcut='C' needs stride_unit='first': a unit with stride_unit='last' subsamples",
     ),
     (
         {"shortcut": "A", "widths": (8, 8), "stem_width": 8},
         [{"stem_width": 9}, {"widths": (8, 7)}, _BOTTLENECK | {"stem_width": 33}],
-        "shortcut='A' pads channels: neither `stem_width` nor `widths` may shrink to the next",
+        "shortcut='A' pads channels: neither `stem_width` nor `widths` may shrink from one stage",
     ),
     (
         _BOTTLENECK | {"init": "delta_orthogonal"},
         [{"groups": 2}],
-        "init='delta_orthogonal' needs groups=1",
+        "init='delta_orthogonal' needs groups=1: an orthogonal matrix maps all channels",
     ),
     (
         {"stride_unit": "last"},
         [{"first_stride": 2}, {"max_stride": 8}],
-        "stride_unit='last' goes with neither `first_stride` nor `max_stride`",
+        "stride_unit='last' needs first_stride=1, max_stride=None: the stride stands in the last",
     ),
 ]
+
+
+def test_every_rule_is_broken_by_an_exclusion():
+    unbroken = {rule.why for rule in RULES}
+    for kept, several, _ in EXCLUSIONS:
+        for broken in several:
+            values = TINY.to_dict() | kept | broken
+            unbroken -= {rule.why for rule in RULES if rule.broken(SimpleNamespace(**values))}
+    assert unbroken == set()
 
 
 @pytest.mark.parametrize(
@@ -381,6 +400,12 @@ def test_every_field_survives():
         if any(getattr(spec, field.name) != field.default for spec in _OFF)
     }
     assert off == {field.name for field in dataclasses.fields(ResNetSpec)}
+
+
+def test_from_dict_reads_fixup_as_a_merge():
+    """Files from before `norm="fixup"`."""
+    old = TINY.to_dict() | {"merge": "fixup", "norm": "none"}
+    assert ResNetSpec.from_dict(old) == TINY.replace(norm="fixup")
 
 
 def test_from_dict_takes_defaults_for_missing_fields():

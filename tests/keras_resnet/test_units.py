@@ -451,7 +451,7 @@ def test_other_places_of_the_activation(order, stride, randomize):
 def test_fixup_unit(stride, randomize):
     """Zhang et al. 2019, Figure 1: the projection shares the bias of the first convolution."""
     name = "stage2_unit1"
-    spec = ResNetSpec("fixup", (1,), (6,), merge="fixup", norm="none")
+    spec = ResNetSpec("fixup", (1,), (6,), norm="fixup")
     filters = 6 * stride
     unit = _unit(inner=filters, out_channels=filters, stride=stride)
     model, ref = _unit_model(spec, unit, 8, randomize)
