@@ -10,26 +10,11 @@ import importlib.util
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+from .commands import COMMANDS, Entry
 from .errors import reported
-
-# Command -> module below `commands` and what the overview says; a module is imported only when its
-# command is given, because it brings Keras and TensorFlow with it.
-COMMANDS = {
-    "train": ("train", "train a net, or go on training it"),
-    "evaluate": ("evaluate", "measure a run on a split"),
-    "export": ("export", "write verified SavedModel, LiteRT and ONNX files"),
-    "predict": ("predict", "name the classes of image files"),
-    "report": ("report", "write a run's report.html anew"),
-    "quickstart": ("quickstart", "train on the embedded digits, export and report"),
-    "convert": ("convert", "take weights of another library, or give them, with a certificate"),
-    "study": ("study", "compare nets, and see why deep ones train"),
-    "bench": ("bench", "measure speed beside others, what depth costs, and counts"),
-    "tune": ("tune", "search nets and recipes within limits and a budget"),
-    "list": ("list_nets", "list the nets"),
-    "info": ("info", "say what a net is and costs"),
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,33 +29,42 @@ def main(argv: Sequence[str] | None = None) -> int:
     if importlib.util.find_spec("tensorflow"):
         os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    name = words[0] if words and words[0] in COMMANDS else None
-    if name is None:
-        _overview().parse_args(words)
-        return 2  # not reached: the overview has no command that it could run
-    debug = "--debug" in words
-    with reported(name, debug=debug) as outcome:
-        with _quiet_start():
-            module = importlib.import_module(f".commands.{COMMANDS[name][0]}", __package__)
-            _look_for_devices()
-        parser = argparse.ArgumentParser(
-            prog=f"keras-resnet {name}", description=module.COMMAND.help
-        )
-        parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-        module.COMMAND.add_arguments(parser)
-        outcome.status = module.COMMAND.run(parser.parse_args(words[1:]))
+    parser = _Parser(prog="keras-resnet", description="Train, evaluate and export residual nets.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
+    parser.add_commands(COMMANDS)
+    with reported(words[0] if words else "", debug="--debug" in words) as outcome:
+        args = parser.parse_args(words)
+        outcome.status = args.command.run(args)
     return outcome.status
 
 
-def _overview() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="keras-resnet", description="Train, evaluate and export residual networks."
-    )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, (_, text) in COMMANDS.items():
-        commands.add_parser(name, help=text)
-    return parser
+class _Parser(argparse.ArgumentParser):
+    """A parser that imports its command's module, and adds its options, when it parses."""
+
+    def __init__(self, *args: Any, module: str = "", **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._module = module
+
+    def add_commands(self, table: Mapping[str, Entry]) -> None:
+        """Adds one sub-command for each row of the table."""
+        commands = self.add_subparsers(required=True, metavar="COMMAND")
+        for name, entry in table.items():
+            parser = commands.add_parser(
+                name, help=entry.help, description=entry.help, module=entry.module
+            )
+            parser.add_argument("--debug", action="store_true", help="show an error's traceback")
+            if entry.commands:
+                parser.add_commands(entry.commands)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parses as argparse does."""
+        if self._module:
+            with _quiet_start():
+                command = importlib.import_module(f".{self._module}", __package__).COMMAND
+                _look_for_devices()
+            command.add_arguments(self)
+            self.set_defaults(command=command)
+        return super().parse_known_args(args, namespace)
 
 
 def _version() -> str:
@@ -81,7 +75,7 @@ def _version() -> str:
 
 
 def _look_for_devices() -> None:
-    """Makes TensorFlow say now, where it is held back, that a machine without a GPU has none."""
+    """Has TensorFlow log here, where it is held back, that a machine has no GPU."""
     if "tensorflow" in sys.modules:
         import tensorflow as tf
 
@@ -92,22 +86,22 @@ def _look_for_devices() -> None:
 def _quiet_start() -> Iterator[None]:
     """Holds back what TensorFlow's C++ code prints while it loads; shows it if that fails.
 
-    It logs before any level applies: which CPU instructions it has, that there is no GPU.
+    It logs before any log level applies: the CPU's instructions, and that there is no GPU.
     """
     with tempfile.TemporaryFile() as held:
-        kept = os.dup(2)
+        stderr = os.dup(2)
         os.dup2(held.fileno(), 2)
         try:
             yield
         except Exception as error:
             held.seek(0)
             if not isinstance(error, ModuleNotFoundError):
-                os.write(kept, held.read())
+                os.write(stderr, held.read())
             raise
         finally:
             sys.stderr.flush()
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(stderr, 2)
+            os.close(stderr)
 
 
 if __name__ == "__main__":

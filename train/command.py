@@ -1,4 +1,7 @@
-"""What a command is, and the options and checks that several share."""
+"""A command of the command line, and the options that several commands share.
+
+Importing this brings no TensorFlow, so that `list`, `info` and `recipes` do not either.
+"""
 
 from __future__ import annotations
 
@@ -7,58 +10,67 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
+from .config import DataConfig
 
-from .data import ImageData, at_size, load_data, raw_images
-from .evaluation.classes import check_channels, check_classes
-from .rundir import Run
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .data import ImageData
+    from .rundir import Run
 
 
 class Command(NamedTuple):
-    """A subcommand: its parser's arguments and what it does with them."""
+    """A command: the options it adds to its parser, and its work; `run` returns the exit status.
 
-    name: str
-    help: str
+    Its name and help text are in the table of `commands/__init__.py`.
+    """
+
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], int]
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
-    """Adds the positional run directory and which of its weights to take."""
+    """Adds the directory of a run, and the choice of its weights."""
     parser.add_argument("run", type=Path, metavar="RUN", help="directory of a training run")
     parser.add_argument(
         "--checkpoint",
         choices=("auto", "best", "last"),
         default="auto",
-        help="weights to take: of the finished model (auto), or of a checkpoint",
+        help="weights to use: the finished model's (auto), or a checkpoint's",
     )
 
 
 def add_data_overrides(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that point a run at other data than it was trained on."""
+    """Adds the options that replace the data a run was trained on."""
     parser.add_argument("--dataset", help="another data set with the same classes")
-    parser.add_argument("--data-dir", help="where TFDS data sets lie now")
+    parser.add_argument("--data-dir", help="directory of TFDS data sets, if it has moved")
 
 
 def comma_separated(text: str) -> list[str]:
-    """Splits an option's value."""
+    """Splits an option's value at its commas."""
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
+def overridden(config: DataConfig, args: argparse.Namespace) -> DataConfig:
+    """Returns the data's configuration with the options of `add_data_overrides` applied."""
+    given = {"dataset": args.dataset, "data_dir": args.data_dir}
+    return dataclasses.replace(
+        config, **{name: value for name, value in given.items() if value is not None}
+    )
+
+
 def run_data(run: Run, args: argparse.Namespace) -> ImageData:
-    """Opens the data of a run, or the other data that the options name, at the net's size.
+    """Opens a run's data, or the data of `add_data_overrides`, at the net's input size.
 
     Raises:
-        ValueError: If the data's classes or channels are not the run's.
+        ValueError: If the data has other classes or channels than the run.
     """
-    changes = {
-        key: value
-        for key, value in (("dataset", args.dataset), ("data_dir", args.data_dir))
-        if value is not None
-    }
-    config = dataclasses.replace(run.config.data, **changes)
+    from .data import at_size, load_data
+    from .evaluation.classes import check_channels, check_classes
+
+    config = overridden(run.config.data, args)
     data = load_data(config, run.spec)
     net, outputs = str(run.directory.path), len(run.class_names)
     check_classes(data.class_names, run.class_names, outputs=outputs, data=config.dataset, net=net)
@@ -69,20 +81,22 @@ def run_data(run: Run, args: argparse.Namespace) -> ImageData:
 def split_images(
     run: Run, data: ImageData, split: str, limit: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns raw images and labels of a split at the net's size."""
+    """Returns raw images and labels of a split, at the net's input size."""
+    from .data import raw_images
+
     return raw_images(data.split(split), run.preprocess, data.channels, limit)
 
 
 def parse_settings(pairs: Sequence[str]) -> Mapping[str, Any]:
-    """Reads `--set KEY=VALUE` options; values are JSON, or plain text where they are not.
+    """Reads the values of `--set KEY=VALUE`: JSON, or plain text where they are not JSON.
 
     Raises:
         ValueError: If there is no `=`.
     """
     settings = {}
     for pair in pairs:
-        key, found, text = pair.partition("=")
-        if not found:
+        key, equals, text = pair.partition("=")
+        if not equals:
             raise ValueError(f"`--set` takes KEY=VALUE. Received: {pair!r}")
         try:
             settings[key.strip()] = json.loads(text)

@@ -1,4 +1,4 @@
-"""The application's own errors, and the way from an exception to one line and an exit status."""
+"""The application's exceptions, and how a command reports an error: one line and an exit status."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from collections.abc import Iterator
 
 
 class TrainingDivergedError(ArithmeticError):
-    """The loss is no longer a number."""
+    """The loss became infinite or NaN."""
 
 
 class TrainingStoppedError(RuntimeError):
-    """Someone asked the run to stop; its state is saved."""
+    """The run was asked to stop; its state is saved."""
 
 
 @dataclasses.dataclass
@@ -26,19 +26,22 @@ class Outcome:
 
 @contextlib.contextmanager
 def reported(command: str, *, debug: bool) -> Iterator[Outcome]:
-    """Turns the errors that a user can mend into one line on stderr and a status.
+    """Reports the errors that a user can correct as one line on stderr and an exit status.
 
     Args:
         command: Name of the command, for messages.
-        debug: Whether to let them pass with their traceback instead.
+        debug: Whether to raise them with their traceback instead.
+
+    Yields:
+        The outcome, whose status the command sets.
     """
     outcome = Outcome()
     try:
         yield outcome
-        sys.stdout.flush()  # so that a reader who left is met here
+        sys.stdout.flush()  # a closed pipe fails here rather than at the interpreter's exit
     except BrokenPipeError:
-        # `keras-resnet list | head` took what it wanted. What is still held goes nowhere, or the
-        # interpreter would fail in writing it at its end. 141 is what the shell calls SIGPIPE.
+        # The reader of a pipe has left, as in `keras-resnet list | head`. The rest of the output is
+        # discarded, or writing it would fail at exit. 141 is the shell's status for SIGPIPE.
         outcome.status = 141
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
@@ -65,15 +68,15 @@ def reported(command: str, *, debug: bool) -> Iterator[Outcome]:
         # An operation of TensorFlow failed: an image that cannot be decoded, no memory left.
         if debug or not type(error).__module__.startswith("tensorflow"):
             raise
-        print(f"Error: {_substance(error)}", file=sys.stderr)
+        print(f"Error: {_summary(error)}", file=sys.stderr)
 
 
-def _substance(error: Exception) -> str:
-    """Returns the line of a TensorFlow error that says what happened, and what to do if known."""
+def _summary(error: Exception) -> str:
+    """Returns the line of a TensorFlow error with its cause, and a remedy if there is one."""
     lines = str(getattr(error, "message", error)).splitlines()
-    empty = ("Graph execution error", "Detected at node", "File ", "<frozen", "Stack trace", "[[")
-    told = [line.strip() for line in lines if line.strip() and not line.strip().startswith(empty)]
-    text = told[0] if told else type(error).__name__
+    noise = ("Graph execution error", "Detected at node", "File ", "<frozen", "Stack trace", "[[")
+    causes = [line.strip() for line in lines if not line.strip().startswith(noise)]
+    text = next(filter(None, causes), type(error).__name__)
     if type(error).__name__ == "ResourceExhaustedError":
         return f"Out of memory: lower --batch-size. {text}"
     return text

@@ -9,12 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
+
+from keras_resnet_train.errors import TrainingStoppedError, reported
 
 pytestmark = pytest.mark.tf
 
 Command = Callable[..., Any]
 WARM = ("--set", "schedule.warmup_epochs=0")
+SMALL = ("--model", "cifar_resnet8", "--image-size", 8, "--set", "model.spec.widths=[4,4,4]")
 DIGITS = ("--dataset", "digits", "--model", "cifar_resnet8", "--steps", 2, *WARM)
 
 
@@ -51,25 +55,28 @@ def folder(root: pathlib.Path, *classes: str) -> pathlib.Path:
         (("--dataset", "cifar1O", "--steps", 2), "Unknown data set 'cifar1O': .* cifar10"),
         (("--dataset", "/none/of/it", "--steps", 2), "No folder at '/none/of/it'"),
         (("--model", "resnet18"), "Give the data: --dataset"),
-        (("--dataset", "synthetic"), "Say how long to train on 'synthetic': --epochs 90"),
+        (("--dataset", "synthetic"), "Give the length of the run on 'synthetic': --epochs 90"),
         ((*DIGITS, "--image-size", 3), "cifar_resnet8 needs images of at least 4 x 4 .*size=3"),
         ((*DIGITS, "--classes", 7), "'digits' has 10 classes. Received: classes=7"),
-        ((*DIGITS, "--batch-size", 0), "`batch_size` must be at least 1"),
-        ((*DIGITS, "--learning-rate", -1), "`learning_rate` must be above 0"),
-        ((*DIGITS, "--learning-rate", "nan"), "`learning_rate` must be above 0"),
+        ((*DIGITS, "--batch-size", 0), "`batch_size` must be at least 1. Received: batch_size=0"),
+        ((*DIGITS, "--learning-rate", -1), "`schedule.learning_rate` must be above 0. .*=-1"),
+        ((*DIGITS, "--learning-rate", "nan"), "`schedule.learning_rate` must be a finite number"),
         ((*DIGITS, "--epochs", 3), "`epochs` or as `steps`, one of the two"),
-        ((*DIGITS, "--seed", -1), "`seed` must be in 0"),
+        ((*DIGITS, "--seed", -1), r"`seed` must be in \[0, 2147483647\]"),
         ((*DIGITS, "--strategy", "cpu:0"), "`--strategy` must be auto, mirrored, cpu:N.*'cpu:0'"),
         ((*DIGITS, "--set", "momentum=0.8"), "no field 'momentum'. Fields: .*optimizer.momentum"),
         ((*DIGITS, "--set", "seed.x=1"), "no field 'seed.x'"),
         ((*DIGITS, "--set", "optimizer.momentum"), "`--set` takes KEY=VALUE"),
-        ((*DIGITS, "--set", "optimizer.momentum=high"), "momentum must be a number.*'high'"),
-        ((*DIGITS, "--set", "model.spec=3"), "spec must be an object. Received: 3"),
+        (
+            (*DIGITS, "--set", "optimizer.momentum=high"),
+            "`optimizer.momentum` must be a number.*'high'",
+        ),
+        ((*DIGITS, "--set", "model.spec=3"), "`model.spec` must be an object. .*=3"),
         ((*DIGITS, "--set", "model.spec.width=3"), "width"),
         ((*DIGITS, "--set", "model.spec.shortcut=E"), "`shortcut` must be one of 'A', 'B', 'C'"),
         ((*DIGITS, "--set", "schedule.warmup_steps=2"), "warm-up must be shorter .* of 2 steps"),
         ((*DIGITS, "--set", "data.mean=[1,2]", "--set", "data.std=[1,2]"), r"channel \(1\)"),
-        (("--dataset", "digits", "--epochs", "inf"), "`epochs` must be above 0 and finite"),
+        (("--dataset", "digits", "--epochs", "inf"), "`epochs` must be a finite number"),
         (("--config", "/none/config.json"), "/none/config.json"),
     ],
 )
@@ -85,9 +92,9 @@ def test_configurations(tmp_path: pathlib.Path, refused: Callable[..., str]) -> 
     path = tmp_path / "config.json"
     words = ("train", "--config", path, "--output", tmp_path / "run")
     path.write_text('{"epochs": 1, "bach_size": 3}')
-    assert f"{path} has no key 'bach_size'" in refused(*words)
+    assert f"{path}: The configuration has no key 'bach_size'" in refused(*words)
     path.write_bytes(b"\xff\xd8")
-    assert f"{path} is no JSON" in refused(*words)
+    assert f"{path} is not JSON" in refused(*words)
     assert "--config or --recipe, one of the two" in refused(*words, "--recipe", "digits")
 
 
@@ -112,26 +119,53 @@ def test_an_image_that_was_trusted(tmp_path: pathlib.Path, command: Command) -> 
     for path in data.glob("a/*"):
         path.write_bytes(path.read_bytes()[:40])
     ended = command(
-        "train",
-        "--dataset",
-        data,
-        "--output",
-        tmp_path / "run",
-        "--steps",
-        2,
-        "--model",
-        "cifar_resnet8",
-        "--on-bad-image",
-        "trust",
-        "--set",
-        "data.mean=[0]",
-        "--set",
-        "data.std=[1]",
+        *("train", "--dataset", data, "--output", tmp_path / "run", "--steps", 2, *SMALL),
+        *("--on-bad-image", "trust", "--set", "data.mean=[0]", "--set", "data.std=[1]"),
     )
     assert ended.status == 1
     (line,) = ended.err.splitlines()
     assert line.startswith("Error: ")
     assert not line.startswith("Error: Graph execution error")
+
+
+def test_errors_of_tensorflow(capsys: pytest.CaptureFixture[str]) -> None:
+    """The line that says what happened is shown, with a remedy where memory ran out."""
+    detected = "Graph execution error:\n\nDetected at node x\n  File y\n"
+    for error, line in (
+        (tf.errors.InvalidArgumentError(None, None, f"{detected}Bad PNG\n\t [[z]]"), "Bad PNG"),
+        (tf.errors.UnknownError(None, None, detected), "UnknownError"),
+        (
+            tf.errors.ResourceExhaustedError(None, None, "OOM when allocating\nmore"),
+            "Out of memory: lower --batch-size. OOM when allocating",
+        ),
+        (RuntimeError("two\nlines"), "two lines"),
+        (OSError(), "OSError"),
+    ):
+        with reported("train", debug=False) as outcome:
+            raise error
+        assert (outcome.status, capsys.readouterr().err) == (1, f"Error: {line}\n")
+        with pytest.raises(type(error)), reported("train", debug=True):
+            raise error
+
+
+def test_what_is_not_reported_as_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Interrupts have a status of their own; programming errors keep their traceback."""
+    for stop, line in (
+        (KeyboardInterrupt(), "Interrupted"),
+        (TrainingStoppedError("Stopped at step 3"), "Stopped at step 3"),
+    ):
+        with reported("train", debug=False) as outcome:
+            raise stop
+        assert (outcome.status, capsys.readouterr().err) == (130, f"{line}\n")
+    for error in (KeyError("x"), ModuleNotFoundError("no module", name="keras_resnet.nothing")):
+        with pytest.raises(type(error)), reported("train", debug=False):
+            raise error
+    for name, extra in (("keras_tuner", "tune"), ("tensorflow", "train,export")):
+        with reported("tune", debug=False):
+            raise ModuleNotFoundError(name=name)
+        line = capsys.readouterr().err
+        assert line.startswith(f"Error: `keras-resnet tune` needs {name}, which is not installed: ")
+        assert line.endswith(f"pip install 'keras3-resnet[{extra}]'\n")
 
 
 def test_outputs(
@@ -183,22 +217,26 @@ def test_other_data_for_a_run(
     assert "has images of 3 channel(s), and the net of" in line
 
 
-def test_data_that_changed_since(
+def test_a_run_on_a_folder(
     tmp_path: pathlib.Path, command: Command, refused: Callable[..., str]
 ) -> None:
-    """Nothing goes on with other labels, and a refusal leaves the run as it was."""
-    data = folder(tmp_path / "data", "b", "c")
+    """Without test images there is no report; with other classes since, nothing goes on."""
+    train = folder(tmp_path / "data" / "train", "b", "c")
     run = tmp_path / "run"
-    words = ("train", "--dataset", data, "--output", run, "--steps", 4, "--model", "cifar_resnet8")
-    small = ("--image-size", 8, "--batch-size", 4, "--set", "model.spec.widths=[4,4,4]")
-    assert command(*words, *small).status == 0
+    words = ("train", "--dataset", tmp_path / "data", "--output", run, "--steps", 4, *SMALL)
+    ended = command(*words, "--batch-size", 4)
+    assert (ended.status, ended.err) == (0, "")
+    assert (run / "model.keras").is_file()
+    assert not (run / "report.html").exists()
+    assert "has no test split. It has: train" in refused("evaluate", run)
+
     (run / "model.keras").unlink()  # as if it had been killed before the end
     facts = (run / "dataset.json").read_text()
-    (data / "c").rename(data / "a")
+    (train / "c").rename(train / "a")
     for line in (refused("evaluate", run, "--checkpoint", "last"), refused("export", run)):
         assert "classes of" in line
         assert "are not those that" in line
-    ended = command(*words, *small)
+    ended = command(*words, "--batch-size", 4)
     assert ended.status == 1
     assert "has changed since the run began: class_names: ['b', 'c'] then" in ended.err
     assert (run / "dataset.json").read_text() == facts
@@ -228,7 +266,7 @@ def test_a_cluster_that_is_none(
     ("words", "message"),
     [
         (("evaluate", "--batch-size", 0), "`--batch-size` must be at least 1"),
-        (("export", "--evaluation-images", 0), "`--evaluation-images` must be at least 1"),
+        (("export", "--evaluation-images", 0), "`--evaluation-images` must be at least 1. .*: 0"),
         (("export", "--formats", "onxx"), "`formats` must be one of"),
         (("export", "--precision", "float8"), "`precisions` must be one of"),
         (("export", "--max-accuracy-drop=-1"), "`int8_accuracy_drop` must lie in"),
@@ -241,7 +279,7 @@ def test_options(
     refused: Callable[..., str],
 ) -> None:
     name, *options = words
-    assert message in refused(name, finished_run, *options)
+    assert re.search(message, refused(name, finished_run, *options))
 
 
 @pytest.mark.parametrize(

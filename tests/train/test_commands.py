@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import ast
 import json
 import os
 import pathlib
@@ -15,9 +17,13 @@ import pytest
 from PIL import Image
 
 import keras_resnet
-from keras_resnet_train.cli import COMMANDS, main
-from keras_resnet_train.config import RunConfig, load_config
+import keras_resnet_train
+from keras_resnet_train.cli import main
+from keras_resnet_train.commands import COMMANDS, STUDIES
+from keras_resnet_train.config import RunConfig, all_fields, load_config
 from keras_resnet_train.files import read_json
+from keras_resnet_train.recipes import RECIPES, get_recipe
+from keras_resnet_train.run_options import add_field_options, add_run_options, configuration
 
 pytestmark = pytest.mark.tf
 
@@ -35,7 +41,7 @@ def write_digits(folder: pathlib.Path, count: int) -> list[pathlib.Path]:
     return paths
 
 
-# Nets.
+# Nets and recipes.
 
 
 def test_list(command: Command) -> None:
@@ -44,31 +50,11 @@ def test_list(command: Command) -> None:
     assert ended.out.split() == keras_resnet.list_variants()
     ended = command("list", "cifar_resnet*v2")
     assert ended.out.split() == ["cifar_resnet164v2", "cifar_resnet1001v2"]
-
-
-def test_list_as_a_table(command: Command) -> None:
-    ended = command("list", "cifar_*20", "--table")
+    ended = command("list", "cifar_resnet20", "--table")
     assert ended.status == 0
     row = next(line for line in ended.out.splitlines() if "cifar_resnet20 " in line)
     for cell in ("32 x 32", "269,722", "0.041", "20"):
         assert cell in row
-
-
-@pytest.mark.parametrize("unbuffered", ["1", ""])
-def test_a_reader_that_leaves_is_no_error(unbuffered: str) -> None:
-    """`keras-resnet list | head -1`: the pipe is closed while the command still has lines."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "keras_resnet_train.cli", "list"],
-        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout
-    assert process.stderr
-    process.stdout.close()
-    assert (process.wait(60), process.stderr.read()) == (141, "")
-    process.stderr.close()
 
 
 def test_info(command: Command) -> None:
@@ -85,42 +71,148 @@ def test_info(command: Command) -> None:
 
 
 def test_info_of_another_size(command: Command) -> None:
-    words = ("info", "cifar_resnet20", "--channels", 1, "--classes", 7, "--json")
+    words = ("info", "cifar_resnet8", "--channels", 1, "--classes", 7, "--json")
     small, large = (json.loads(command(*words, "--input-size", size).out) for size in (16, 32))
     # One input channel: 2 x 9 x 16 weights fewer; 7 classes: 3 x 65 fewer.
-    assert small["counts"]["parameters"] == 269_722 - 288 - 195
+    whole = keras_resnet.analysis.count_spec(keras_resnet.get_spec("cifar_resnet8"))
+    assert small["counts"]["parameters"] == whole.parameters - 288 - 195
     assert small["input_size"] == 16
     head = 64 * 7
     adds = [found["counts"]["multiply_adds"] - head for found in (small, large)]
     assert adds[1] == 4 * adds[0]
 
 
+def test_recipes(command: Command) -> None:
+    """The list has each recipe's command, whose configuration is printed by its name."""
+    ended = command("recipes")
+    assert (ended.status, ended.err) == (0, "")
+    blocks = ended.out.split("\n\n")
+    assert [block.split("\n")[0] for block in blocks] == list(RECIPES)
+    for block, recipe in zip(blocks, RECIPES.values(), strict=True):
+        lines = dict(line[2:].split(maxsplit=1) for line in block.splitlines()[1:4])
+        assert lines["source"] == recipe.source
+        assert lines["expected"] == recipe.expected
+        assert lines["settings"].startswith(f"batch_size={recipe.settings['batch_size']} ")
+        words = block.splitlines()[-1].split()
+        assert words[:4] == ["command", "keras-resnet", "train", "--model"]
+        described = configuration(_parsed(*words[3:-2]))
+        ended = command("recipes", recipe.name)
+        assert (ended.status, ended.out, ended.err) == (0, described.to_json(), "")
+    assert "`--model` needs a RECIPE" in command("recipes", "--model", "resnet50").err
+    deep = json.loads(command("recipes", "he2015-cifar", "--model", "cifar_resnet110").out)
+    assert deep["schedule"]["warmup_steps"] == 400
+
+
+def test_which_commands_need_no_tensorflow() -> None:
+    """`list`, `info` and `recipes` import nothing of the application that reads data or trains."""
+    root = pathlib.Path(keras_resnet_train.__file__).parent
+
+    def imported(path: pathlib.Path) -> set[pathlib.Path]:
+        found = set()
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ImportFrom) and node.level:
+                base = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+                names = [base, *(base / each.name for each in node.names)]
+                for name in names:
+                    found |= {name.with_suffix(".py"), name / "__init__.py"}
+            elif isinstance(node, ast.Import):
+                assert not {each.name.split(".")[0] for each in node.names} & {"tensorflow"}
+        return {each for each in found if each.is_file()}
+
+    seen: set[pathlib.Path] = set()
+    ahead = {root / "commands" / f"{name}.py" for name in ("list_nets", "info", "recipes")}
+    while ahead:
+        seen |= ahead
+        ahead = set().union(*map(imported, ahead)) - seen
+    names = {str(path.relative_to(root)) for path in seen}
+    assert {"command.py", "config/run.py", "recipes/recipe.py"} <= names
+    assert not {name for name in names if name.startswith(("data", "evaluation", "rundir"))}
+
+
+# A run's options.
+
+
+def _parsed(*words: object) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_run_options(parser)
+    return parser.parse_args([str(word) for word in words])
+
+
+def test_each_option_sets_its_field() -> None:
+    """By its type: numbers, choices, text, and switches with a `--no-`."""
+    values = {
+        "--stacked": True,
+        "--dataset": "digits",
+        "--data-dir": "/data",
+        "--validation": 0.1,
+        "--image-size": 16,
+        "--classes": 10,
+        "--on-bad-image": "skip",
+        "--epochs": 2.5,
+        "--batch-size": 64,
+        "--learning-rate": 0.2,
+        "--label-smoothing": 0.3,
+        "--ema": 0.9,
+        "--seed": 5,
+        "--strategy": "cpu:2",
+        "--sync-batch-norm": False,
+        "--precision": "mixed_bfloat16",
+        "--xla": True,
+        "--remat": "stage",
+        "--steps-per-call": 7,
+        "--deterministic": True,
+        "--checkpoint-steps": 11,
+        "--checkpoint-minutes": 1.5,
+    }
+    fields = {field.setting.option: field for field in all_fields(RunConfig)}
+    assert {*values, "--steps"} == fields.keys() - {None}
+    words: list[object] = []
+    for option, value in values.items():
+        switch = option if value else option.replace("--", "--no-")
+        words += [switch] if isinstance(value, bool) else [option, value]
+    found = json.loads(configuration(_parsed(*words)).to_json())
+    for option, value in values.items():
+        section, _, name = fields[option].path.rpartition(".")
+        assert (found[section] if section else found)[name] == value
+    assert configuration(_parsed("--dataset", "digits", "--steps", 3)).steps == 3
+
+
+def test_some_options_with_help_texts_of_a_command() -> None:
+    parser = argparse.ArgumentParser()
+    add_field_options(parser, ["steps", "runtime.xla"], {"steps": "Steps of `each` run, 100 %."})
+    text = parser.format_help()
+    assert "steps of each run, 100 %\n" in text
+    assert "compile the step with XLA" in text
+    assert "--epochs" not in text
+
+
+def test_configurations(tmp_path: pathlib.Path) -> None:
+    """From a recipe by the data and the net, or from a file; the options win."""
+    config = configuration(_parsed("--dataset", "digits"))
+    assert (config.recipe, config.model.name) == ("digits", "cifar_resnet20")
+    config = configuration(_parsed("--dataset", "cifar10", "--set", "optimizer.nesterov=true"))
+    assert (config.recipe, config.optimizer.nesterov) == ("he2015-cifar", True)
+    file = tmp_path / "config.json"
+    file.write_text(config.to_json())
+    assert configuration(_parsed("--config", file)) == config
+    words = ("--config", file, "--epochs", 2, "--model", "resnet18", "--set", "model.spec.blur=3")
+    changed = configuration(_parsed(*words))
+    assert (changed.epochs, changed.steps, changed.data) == (2.0, None, config.data)
+    assert (changed.model.name, changed.model.spec) == ("resnet18", {"blur": 3})
+    config = configuration(_parsed("--dataset", "imagenet2012", "--model", "resnet50"))
+    assert config.recipe == "he2015-imagenet"
+
+
 # A run.
 
 
 def test_train_and_report(tmp_path: pathlib.Path, command: Command) -> None:
-    output = tmp_path / "run"
-    words = ("train", "--model", "cifar_resnet8", "--dataset", "digits", "--output", output)
-    options = (
-        "--image-size",
-        8,
-        "--steps",
-        4,
-        "--batch-size",
-        32,
-        "--seed",
-        3,
-        "--set",
-        "model.spec.widths=[4, 4, 4]",
-        "--set",
-        "schedule.warmup_epochs=0",
-        "--set",
-        "optimizer.nesterov=true",
-        "--learning-rate",
-        0.05,
-        "--ema",
-        0.5,
-    )
+    """From a configuration and options, once; then the same again, another, and its report."""
+    output, file = tmp_path / "run", tmp_path / "config.json"
+    widths = {"model.spec.widths": [4, 4, 4], "schedule.warmup_epochs": 0, "data.image_size": 8}
+    file.write_text(get_recipe("digits").configure("cifar_resnet8", widths).to_json())
+    words = ("train", "--config", file, "--output", output)
+    options = ("--steps", 4, "--batch-size", 32, "--seed", 3, "--set", "optimizer.nesterov=true")
     ended = command(*words, *options)
     assert (ended.status, ended.err) == (0, "")
     assert "1257 training images, 4 steps of 32 on 1 replica(s)" in ended.out
@@ -129,10 +221,9 @@ def test_train_and_report(tmp_path: pathlib.Path, command: Command) -> None:
     assert (config.recipe, config.model.name, config.seed) == ("digits", "cifar_resnet8", 3)
     assert config.model.spec == {"widths": [4, 4, 4]}
     assert (config.steps, config.epochs, config.batch_size) == (4, None, 32)
-    assert (config.optimizer.nesterov, config.optimizer.ema) == (True, 0.5)
+    assert config.optimizer.nesterov
     assert "cifar_resnet8 on digits" in (output / "report.html").read_text()
 
-    # The same command again trains nothing; another one is refused.
     ended = command(*words, *options)
     assert ended.status == 0
     assert "nothing to train" in ended.out
@@ -140,148 +231,57 @@ def test_train_and_report(tmp_path: pathlib.Path, command: Command) -> None:
     assert (ended.status, ended.out) == (1, "")
     assert "differs in seed: 3 then, 4 now" in ended.err
 
-    # From its configuration, with a change; the report anew.
-    again = tmp_path / "again"
-    ended = command("train", "--config", output / "config.json", "--output", again, "--steps", 2)
-    assert (ended.status, ended.err) == (0, "")
-    changed = load_config(again / "config.json")
-    assert changed == RunConfig(**{**vars(config), "steps": 2})
-    (again / "report.html").unlink()
-    ended = command("report", again)
-    assert (ended.status, ended.out) == (0, f"Report: {again / 'report.html'}\n")
-    assert (again / "report.html").is_file()
-
-
-def test_train_on_a_folder_without_test_images(tmp_path: pathlib.Path, command: Command) -> None:
-    for name in ("a", "b"):
-        (tmp_path / "data" / "train" / name).mkdir(parents=True)
-        for index in range(4):
-            pixels = np.full((9, 9, 3), 60 * index, np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "data" / "train" / name / f"{index}.png")
-    ended = command(
-        "train",
-        "--model",
-        "cifar_resnet8",
-        "--dataset",
-        tmp_path / "data",
-        "--output",
-        tmp_path / "run",
-        "--steps",
-        2,
-        "--batch-size",
-        4,
-        "--image-size",
-        8,
-    )
-    assert (ended.status, ended.err) == (0, "")
-    assert (tmp_path / "run" / "model.keras").is_file()
-    assert not (tmp_path / "run" / "report.html").exists()
-    ended = command("evaluate", tmp_path / "run")
-    assert ended.status == 1
-    assert "has no test split. It has: train" in ended.err
-
-
-def test_evaluate(finished_run: pathlib.Path, copied_run: pathlib.Path, command: Command) -> None:
-    metrics = read_json(finished_run / "metrics.json")["test"]
-    ended = command("evaluate", copied_run)
-    assert (ended.status, ended.err) == (0, "")
-    low, high = metrics["accuracy_interval"]
-    lines = ended.out.splitlines()
-    assert lines[0] == "cifar_resnet8 (model.keras) on digits, test split"
-    assert lines[1].split() == ["images", "360"]
-    interval = f"(95 % interval {low:.4f} to {high:.4f})"
-    assert lines[2] == f"accuracy  {metrics['accuracy']:.4f}  {interval}"
-    ended = command("evaluate", copied_run, "--split", "train", "--json", "--batch-size", 100)
-    found = json.loads(ended.out)
-    assert found["examples"] == 1257
-    assert np.sum(found["confusion"]) == 1257
-    assert read_json(copied_run / "metrics.json")["train"] == found
-    ended = command("evaluate", copied_run, "--checkpoint", "last")
-    assert "(last checkpoint)" in ended.out
+    (output / "report.html").unlink()
+    ended = command("report", output)
+    assert (ended.status, ended.out) == (0, f"Report: {output / 'report.html'}\n")
+    assert (output / "report.html").is_file()
 
 
 def test_predict(finished_run: pathlib.Path, tmp_path: pathlib.Path, command: Command) -> None:
-    paths = write_digits(tmp_path, 3)
-    ended = command("predict", finished_run, *paths, "--json", "--top", 4)
-    assert (ended.status, ended.err) == (0, "")
-    rows = [json.loads(line) for line in ended.out.splitlines()]
-    assert [row["image"] for row in rows] == [str(path) for path in paths]
+    """Files that cannot be read are named, and the others are classified."""
     from keras_resnet_train.data.embedded import load_digits
     from keras_resnet_train.rundir import open_run
 
+    paths = write_digits(tmp_path, 3)
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"no image")
+    ended = command("predict", finished_run, bad, *paths, "--json", "--top", 4)
+    assert ended.status == 1
+    (line,) = ended.err.splitlines()
+    assert line.startswith(f"{bad}: unreadable: ")
+    rows = [json.loads(line) for line in ended.out.splitlines()]
+    assert [row["image"] for row in rows] == [str(path) for path in paths]
     run = open_run(finished_run)
     images = run.preprocess.normalize(load_digits().test.images[:3])
-    logits = run.model.predict(images, verbose=0).astype("float64")
+    logits = np.asarray(run.model(images, training=False), "float64")
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     for row, share in zip(rows, shares, strict=True):
         order = np.argsort(-share)[:4]
         assert list(row["classes"]) == [str(i) for i in order]
         assert list(row["classes"].values()) == pytest.approx(share[order], rel=1e-4)
-    plain = command("predict", finished_run, paths[0], "--top", 1).out
+
+    ended = command("predict", finished_run, paths[0], "--top", 1)
     first, share = next(iter(rows[0]["classes"].items()))
-    assert plain == f"{paths[0]}: {first} {share:.1%}\n"
-
-
-def test_predict_names_files_that_it_cannot_read(
-    finished_run: pathlib.Path, tmp_path: pathlib.Path, command: Command
-) -> None:
-    (good,) = write_digits(tmp_path, 1)
-    bad = tmp_path / "bad.jpg"
-    bad.write_bytes(b"no image")
-    ended = command("predict", finished_run, bad, good)
-    assert ended.status == 1
-    assert ended.err.startswith(f"{bad}: unreadable: ")
-    assert len(ended.err.splitlines()) == 1
-    assert ended.out.startswith(f"{good}: ")
-    ended = command("predict", finished_run, good, tmp_path / "none.png", tmp_path)
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.out == f"{paths[0]}: {first} {share:.1%}\n"
+    ended = command("predict", finished_run, paths[0], tmp_path / "none.png", tmp_path)
     assert (ended.status, ended.out) == (1, "")
     assert ended.err == f"Error: No file at {tmp_path / 'none.png'}, {tmp_path}\n"
 
 
 def test_export(copied_run: pathlib.Path, command: Command) -> None:
-    ended = command(
-        "export",
-        copied_run,
-        "--precision",
-        "float32,int8",
-        "--evaluation-images",
-        100,
-        "--calibration-images",
-        50,
-        "--max-accuracy-drop",
-        1,
-    )
-    assert (ended.status, ended.err) == (0, "")
-    for name in ("saved_model/saved_model.pb", "model.tflite", "model_int8.tflite", "report.html"):
-        assert (copied_run / name).is_file()
-    rows = read_json(copied_run / "metrics.json")["exports"]
-    kinds = [(row["format"], row["precision"]) for row in rows]
-    assert kinds == [
-        ("keras", "float32"),
-        ("saved_model", "float32"),
-        ("tflite", "float32"),
-        ("tflite", "int8"),
-    ]
-    assert [row["top1_agreement"] for row in rows[1:3]] == [1.0, 1.0]
-    assert all(row["images"] == 100 for row in rows[1:])
-    page = (copied_run / "report.html").read_text().replace("<wbr>", "")
-    assert "model_int8.tflite" in page
+    """A failed export leaves no file, withdraws the earlier one, and keeps the others."""
 
+    def shown() -> str:
+        return (copied_run / "report.html").read_text().replace("<wbr>", "")
 
-def test_an_export_that_fails_its_checks(copied_run: pathlib.Path, command: Command) -> None:
-    """float16 rounds; asked to keep logits to the last bit, it fails and leaves no file."""
-    ended = command(
-        "export",
-        copied_run,
-        "--formats",
-        "tflite",
-        "--precision",
-        "float16",
-        "--max-float16-difference",
-        0,
-        "--evaluation-images",
-        20,
-    )
+    def exported() -> list[str]:
+        return [row["file"] for row in read_json(copied_run / "metrics.json")["exports"]]
+
+    # float16 rounds: held to logits equal to the last bit, it fails.
+    words = ("export", copied_run, "--evaluation-images", 50, "--formats", "tflite", "--precision")
+    failing = (*words, "float16", "--max-float16-difference", 0)
+    ended = command(*failing)
     assert ended.status == 1
     (line,) = ended.err.splitlines()
     assert line.startswith("Error: model_float16.tflite (tflite, float16) differs from the Keras")
@@ -290,31 +290,30 @@ def test_an_export_that_fails_its_checks(copied_run: pathlib.Path, command: Comm
     assert not list(copied_run.glob(".export*"))
     assert "exports" not in read_json(copied_run / "metrics.json")
 
-
-def _shown(run: pathlib.Path) -> str:
-    return (run / "report.html").read_text().replace("<wbr>", "")
-
-
-def test_a_failed_export_withdraws_the_earlier_one(
-    copied_run: pathlib.Path, command: Command
-) -> None:
-    words = (
-        "export",
-        copied_run,
-        "--formats",
-        "tflite",
-        "--precision",
-        "float16",
-        "--evaluation-images",
-        20,
+    ended = command(*words, "float16")
+    assert (ended.status, ended.err) == (0, "")
+    assert "model_float16.tflite" in shown()
+    ended = command(
+        *("export", copied_run, "--precision", "int8", "--evaluation-images", 50),
+        *("--calibration-images", 50, "--max-accuracy-drop", 1),
     )
-    assert command(*words).status == 0
-    assert "model_float16.tflite" in _shown(copied_run)
-    assert command(*words, "--max-float16-difference", 0).status == 1
-    assert [row["file"] for row in read_json(copied_run / "metrics.json")["exports"]] == [
-        "model.keras"
+    assert (ended.status, ended.err) == (0, "")
+    for name in ("saved_model/saved_model.pb", "model_int8.tflite"):
+        assert (copied_run / name).is_file()
+    rows = read_json(copied_run / "metrics.json")["exports"]
+    assert [(row["format"], row["precision"]) for row in rows] == [
+        ("keras", "float32"),
+        ("tflite", "float16"),  # the earlier one stays
+        ("saved_model", "float32"),
+        ("tflite", "int8"),
     ]
-    assert "model_float16.tflite" not in _shown(copied_run)
+    assert rows[2]["top1_agreement"] == 1.0
+    assert all(row["images"] == 50 for row in rows[1:])
+    assert "model_int8.tflite" in shown()
+
+    assert command(*failing).status == 1
+    assert exported() == ["model.keras", "saved_model", "model_int8.tflite"]
+    assert "model_float16.tflite" not in shown()
 
 
 # How commands end.
@@ -330,44 +329,78 @@ def test_a_failed_export_withdraws_the_earlier_one(
         ("train", "--output", "x", "--epochs", "many"),
         ("predict", "run"),
         ("info", "resnet50", "--frobnicate"),
+        ("study", "degradatoin"),
     ],
 )
 def test_wrong_use(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(words)
     assert caught.value.code == 2
-    assert "usage: keras-resnet" in capsys.readouterr().err
+    usage, *_, error = capsys.readouterr().err.splitlines()
+    assert usage.startswith("usage: keras-resnet")
+    assert error.startswith("keras-resnet")
+    assert ": error: " in error
 
 
-@pytest.mark.parametrize("words", [("--help",), *((name, "--help") for name in COMMANDS)])
-def test_help(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main(words)
-    assert caught.value.code == 0
-    assert "usage: keras-resnet" in capsys.readouterr().out
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of each command; the overviews list commands and studies with the tables' texts."""
+    for words, table in ((("--help",), COMMANDS), (("study", "--help"), STUDIES)):
+        with pytest.raises(SystemExit, match="0"):
+            main(words)
+        text = " ".join(capsys.readouterr().out.split())
+        for name, entry in table.items():
+            assert f"{name} {entry.help}" in text
+    entries = [((name,), entry) for name, entry in COMMANDS.items()]
+    for path, entry in [*entries, *((("study", name), each) for name, each in STUDIES.items())]:
+        with pytest.raises(SystemExit, match="0"):
+            main([*path, "--help"])
+        text = " ".join(capsys.readouterr().out.split())
+        assert text.startswith(f"usage: keras-resnet {' '.join(path)} [-h] [--debug]")
+        assert entry.help in text
 
 
-def test_debug_shows_the_traceback(finished_run: pathlib.Path) -> None:
+def test_debug_shows_the_traceback() -> None:
     with pytest.raises(ValueError, match="Unknown model 'resnet51'"):
         main(["info", "resnet51", "--debug"])
 
 
 @pytest.mark.multi_process
+@pytest.mark.parametrize("unbuffered", ["1", ""])
+def test_a_reader_that_leaves_is_no_error(unbuffered: str) -> None:
+    """`keras-resnet list | head -1`: the pipe is closed while the command still prints."""
+    code = (
+        "import sys\n"
+        "from keras_resnet_train.errors import reported\n"
+        "with reported('list', debug=False) as outcome:\n"
+        "    print('resnet50')\n"
+        "sys.exit(outcome.status)\n"
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (141, "")
+
+
+@pytest.mark.multi_process
 def test_as_a_process(tmp_path: pathlib.Path) -> None:
     """Nothing but the one line reaches stderr, TensorFlow's greetings included."""
-    words = [
-        sys.executable,
-        "-m",
-        "keras_resnet_train",
-        "train",
-        "--dataset",
-        "digits",
-        "--model",
-        "cifar_resnet21",
-        "--output",
-        str(tmp_path / "run"),
-    ]
-    ended = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    words = ["--dataset", "digits", "--model", "cifar_resnet21", "--output", str(tmp_path / "run")]
+    ended = subprocess.run(
+        [sys.executable, "-m", "keras_resnet_train", "train", *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert (ended.returncode, ended.stdout) == (1, "")
     (line,) = ended.stderr.splitlines()
     assert line.startswith("Error: 'cifar_resnet21' has no such depth")

@@ -12,8 +12,13 @@ from typing import Any
 import pytest
 
 from keras_resnet_train.config import (
+    DataConfig,
     ModelConfig,
+    OptimizerConfig,
     RunConfig,
+    RuntimeConfig,
+    ScheduleConfig,
+    describe,
     differences,
     load_config,
     with_changes,
@@ -131,39 +136,45 @@ def test_missing_keys_take_the_defaults(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"epochs": 1, "speed": 2}, "has no key 'speed'. Keys: model, data, .*seed"),
-        ({"epochs": 1, "data": {"datset": "x"}}, "json: data has no key 'datset'"),
-        ({"epochs": 1, "data": []}, r"json: data must be an object. Received: \[\]"),
-        ([], r"json must be an object. Received: \[\]"),
-        ({"epochs": "1"}, "epochs must be a number. Received: '1'"),
-        ({"epochs": True}, "epochs must be a number. Received: True"),
-        ({"steps": 1.0}, "steps must be an integer. Received: 1.0"),
-        ({"steps": True}, "steps must be an integer. Received: True"),
-        ({"epochs": 1, "recipe": 3}, "recipe must be a string. Received: 3"),
-        ({"epochs": 1, "augment": {"flip": 1}}, "flip must be true or false. Received: 1"),
-        ({"epochs": 1, "augment": {"crop": "x"}}, "crop must be one of 'none', 'pad', 'resized'"),
-        ({"epochs": 1, "data": {"mean": 3}}, "mean must be a list. Received: 3"),
-        ({"epochs": 1, "data": {"mean": ["3"]}}, "mean must be a number. Received: '3'"),
-        ({"epochs": 1, "model": {"spec": 3}}, "model: spec must be an object. Received: 3"),
-        ({"epochs": 1, "model": {"name": None}}, "name must be a string. Received: None"),
+        ({"epochs": 1, "speed": 2}, "The configuration has no key 'speed'. Keys: model, .*seed"),
+        ({"epochs": 1, "data": {"datset": "x"}}, "`data` has no key 'datset'. Keys: dataset, "),
+        ({"epochs": 1, "data": []}, r"`data` must be an object. Received: \[\]"),
+        ([], r"The configuration must be an object. Received: \[\]"),
+        ({"epochs": "1"}, "`epochs` must be a number. Received: epochs='1'"),
+        ({"epochs": True}, "`epochs` must be a number. Received: epochs=True"),
+        ({"steps": 1.0}, "`steps` must be an integer. Received: steps=1.0"),
+        ({"steps": True}, "`steps` must be an integer. Received: steps=True"),
+        ({"epochs": 1, "recipe": 3}, "`recipe` must be a string. Received: recipe=3"),
+        (
+            {"epochs": 1, "augment": {"flip": 1}},
+            "`augment.flip` must be true or false. Received: augment.flip=1",
+        ),
+        (
+            {"epochs": 1, "augment": {"crop": "x"}},
+            "`augment.crop` must be one of 'none', 'pad', 'resized', 'scale'. .*crop='x'",
+        ),
+        ({"epochs": 1, "data": {"mean": 3}}, "`data.mean` must be a list of numbers. .*mean=3"),
+        ({"epochs": 1, "data": {"mean": ["3"]}}, r"`data.mean\[0\]` must be a number. .*='3'"),
+        ({"epochs": 1, "model": {"spec": 3}}, "`model.spec` must be an object. .*spec=3"),
+        ({"epochs": 1, "model": {"name": None}}, "`model.name` must be a string. .*name=None"),
+        # A rule that is broken names the file too.
+        ({"epochs": 0}, "`epochs` must be above 0. Received: epochs=0"),
     ],
 )
 def test_wrong_files(values: Any, message: str, tmp_path: pathlib.Path) -> None:
-    with pytest.raises(ValueError, match=message):
-        load_config(written(tmp_path / "config.json", values))
-
-
-@pytest.mark.parametrize("content", [b"{", b"\xff\xd8\xff\xe0 a JPEG"])
-def test_no_json(content: bytes, tmp_path: pathlib.Path) -> None:
-    path = tmp_path / "config.json"
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=f"{re.escape(str(path))} is no JSON"):
+    path = written(tmp_path / "config.json", values)
+    with pytest.raises(ValueError, match=f"{re.escape(str(path))}: {message}"):
         load_config(path)
 
 
-def test_no_file(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(FileNotFoundError, match="none.json"):
-        load_config(tmp_path / "none.json")
+def test_files_that_cannot_be_read(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "config.json"
+    with pytest.raises(FileNotFoundError, match="config.json"):
+        load_config(path)
+    for content in (b"{", b"\xff\xd8\xff\xe0 a JPEG"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=f"{re.escape(str(path))} is not JSON"):
+            load_config(path)
 
 
 # Rules.
@@ -177,61 +188,105 @@ def test_one_length(epochs: float | None, steps: int | None) -> None:
         RunConfig(epochs=epochs, steps=steps)
 
 
+# Values just outside the bounds, and a value inside.
 @pytest.mark.parametrize(
-    ("field", "value", "rule"),
+    ("field", "wrong", "right", "rule"),
     [
-        ("batch_size", 0, "at least 1"),
-        ("epochs", 0.0, "above 0"),
-        ("epochs", math.nan, "above 0"),
-        ("epochs", math.inf, "above 0 and finite"),
-        ("data.validation", 1.0, r"in \[0, 1\)"),
-        ("data.validation", -0.1, r"in \[0, 1\)"),
-        ("data.image_size", 0, "above 0"),
-        ("data.classes", 0, "at least 1"),
-        ("data.crop_fraction", 0.0, r"in \(0, 1\]"),
-        ("data.crop_fraction", 1.1, r"in \(0, 1\]"),
-        ("schedule.learning_rate", 0.0, "above 0"),
-        ("schedule.learning_rate", math.inf, "above 0 and finite"),
-        ("schedule.boundaries", [0.5, 0.25], "rising fractions of the run"),
-        ("schedule.boundaries", [0.0], "rising fractions of the run"),
-        ("schedule.boundaries", [1.0], "rising fractions of the run"),
-        ("schedule.factor", 0.0, "above 0"),
-        ("schedule.warmup_steps", -1, "at least 0"),
-        ("schedule.warmup_epochs", -1.0, "at least 0"),
-        ("schedule.warmup_epochs", math.inf, "at least 0 and finite"),
-        ("schedule.warmup_rate", -0.1, "at least 0"),
-        ("optimizer.momentum", 1.0, r"in \[0, 1\)"),
-        ("optimizer.label_smoothing", 1.0, r"in \[0, 1\)"),
-        ("optimizer.ema", 1.0, r"in \[0, 1\)"),
-        ("optimizer.weight_decay", -1e-4, "at least 0"),
-        ("optimizer.clip_norm", -1.0, "at least 0"),
-        ("runtime.steps_per_call", 0, "at least 1"),
-        ("checkpoint.keep", 0, "at least 1"),
-        ("checkpoint.every_steps", -5, "at least 0"),
-        ("checkpoint.every_minutes", -1.0, "at least 0"),
-        ("augment.pad", -1, "at least 0"),
-        ("augment.min_area", 0.0, r"in \(0, 1\]"),
-        ("augment.shorter_side", [1.2], "a range from 1 on"),
-        ("augment.shorter_side", [1.2, 1.1], "a range from 1 on"),
-        ("augment.shorter_side", [0.9, 1.1], "a range from 1 on"),
-        ("seed", -1, "in 0..2147483647"),
-        ("seed", 2**31, "in 0..2147483647"),
+        ("batch_size", [0], 1, "at least 1"),
+        ("epochs", [0.0, -1], 0.5, "above 0"),
+        ("seed", [-1, 2**31], 2**31 - 1, "in [0, 2147483647]"),
+        ("data.validation", [1.0, -0.1], 0.9, "in [0, 1)"),
+        ("data.image_size", [0], 1, "at least 1"),
+        ("data.classes", [0], 1, "at least 1"),
+        ("data.crop_fraction", [0.0, 1.1], 1.0, "in (0, 1]"),
+        ("data.std", [[1.0, 0.0]], None, "a list of numbers above 0"),
+        ("schedule.learning_rate", [0.0], 1e-9, "above 0"),
+        (
+            "schedule.boundaries",
+            [[0.5, 0.25], [0.0], [1.0]],
+            [0.25, 0.25],
+            "a list of numbers in (0, 1), in ascending order",
+        ),
+        ("schedule.factor", [0, -1.0], 2.0, "above 0"),
+        ("schedule.warmup_steps", [-1], 0, "at least 0"),
+        ("schedule.warmup_epochs", [-1.0], 0, "at least 0"),
+        ("schedule.warmup_rate", [-0.1], 0, "at least 0"),
+        ("optimizer.momentum", [1.0], 0.0, "in [0, 1)"),
+        ("optimizer.label_smoothing", [1.0], 0.0, "in [0, 1)"),
+        ("optimizer.ema", [1.0], 0.0, "in [0, 1)"),
+        ("optimizer.weight_decay", [-1e-4], 0.0, "at least 0"),
+        ("optimizer.clip_norm", [-1.0], 0.0, "at least 0"),
+        ("runtime.steps_per_call", [0], 1, "at least 1"),
+        ("checkpoint.keep", [0], 1, "at least 1"),
+        ("checkpoint.every_steps", [-5], 0, "at least 0"),
+        ("checkpoint.every_minutes", [-1.0], 0, "at least 0"),
+        ("augment.pad", [-1], 0, "at least 0"),
+        ("augment.min_area", [0.0], 1.0, "in (0, 1]"),
+        (
+            "augment.shorter_side",
+            [[1.2, 1.1], [0.9, 1.1]],
+            [1.0, 1.0],
+            "a list of 2 numbers at least 1, in ascending order",
+        ),
+        ("augment.shorter_side", [[1.2]], [1, 2], "a list of 2 numbers"),
     ],
 )
-def test_rules(field: str, value: Any, rule: str) -> None:
-    name = field.split(".")[-1]
-    with pytest.raises(ValueError, match=f"`{name}` must be {rule}.* Received: {name}="):
-        config(**{field: value})
+def test_rules(field: str, wrong: list[Any], right: Any, rule: str) -> None:
+    for value in wrong:
+        text = re.escape(f"`{field}` must be {rule}. Received: {field}={value}")
+        with pytest.raises(ValueError, match=f"^{text}$"):
+            config(**{field: value})
+    config(**{field: right})
 
 
-def test_steps_above_zero() -> None:
-    with pytest.raises(ValueError, match="`steps` must be above 0. Received: steps=0"):
-        RunConfig(steps=0)
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_numbers_are_finite(value: float) -> None:
+    default = fields(dataclasses.asdict(RunConfig(epochs=1)))
+    for name, usual in default.items():
+        if isinstance(usual, float):
+            text = f"^`{name}` must be a finite number. Received: {name}={value}$"
+            with pytest.raises(ValueError, match=text):
+                config(**{name: value})
+    with pytest.raises(ValueError, match=r"`data.mean\[1\]` must be a finite number"):
+        config(data__mean=[0.0, value])
 
 
-def test_mean_and_std_go_together() -> None:
-    with pytest.raises(ValueError, match="`mean` and `std` both or neither"):
-        config(data__mean=[1.0])
+def test_each_class_checks_itself() -> None:
+    """Without a `RunConfig` around it, and with the path all the same."""
+    for make, message in (
+        (lambda: ScheduleConfig(factor=-1), "`schedule.factor` must be above 0. .*factor=-1"),
+        (lambda: OptimizerConfig(name="x"), "`optimizer.name` must be one of 'sgd', 'adamw'"),  # type: ignore[arg-type]
+        (lambda: RuntimeConfig(strategy="tpu"), "`--strategy` must be auto, .*: 'tpu'"),
+        (lambda: RunConfig(steps=0), "`steps` must be above 0. Received: steps=0"),
+        (lambda: DataConfig(mean=(1.0,)), "both `data.mean` and `data.std`, or neither"),
+        (lambda: DataConfig(std=(1.0,)), r"neither. Received: data.mean=None, data.std=\(1.0,\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make()
+    assert ScheduleConfig(learning_rate=1, boundaries=[0.5]).boundaries == (0.5,)  # type: ignore[arg-type]
+
+
+# Descriptions.
+
+
+def test_descriptions() -> None:
+    """Every field says what it is for, and each option belongs to one."""
+    rows = {row.path: row for row in describe(RunConfig)}
+    assert rows.keys() == OTHER.keys()
+    defaults = fields(json.loads(RunConfig(epochs=1).to_json())) | {"epochs": None}
+    for row in rows.values():
+        assert row.help.endswith(".")
+        assert json.loads(row.default) == defaults[row.path]
+    options = [row.option for row in rows.values() if row.option]
+    assert len(set(options)) == len(options)
+    assert rows["schedule.boundaries"][1:4] == (
+        "list of numbers",
+        "[]",
+        "a list of numbers in (0, 1), in ascending order",
+    )
+    assert rows["data.classes"][1:4] == ("integer or null", "null", "at least 1")
+    assert rows["runtime.remat"][1:4] == ("string", '"none"', "one of 'none', 'unit', 'stage'")
+    assert rows["model.spec"][1:4] == ("object", "{}", "")
 
 
 # Changes.
@@ -264,14 +319,16 @@ def test_with_changes() -> None:
     "field", ["momentum", "optimizer.speed", "a.b.c", "seed.x", "model.spce.x"]
 )
 def test_unknown_field(field: str) -> None:
-    with pytest.raises(ValueError, match=f"no field '{field}'. Fields: model.name, .*seed"):
+    with pytest.raises(
+        ValueError, match=f"no field '{field}'. Fields: recipe, .*model.spec, .*keep"
+    ):
         with_changes(config(), {field: 1})
 
 
 def test_change_of_the_wrong_type() -> None:
-    with pytest.raises(ValueError, match="optimizer: nesterov must be true or false. .*'yes'"):
+    with pytest.raises(ValueError, match="^`optimizer.nesterov` must be true or false. .*'yes'"):
         with_changes(config(), {"optimizer.nesterov": "yes"})
-    with pytest.raises(ValueError, match="model: spec must be an object. Received: 3"):
+    with pytest.raises(ValueError, match="^`model.spec` must be an object. .*=3"):
         with_changes(config(), {"model.spec": 3})
 
 
@@ -297,7 +354,7 @@ def test_every_field_counts_unless_it_is_free() -> None:
             assert [line.split(":")[0] for line in found] == [name]
 
 
-def test_differences_tell_both_values() -> None:
+def test_differences_name_both_values() -> None:
     found = differences(config(), config(seed=2, epochs=None, steps=9))
     assert found == [
         "epochs: 1.0 then, None now",

@@ -39,9 +39,12 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return path
 
 
-def digits_by(model: Any, preprocess: PreprocessSpec, times: int) -> np.ndarray:
+def digits_by(
+    model: Any, preprocess: PreprocessSpec, times: int, *, mirrored: bool = False
+) -> np.ndarray:
     """Probabilities of the test digits, each pixel repeated, by plain Keras."""
     images = load_digits().test.images.repeat(times, axis=1).repeat(times, axis=2)
+    images = images[:, :, ::-1] if mirrored else images
     found = model.predict(preprocess.normalize(images), verbose=0).astype("float64")
     if model.layers[-1].name == "logits":
         found = np.exp(found - found.max(axis=1, keepdims=True))
@@ -59,12 +62,20 @@ def rows_of(path: pathlib.Path) -> list[list[str]]:
 
 
 def test_the_files_of_an_evaluation(copied_run: pathlib.Path, command: Command) -> None:
+    before = read_json(copied_run / "metrics.json")["test"]
     ended = command("evaluate", copied_run, "--error-cases", 5)
     assert (ended.status, ended.err) == (0, "")
-    folder = copied_run / "evaluation-test"
-    assert ended.out.splitlines()[-1] == f"files     {folder}"
-    assert sorted(path.name for path in folder.iterdir()) == sorted([*FILES, "error_cases.png"])
     metrics = read_json(copied_run / "metrics.json")["test"]
+    assert metrics["loss"] == pytest.approx(before["loss"], rel=1e-6)
+    folder = copied_run / "evaluation-test"
+    lines = ended.out.splitlines()
+    assert lines[0] == "cifar_resnet8 (model.keras) on digits, test split"
+    assert lines[1].split() == ["images", "360"]
+    low, high = before["accuracy_interval"]
+    interval = f"(95 % interval {low:.4f} to {high:.4f})"
+    assert lines[2] == f"accuracy  {before['accuracy']:.4f}  {interval}"
+    assert lines[-1] == f"files     {folder}"
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*FILES, "error_cases.png"])
     found = read_json(folder / "evaluation.json")
     for key in ("accuracy", "accuracy_interval", "top5_accuracy", "loss", "examples"):
         assert found[key] == metrics[key]
@@ -97,37 +108,39 @@ def test_the_files_of_an_evaluation(copied_run: pathlib.Path, command: Command) 
     np.testing.assert_array_equal(cell, load_digits().test.images[worst[0], ..., 0])
     assert (folder / "reliability.svg").read_text().count("<svg") == 1
 
-    # Again, without mistakes: the directory is replaced, not added to.
-    assert command("evaluate", copied_run).status == 0
+
+def test_another_split_as_json(copied_run: pathlib.Path, command: Command) -> None:
+    """An earlier evaluation of it is replaced, not added to."""
+    folder = copied_run / "evaluation-train"
+    folder.mkdir()
+    for name in (*FILES, "error_cases.png"):
+        (folder / name).write_text("{}")
+    ended = command("evaluate", copied_run, "--split", "train", "--json", "--batch-size", 100)
+    assert (ended.status, ended.err) == (0, "")
+    found = json.loads(ended.out)
+    assert found["examples"] == 1257
+    assert np.sum(found["confusion"]) == 1257
+    assert read_json(copied_run / "metrics.json")["train"] == found
     assert sorted(path.name for path in folder.iterdir()) == FILES
     assert not list(copied_run.glob(".evaluation*"))
 
 
 def test_other_views_leave_the_metrics_alone(copied_run: pathlib.Path, command: Command) -> None:
     before = (copied_run / "metrics.json").read_bytes()
-    ended = command("evaluate", copied_run, "--views", "ten-crop")
+    ended = command("evaluate", copied_run, "--views", "ten-crop", "--checkpoint", "last")
     assert (ended.status, ended.err) == (0, "")
+    lines = ended.out.splitlines()
+    assert "(last checkpoint)" in lines[0]
     line = "views     ten-crop: 8 x 8 at the corners and the centre of 9 x 9, mirrored"
-    assert line in ended.out.splitlines()
-    assert (copied_run / "evaluation-test-ten-crop" / "evaluation.json").is_file()
-    ended = command(
-        "evaluate",
-        copied_run,
-        "--views",
-        "multi-scale",
-        "--scales",
-        "8,12",
-        "--checkpoint",
-        "last",
-        "--split",
-        "validation",
-        "--json",
-    )
+    assert line in lines
+    assert (copied_run / "evaluation-test-ten-crop-last" / "evaluation.json").is_file()
+    options = ("--views", "multi-scale", "--scales", "8,12", "--split", "validation", "--json")
+    ended = command("evaluate", copied_run, *options)
     assert (ended.status, ended.err) == (0, "")
     assert json.loads(ended.out)["views"] == "multi-scale"
-    folder = copied_run / "evaluation-validation-multi-scale-last"
-    told = read_json(folder / "evaluation.json")["members"][0]["views"]
-    assert told == "multi-scale: whole images of shorter side 8, 12, mirrored"
+    folder = copied_run / "evaluation-validation-multi-scale"
+    member = read_json(folder / "evaluation.json")["members"][0]
+    assert member["views"] == "multi-scale: whole images of shorter side 8, 12, mirrored"
     assert (copied_run / "metrics.json").read_bytes() == before
 
 
@@ -140,47 +153,35 @@ def test_an_ensemble_of_a_run_and_a_file(
     assert (ended.status, ended.err) == (0, "")
     run = open_member(str(finished_run))
     file = keras.saving.load_model(net)
-    shares = (digits_by(run.model, run.preprocess, 1) + digits_by(file, file.preprocess, 2)) / 2
+    alone = digits_by(file, file.preprocess, 2)
+    shares = (digits_by(run.model, run.preprocess, 1) + alone) / 2
     found = json.loads(ended.out)
     assert found["loss"] == pytest.approx(loss_of(shares), rel=1e-4)
     right = shares.argmax(axis=1) == load_digits().test.labels
     assert found["accuracy"] == pytest.approx(right.mean(), abs=1.5 / 360)
+    assert sorted(path.name for path in output.iterdir()) == FILES
     members = read_json(output / "evaluation.json")["members"]
     assert [each["weights"] for each in members] == ["model.keras", "net.keras"]
     assert [each["preprocessing"]["size"] for each in members] == [[8, 8], [16, 16]]
     assert not (finished_run / "evaluation-test-ensemble").exists()
 
-
-def test_a_file_of_weights(net: pathlib.Path, tmp_path: pathlib.Path, command: Command) -> None:
-    ended = command("evaluate", net, "--dataset", "digits", "--json")
+    # The file by itself, and its images mirrored too; without a directory there are no files.
+    words = ("--dataset", "digits", "--views", "multi-scale", "--scales", 16, "--json")
+    ended = command("evaluate", net, *words)
     assert (ended.status, ended.err) == (0, "")
-    file = keras.saving.load_model(net)
-    alone = loss_of(digits_by(file, file.preprocess, 2))
-    assert json.loads(ended.out)["loss"] == pytest.approx(alone, rel=1e-4)
+    shares = (alone + digits_by(file, file.preprocess, 2, mirrored=True)) / 2
+    assert json.loads(ended.out)["loss"] == pytest.approx(loss_of(shares), rel=1e-4)
     assert [path.name for path in net.parent.iterdir()] == ["net.keras"]
-    ended = command(
-        "evaluate",
-        net,
-        "--dataset",
-        "digits",
-        "--views",
-        "multi-scale",
-        "--scales",
-        16,
-        "--output",
-        tmp_path / "out",
-    )
-    assert (ended.status, ended.err) == (0, "")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == FILES
 
 
 def test_errors_before_the_work(
     finished_run: pathlib.Path, net: pathlib.Path, tmp_path: pathlib.Path, command: Command
 ) -> None:
     bare = tmp_path / "bare.keras"
-    keras_resnet.build("cifar_resnet8", classes=10, input_shape=(8, 8, 1)).save(bare)
+    spec = keras_resnet.get_spec("cifar_resnet8").replace(widths=(4, 4, 4))
+    keras_resnet.build(spec, classes=10, input_shape=(8, 8, 1)).save(bare)
     seven = tmp_path / "seven.keras"
-    model = keras_resnet.build("cifar_resnet8", classes=7, input_shape=(8, 8, 1))
+    model = keras_resnet.build(spec, classes=7, input_shape=(8, 8, 1))
     model.preprocess = PreprocessSpec((8, 8))
     model.save(seven)
     sized = tmp_path / "sized.keras"
@@ -196,16 +197,19 @@ def test_errors_before_the_work(
         ((*multi, "8,x"), "whole numbers with commas between, 224,256. Received: '8,x'"),
         ((*multi, "0"), "`scales` must be one or more sides of 1 to 4096 pixels. Received: 0"),
         ((*multi, "8,3"), "smallest input of cifar_resnet8, 4 pixels. Received: 3"),
-        ((run, "--error-cases", -1), "`--error-cases` must lie in 1..200. Received: -1"),
-        ((run, "--ensemble", net, run), "must name each net once, RUN among them. Received: "),
+        ((run, "--error-cases", -1), "`--error-cases` must be in 1..200. Received: -1"),
+        (
+            (run, "--ensemble", net, run),
+            "`--ensemble` and RUN must name each net once. Received twice: ",
+        ),
         ((run, "--ensemble", net, "--checkpoint", "best"), "`--checkpoint` applies to runs."),
         ((run, "--net", "resnet50"), "`--net` applies to published names, not to runs"),
         ((run, "--output", full), f"{full} holds thesis.tex"),
         ((run, "--output", full / "thesis.tex"), "`--output` must be a directory"),
         ((run, "--output", full / "thesis.tex" / "x"), "thesis.tex is no such directory"),
         ((run, "--output", run), "hold an earlier evaluation, which is replaced"),
-        ((net,), "is no run, so give the data: --dataset"),
-        (("torchvision/v1",), "'torchvision/v1' is no run, so give the data: --dataset"),
+        ((net,), "is not a run, so give the data: --dataset"),
+        (("torchvision/v1",), "'torchvision/v1' is not a run, so give the data: --dataset"),
         (("torchvision/v1", *digits), "published for several nets: say which one (`net=`)"),
         ((net, *digits, "--error-cases"), "`--error-cases` needs --output, as"),
         ((tmp_path / "none.keras", *digits), "No weights file at"),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 
 import pytest
 
 from keras_resnet import get_spec
 from keras_resnet_train.config import RunConfig
 from keras_resnet_train.length import Length, length_of
-from keras_resnet_train.recipes import RECIPES, get_recipe
+from keras_resnet_train.recipes import RECIPES, Recipe, get_recipe
 from keras_resnet_train.schedules import Schedule, make_schedule
 
 pytestmark = pytest.mark.tf
@@ -30,16 +31,16 @@ def test_names() -> None:
         get_recipe("goyal17")
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_recipes_are_whole(name: str) -> None:
-    config = RECIPES[name].configure("cifar_resnet20", {"data.dataset": "cifar10"})
-    assert (config.recipe, config.model.name, config.data.dataset) == (
-        name,
-        "cifar_resnet20",
-        "cifar10",
-    )
-    assert RECIPES[name].source
-    assert RECIPES[name].expected
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_recipes_are_whole(recipe: Recipe) -> None:
+    """Each names its source, and the net and the data that its figure is about."""
+    config = recipe.configure(recipe.model, {"data.dataset": recipe.dataset})
+    assert (config.recipe, config.model.name) == (recipe.name, recipe.model)
+    assert recipe.source
+    assert "%" in recipe.expected
+    command = f"--model {recipe.model} --dataset {recipe.dataset} --recipe {recipe.name} "
+    module = importlib.import_module(f"keras_resnet_train.recipes.{recipe.name.replace('-', '_')}")
+    assert command in " ".join((module.__doc__ or "").split())
 
 
 def test_he2015_cifar() -> None:

@@ -71,7 +71,9 @@ def test_a_run_may_go_on_with_another_rematerialization(tiny, ordinary_run, tmp_
 
 
 def test_unknown_values_are_refused(tiny, command, tmp_path):
-    with pytest.raises(ValueError, match="remat must be one of 'none', 'unit', 'stage'. Received"):
+    with pytest.raises(
+        ValueError, match="`runtime.remat` must be one of 'none', 'unit', 'stage'. Received"
+    ):
         tiny(runtime__remat="layer")
     with pytest.raises(SystemExit):
         command("train", "--remat", "layer", "--output", tmp_path / "run")

@@ -572,8 +572,8 @@ def test_study_bad_options(
 
 def test_an_unknown_study(capsys: pytest.CaptureFixture[str], command: Command) -> None:
     for words, message in (
-        (("degradatoin",), "unknown study 'degradatoin'. Nearest: degradation"),
-        ((), "which study? One of degradation, shortcuts"),
+        (("degradatoin",), "invalid choice: 'degradatoin' (choose from 'degradation', "),
+        ((), "the following arguments are required: COMMAND"),
     ):
         with pytest.raises(SystemExit, match="2"):
             command("study", *words)

@@ -192,7 +192,7 @@ def test_data_without_validation_images_hold_a_tenth_out() -> None:
         (("--epochs", 1, "--steps", 9, "--tuner", "random"), "--epochs or as --steps, one of"),
         (("--strategy", "multi-worker"), "another --strategy than multi-worker"),
         (("--model", "cifar_resnet2O"), "Unknown model .* cifar_resnet20"),
-        (("--dataset", "synthetic"), "Say how long to train on 'synthetic': --set epochs=90"),
+        (("--dataset", "synthetic"), "Give the length of the run on 'synthetic': --set epochs=90"),
     ],
 )
 def test_refused(

@@ -1,1 +1,61 @@
-"""What the command line does, one module a command; `cli` finds them here."""
+"""The commands of `keras-resnet`: one module each, imported only when the command is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class Entry(NamedTuple):
+    """A row of the table of commands.
+
+    Attributes:
+        help: What the command does.
+        module: The module, below `train`, that holds its `COMMAND`; "" for a group of commands.
+        commands: The commands of a group.
+    """
+
+    help: str
+    module: str = ""
+    commands: Mapping[str, Entry] | None = None
+
+
+STUDIES: Mapping[str, Entry] = {
+    "degradation": Entry("plain against residual nets at several depths", "studies.degradation"),
+    "shortcuts": Entry(
+        "kinds of shortcuts and places of the activation, at one depth", "studies.shortcuts"
+    ),
+    "alternatives": Entry(
+        "the shortcut against possible replacements, at equal depth and budget",
+        "studies.alternatives",
+    ),
+    "bottleneck": Entry(
+        "basic against bottleneck units, at equal depth and at equal cost", "studies.bottleneck"
+    ),
+    "gradient-flow": Entry(
+        "gradients by unit, in new nets and along training", "studies.gradient_flow"
+    ),
+    "responses": Entry("how strongly the layers of trained runs respond", "studies.responses"),
+    "identity": Entry("how far each unit is from the identity", "studies.identity"),
+    "depth-cost": Entry(
+        "time to build, first step, step and memory against depth", "studies.depth_cost"
+    ),
+}
+
+COMMANDS: Mapping[str, Entry] = {
+    "train": Entry("train a net, or resume its training", "commands.train"),
+    "evaluate": Entry("measure a run, weights or an ensemble on a split", "commands.evaluate"),
+    "export": Entry("write verified SavedModel, LiteRT and ONNX files", "commands.export"),
+    "predict": Entry("classify image files", "commands.predict"),
+    "report": Entry("write a run's report.html again", "commands.report"),
+    "quickstart": Entry("train on the embedded digits, export and report", "commands.quickstart"),
+    "convert": Entry(
+        "convert weights from or to another library, with a certificate", "commands.convert"
+    ),
+    "study": Entry("compare nets, and analyse why deep ones train", commands=STUDIES),
+    "bench": Entry("measure speed beside other libraries, and counts", "commands.bench"),
+    "tune": Entry("search nets and recipes within limits and a budget", "commands.tune"),
+    "list": Entry("list the nets", "commands.list_nets"),
+    "info": Entry("describe a net and its cost", "commands.info"),
+    "recipes": Entry("list the recipes, or print one as JSON", "commands.recipes"),
+}

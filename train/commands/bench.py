@@ -165,6 +165,4 @@ def _counts(args: argparse.Namespace, limit: float) -> int:
     return run_counts(names, check=args.check, record=args.record)
 
 
-COMMAND = Command(
-    "bench", "measure speed beside others, what depth costs, and counts", _add_arguments, _run
-)
+COMMAND = Command(_add_arguments, _run)

@@ -1,4 +1,4 @@
-"""`keras-resnet convert`: weights from and to other libraries, with a certificate of equality."""
+"""`keras-resnet convert`: convert weights from or to another library, with a certificate."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 import keras_resnet
 from keras_resnet.nets.catalog import get_spec
-from keras_resnet.weights import Certificate, Weights, certify, from_pretrained, open_weights, save
+from keras_resnet.weights import Certificate, certify, from_pretrained, open_weights, save
 from keras_resnet.weights.certificate import NoReferenceError, source_of
 from keras_resnet.weights.files.tensors import read
 from keras_resnet.weights.layouts import Layout
@@ -31,23 +31,34 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a file of weights, a run's directory, hf://owner/repository, or a published name "
         "such as torchvision/v2 (with --net)",
     )
-    parser.add_argument("--to", type=Path, required=True, metavar="FILE", help=", ".join(ENDINGS))
-    parser.add_argument("--net", help="the net, for published names and where shapes leave it open")
+    parser.add_argument(
+        "--to",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help=f"file to write: {', '.join(ENDINGS)}",
+    )
+    parser.add_argument(
+        "--net", help="name of the net, for published names and where the shapes fit several nets"
+    )
     parser.add_argument("--no-top", action="store_true", help="leave the classifier out")
     parser.add_argument(
         "--layout",
         choices=("torchvision", "timm", "hf"),
-        help="whose names a .safetensors file gets (torchvision)",
+        help="library whose names a .safetensors file has (torchvision)",
     )
     parser.add_argument(
-        "--certificate", type=Path, metavar="FILE", help="write what was compared as JSON"
+        "--certificate",
+        type=Path,
+        metavar="FILE",
+        help="write the comparison of the logits as JSON",
     )
     parser.add_argument(
         "--inputs",
         type=Path,
         metavar="FILE.npy",
-        help="images to compare on, RGB pixels 0..255, (images, height, width, channels); four "
-        "drawn ones where left out",
+        help="images to compare logits on: RGB pixels 0..255, (images, height, width, channels); "
+        "by default four random ones",
     )
 
 
@@ -55,16 +66,25 @@ def _run(args: argparse.Namespace) -> int:
     _check(args)
     images = _images(args.inputs)
     path = Path(args.source)
-    own = path / "model.keras" if (path / "model.keras").is_file() else path
-    if own.suffix == ".keras" and own.is_file() and (model := _own(own)) is not None:
-        return _give(model, own, args, images)
+    if (path / "model.keras").is_file():
+        path /= "model.keras"
+    if path.suffix == ".keras" and path.is_file():
+        model = keras.saving.load_model(path, compile=False)
+        if isinstance(model, keras_resnet.ResNet):
+            return _convert_own(model, path, args, images)
+    return _convert_foreign(args, images)
+
+
+def _convert_foreign(args: argparse.Namespace, images: np.ndarray | None) -> int:
+    """Converts another library's weights."""
     weights = open_weights(args.source, net=args.net, include_top=not args.no_top)
     print(
         f"{weights.name}: {weights.describe()}, {len(weights.tensors)} tensors as named by "
         f"{weights.layout.library}"
     )
     if weights.assumed:
-        print(f"assumed, since the file does not show it: {', '.join(_assumed(weights))}")
+        assumed = (f"{field}={getattr(weights.spec, field)!r}" for field in weights.assumed)
+        print(f"assumed, as the file does not show it: {', '.join(assumed)}")
     model = from_pretrained(weights, include_top=not args.no_top)
     certificate = None
     if not args.no_top:
@@ -83,12 +103,8 @@ def _run(args: argparse.Namespace) -> int:
     return _finish(model, certificate, args)
 
 
-def _assumed(weights: Weights) -> list[str]:
-    return [f"{field}={getattr(weights.spec, field)!r}" for field in weights.assumed]
-
-
 def _check(args: argparse.Namespace) -> None:
-    """Refuses what cannot be written before anything is downloaded."""
+    """Checks the options before anything is downloaded."""
     if not str(args.to).endswith(ENDINGS):
         raise ValueError(f"--to must end in {', '.join(ENDINGS)}. Received: {args.to}")
     if args.to.exists():
@@ -114,7 +130,7 @@ def _images(path: Path | None) -> np.ndarray | None:
     try:
         images = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise ValueError(f"--inputs {path} is no readable .npy file: {error}") from error
+        raise ValueError(f"--inputs {path} is not a readable .npy file: {error}") from error
     if images.ndim != 4 or not len(images):
         raise ValueError(
             "--inputs must hold (images, height, width, channels). "
@@ -126,10 +142,10 @@ def _images(path: Path | None) -> np.ndarray | None:
 def _normalized(model: Any, images: np.ndarray | None) -> np.ndarray | None:
     if images is None:
         return None
-    wanted = tuple(model.inputs[0].shape[1:])
-    if any(need not in (None, had) for need, had in zip(wanted, images.shape[1:], strict=True)):
+    shape = tuple(model.inputs[0].shape[1:])
+    if any(need not in (None, size) for need, size in zip(shape, images.shape[1:], strict=True)):
         raise ValueError(
-            f"--inputs must hold images of {wanted}, (height, width, channels). "
+            f"--inputs must hold images of {shape}, (height, width, channels). "
             f"Received: an array of {images.shape}"
         )
     if model.preprocess is None:
@@ -137,39 +153,34 @@ def _normalized(model: Any, images: np.ndarray | None) -> np.ndarray | None:
     return np.asarray(model.preprocess.normalize(images))
 
 
-def _own(path: Path) -> keras_resnet.ResNet | None:
-    model = keras.saving.load_model(path, compile=False)
-    return model if isinstance(model, keras_resnet.ResNet) else None
-
-
-def _give(
+def _convert_own(
     model: keras_resnet.ResNet, path: Path, args: argparse.Namespace, images: np.ndarray | None
 ) -> int:
-    """Writes a net of this package for another library, and compares the file with the net."""
+    """Writes a net of this package under another library's names, and compares the file with it."""
     if args.to.suffix != ".safetensors":
-        raise ValueError(f"{path} is this package's own file: --to FILE.safetensors gives it away")
+        raise ValueError(f"{path} is a file of this package: convert it with --to FILE.safetensors")
     if args.no_top:
-        raise ValueError(f"--no-top applies to weights of other libraries, {path} is our own")
+        raise ValueError(f"--no-top applies to weights of other libraries. Received: {path}")
     if "logits" not in {layer.name for layer in model.layers}:
-        raise ValueError(f"{path} has no classifier, whose logits could be compared")
+        raise ValueError(f"{path} has no classifier, so there are no logits to compare")
     layout = target_layout(args.layout or "torchvision", model.spec)
-    return _finish(model, _written(model, path, layout, args, images), args)
+    return _finish(model, _certify_file(model, path, layout, args, images), args)
 
 
-def _written(
+def _certify_file(
     model: keras_resnet.ResNet,
     path: Path,
     layout: Layout,
     args: argparse.Namespace,
     images: np.ndarray | None,
 ) -> Certificate:
-    """Compares the net with what another library computes from the file's tensors."""
+    """Compares the net's logits with those that the other library computes from its file."""
     with tempfile.TemporaryDirectory() as folder:
-        trial = Path(folder) / "model.safetensors"
-        save(model, trial, layout=args.layout or "torchvision")
+        file = Path(folder) / "model.safetensors"
+        save(model, file, layout=args.layout or "torchvision")
         tensors = {
             name: array
-            for name, array in read(str(trial)).tensors.items()
+            for name, array in read(str(file)).tensors.items()
             if not name.endswith("num_batches_tracked")
         }
     return certify(
@@ -194,9 +205,9 @@ def _logits(model: keras_resnet.ResNet) -> keras_resnet.ResNet:
 def _finish(
     model: keras_resnet.ResNet, certificate: Certificate | None, args: argparse.Namespace
 ) -> int:
-    """Writes the net and then its certificate, or neither."""
+    """Writes the net and then its certificate; neither if the certificate does not hold."""
     if certificate is not None:
-        _report(certificate)
+        _check_certificate(certificate)
     _write(model, args)
     if certificate is not None and args.certificate is not None:
         write_text(args.certificate, certificate.to_json())
@@ -204,7 +215,7 @@ def _finish(
     return 0
 
 
-def _report(certificate: Certificate) -> None:
+def _check_certificate(certificate: Certificate) -> None:
     print(
         f"largest difference of a logit: {certificate.max_difference:.2g} (limit "
         f"{certificate.limit:.2g}, largest logit {certificate.max_logit:.3g}), compared with "
@@ -212,8 +223,8 @@ def _report(certificate: Certificate) -> None:
     )
     if certificate.spread <= certificate.limit:
         raise ValueError(
-            "the net returns the same for every input, so nothing can be compared: nothing was "
-            "written"
+            "the net returns the same logits for every input, so a comparison proves nothing: "
+            "nothing was written"
         )
     if not certificate.holds:
         raise ValueError(
@@ -226,7 +237,7 @@ def _write(model: keras_resnet.ResNet, args: argparse.Namespace) -> None:
     if args.to.suffix == ".safetensors":
         save(model, args.to, layout=args.layout or "torchvision")
     else:
-        # Keras tells its formats by the ending, so the temporary name keeps it.
+        # Keras chooses the format by the ending, so the temporary name keeps it.
         ending = ".keras" if args.to.suffix == ".keras" else ".weights.h5"
         partial = args.to.with_name(f".{args.to.name.removesuffix(ending)}.tmp{ending}")
         try:
@@ -237,9 +248,4 @@ def _write(model: keras_resnet.ResNet, args: argparse.Namespace) -> None:
     print(f"wrote {args.to}")
 
 
-COMMAND = Command(
-    "convert",
-    "take weights of another library, or give them, with a certificate",
-    _add_arguments,
-    _run,
-)
+COMMAND = Command(_add_arguments, _run)

@@ -1,9 +1,8 @@
-"""`keras-resnet evaluate`: how good a run, a file of weights or an ensemble is on a split."""
+"""`keras-resnet evaluate`: measure a run, a file of weights or an ensemble on a split."""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import re
@@ -11,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..command import Command, add_data_overrides
+from ..command import Command, add_data_overrides, overridden
 from ..config import DataConfig
 from ..data import ImageData, load_data
 from ..data.sources import FileSource
@@ -36,26 +35,37 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--checkpoint",
         choices=("auto", "best", "last"),
         default="auto",
-        help="weights of a run to take: of the finished model (auto), or of a checkpoint",
+        help="weights of a run to use: the finished model's (auto), or a checkpoint's",
     )
     parser.add_argument("--net", help="the net, for published names")
     add_data_overrides(parser)
-    parser.add_argument("--split", choices=("train", "validation", "test"), default="test")
-    parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument(
+        "--split",
+        choices=("train", "validation", "test"),
+        default="test",
+        help="split to measure on (%(default)s)",
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=256, help="images per batch (%(default)s)"
+    )
     parser.add_argument(
         "--views",
         choices=VIEWS,
         default="center",
-        help="what of an image the net sees: its centre; ten crops; or, fully convolutional, all "
-        "of it at several scales and mirrored. Probabilities are averaged",
+        help="views of each image, whose probabilities are averaged: its centre; ten crops; or the "
+        "whole image and its mirror image at several scales (fully convolutional)",
     )
     parser.add_argument(
         "--scales",
         metavar="S,S,...",
-        help="shorter sides of multi-scale views, pixels; 224,256,384,480,640 for nets of 224",
+        help="shorter sides of the multi-scale views, pixels; 224,256,384,480,640 for nets of 224",
     )
     parser.add_argument(
-        "--ensemble", nargs="+", default=[], metavar="RUN", help="nets to average RUN with"
+        "--ensemble",
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="further nets, whose probabilities are averaged with RUN's",
     )
     parser.add_argument(
         "--error-cases",
@@ -64,12 +74,15 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         const=_CASES,
         default=0,
         metavar="N",
-        help=f"picture the N most confident mistakes ({_CASES})",
+        help=f"draw the N most confident mistakes ({_CASES})",
     )
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="where the files go (RUN/evaluation-SPLIT...)"
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="directory of the results (RUN/evaluation-SPLIT...)",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON, confusion matrix included")
+    parser.add_argument("--json", action="store_true", help="print JSON, with the confusion matrix")
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -82,75 +95,77 @@ def _run(args: argparse.Namespace) -> int:
     views = [make_view(args.views, each.preprocess, each.spec, scales) for each in members]
     data = _data(members, args)
     source = data.split(args.split)
-    shown = [
+    viewed = [
         (fully_convolutional(member) if args.views == "multi-scale" else member, view)
         for member, view in zip(members, views, strict=True)
     ]
     with Progress(len(source)) as progress:
         findings = measure(
-            shown,
+            viewed,
             source,
             batch_size=args.batch_size,
             error_cases=args.error_cases,
             progress=progress,
         )
-    found = {
+    metrics = {
         **findings.evaluation.to_dict(),
         "calibration_error": findings.calibration.error,
         "views": args.views,
     }
     if output is not None:
         files = source.paths if isinstance(source, FileSource) else ()
-        facts = _facts(shown, data, args)
+        facts = _facts(viewed, data, args)
         write_results(output, findings, data.class_names, facts, files)
     run = members[0].run
     plain = args.views == "center" and not args.ensemble and args.dataset is None
     if run is not None and run.weights == "model.keras" and plain:
-        run.directory.update_metrics(**{args.split: found})
+        run.directory.update_metrics(**{args.split: metrics})
     if args.json:
-        print(json.dumps(found))
+        print(json.dumps(metrics))
         return 0
-    _tell(shown, data, args, findings)
+    _print(viewed, data, args, findings)
     if output is not None:
         print(f"files     {output}")
     return 0
 
 
 def _check(args: argparse.Namespace) -> tuple[int, ...] | None:
-    """Refuses what no net could do before one is opened; returns the scales that were asked for."""
+    """Checks the options before a net is opened, and returns the scales."""
     if args.batch_size < 1:
         raise ValueError(f"`--batch-size` must be at least 1. Received: {args.batch_size}")
     if args.error_cases and not 1 <= args.error_cases <= _MOST_CASES:
         raise ValueError(
-            f"`--error-cases` must lie in 1..{_MOST_CASES}. Received: {args.error_cases}"
+            f"`--error-cases` must be in 1..{_MOST_CASES}. Received: {args.error_cases}"
         )
     if args.scales is not None and args.views != "multi-scale":
         raise ValueError(f"`--scales` needs --views multi-scale. Received: --views {args.views}")
     nets = (args.run, *args.ensemble)
-    twice = next((text for text in args.ensemble if nets.count(text) > 1), None)
-    if twice is not None:
-        raise ValueError(f"`--ensemble` must name each net once, RUN among them. Received: {twice}")
+    repeated = next((text for text in args.ensemble if nets.count(text) > 1), None)
+    if repeated is not None:
+        raise ValueError(
+            f"`--ensemble` and RUN must name each net once. Received twice: {repeated}"
+        )
     if args.net is not None and all(map(names_run, nets)):
         raise ValueError(f"`--net` applies to published names, not to runs. Received: {args.net}")
     if args.dataset is None and not names_run(args.run):
         raise ValueError(
-            f"{args.run!r} is no run, so give the data: --dataset, and --data-dir for TFDS"
+            f"{args.run!r} is not a run, so give the data: --dataset, and --data-dir for TFDS"
         )
     if args.output is not None:
         check_output(args.output)
     elif args.error_cases and not names_run(args.run):
-        raise ValueError(f"`--error-cases` needs --output, as {args.run!r} is no run")
+        raise ValueError(f"`--error-cases` needs --output, as {args.run!r} is not a run")
     return None if args.scales is None else parse_scales(args.scales)
 
 
 def _output(args: argparse.Namespace, member: Member) -> Path | None:
-    """Returns where the files go; None where nothing says it."""
+    """Returns the directory of the results; None if there is none to write in."""
     if args.output is not None or member.run is None:
         return args.output
     folder = member.run.directory.path
-    if not os.access(folder, os.W_OK):  # a run that others keep can be measured all the same
+    if not os.access(folder, os.W_OK):  # a read-only run can be measured, without files
         if args.error_cases:
-            raise ValueError(f"`--error-cases` needs --output: one may not write in {folder}")
+            raise ValueError(f"`--error-cases` needs --output: {folder} is read-only")
         return None
     parts = (
         args.split,
@@ -165,15 +180,9 @@ def _output(args: argparse.Namespace, member: Member) -> Path | None:
 
 
 def _data(members: Sequence[Member], args: argparse.Namespace) -> ImageData:
-    """Opens the data of RUN, or the other data that the options name, for all members."""
+    """Opens the data of RUN, or the data of the options, and checks that it fits all members."""
     run = members[0].run
-    config = DataConfig() if run is None else run.config.data
-    changes = {
-        key: value
-        for key, value in (("dataset", args.dataset), ("data_dir", args.data_dir))
-        if value is not None
-    }
-    config = dataclasses.replace(config, **changes)
+    config = overridden(DataConfig() if run is None else run.config.data, args)
     data = load_data(config, members[0].spec)
     for each in members:
         check_classes(
@@ -188,9 +197,9 @@ def _data(members: Sequence[Member], args: argparse.Namespace) -> ImageData:
 
 
 def _facts(
-    shown: Sequence[tuple[Member, View]], data: ImageData, args: argparse.Namespace
+    viewed: Sequence[tuple[Member, View]], data: ImageData, args: argparse.Namespace
 ) -> dict[str, Any]:
-    """Returns what was measured how."""
+    """Returns the nets, data and views that were measured."""
     from ..session import environment
 
     return {
@@ -202,7 +211,7 @@ def _facts(
                 "preprocessing": member.preprocess.to_dict(),
                 "views": str(view),
             }
-            for member, view in shown
+            for member, view in viewed
         ],
         "data": data.name,
         "split": args.split,
@@ -211,26 +220,26 @@ def _facts(
     }
 
 
-def _tell(
-    shown: Sequence[tuple[Member, View]],
+def _print(
+    viewed: Sequence[tuple[Member, View]],
     data: ImageData,
     args: argparse.Namespace,
     findings: Findings,
 ) -> None:
-    found = findings.evaluation.to_dict()
-    print(f"{' + '.join(str(each) for each, _ in shown)} on {data.name}, {args.split} split")
-    print(f"images    {found['examples']}")
+    metrics = findings.evaluation.to_dict()
+    print(f"{' + '.join(str(each) for each, _ in viewed)} on {data.name}, {args.split} split")
+    print(f"images    {metrics['examples']}")
     for label, key in (("accuracy", "accuracy"), ("top-5", "top5")):
-        low, high = found[f"{key}_interval"]
-        share = found["accuracy" if key == "accuracy" else "top5_accuracy"]
+        low, high = metrics[f"{key}_interval"]
+        share = metrics["accuracy" if key == "accuracy" else "top5_accuracy"]
         print(f"{label:<10}{share:.4f}  (95 % interval {low:.4f} to {high:.4f})")
-    print(f"loss      {found['loss']:.4f}  (negative log likelihood)")
+    print(f"loss      {metrics['loss']:.4f}  (negative log likelihood)")
     print(f"ECE       {findings.calibration.error:.4f}  (expected calibration error)")
     if args.views != "center":
-        for text in dict.fromkeys(str(view) for _, view in shown):
+        for text in dict.fromkeys(str(view) for _, view in viewed):
             print(f"views     {text}")
     if args.error_cases and not findings.mistakes:
-        print("mistakes  none to picture")
+        print("mistakes  none")
 
 
-COMMAND = Command("evaluate", "measure a run on a split", _add_arguments, _run)
+COMMAND = Command(_add_arguments, _run)

@@ -1,4 +1,4 @@
-"""`keras-resnet export`: SavedModel, LiteRT and ONNX files, each verified before it is done."""
+"""`keras-resnet export`: write SavedModel, LiteRT and ONNX files, each verified."""
 
 from __future__ import annotations
 
@@ -17,50 +17,65 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--formats",
         type=comma_separated,
         default=["saved_model", "tflite"],
-        help="of saved_model, tflite and onnx, comma-separated (saved_model,tflite)",
+        help="formats among saved_model, tflite and onnx, comma-separated (saved_model,tflite)",
     )
     parser.add_argument(
         "--precision",
         type=comma_separated,
         default=["float32"],
-        help="of the LiteRT files: float32, float16, int8, comma-separated",
+        help="precisions of the LiteRT files among float32, float16 and int8, comma-separated "
+        "(float32)",
     )
     parser.add_argument(
         "--inputs",
         choices=("raw", "normalized"),
         default="raw",
-        help="raw uint8 pixels with the normalisation inside, or floats normalised already",
+        help="input of the files: raw uint8 pixels, normalized inside, or normalized floats (raw)",
     )
-    parser.add_argument("--output", type=Path, help="where to put the files; the run's directory")
-    parser.add_argument("--split", choices=("train", "validation", "test"), default="test")
+    parser.add_argument("--output", type=Path, help="directory of the files (the run's)")
     parser.add_argument(
-        "--evaluation-images", type=int, default=10_000, help="at most so many of the split"
+        "--split",
+        choices=("train", "validation", "test"),
+        default="test",
+        help="split to verify the files on (%(default)s)",
     )
     parser.add_argument(
-        "--calibration-images", type=int, default=512, help="training images that int8 looks at"
+        "--evaluation-images",
+        type=int,
+        default=10_000,
+        help="largest number of its images (%(default)s)",
+    )
+    parser.add_argument(
+        "--calibration-images",
+        type=int,
+        default=512,
+        help="training images that calibrate int8 (%(default)s)",
     )
     parser.add_argument(
         "--max-accuracy-drop",
         type=float,
         default=0.02,
-        help="what int8 may lose; more makes the export fail",
+        help="largest loss of accuracy by int8; above it the export fails (%(default)s)",
     )
     parser.add_argument(
         "--max-float16-difference",
         type=float,
         default=1e-2,
-        help="what a logit may change in float16; in proportion where logits exceed 10",
+        help="largest change of a logit by float16, relative where logits exceed 10 (%(default)s)",
     )
 
 
 def export_run(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Exports a run as the options say and records the verifications in its metrics.
+    """Exports a run, and records the verified files in the run's metrics.
+
+    Args:
+        args: The options of this command.
 
     Returns:
-        One row for the Keras model and one for each artefact.
+        A row of the report's table for the Keras model, and one for each file.
 
     Raises:
-        ValueError: If an option does not fit, or an artefact fails its checks.
+        ValueError: If an option is wrong, or a file fails its checks.
     """
     from keras_resnet.export import ExportError, ExportRequest, Limits, export
 
@@ -69,7 +84,10 @@ def export_run(args: argparse.Namespace) -> list[dict[str, Any]]:
 
     for option in ("evaluation_images", "calibration_images"):
         if getattr(args, option) < 1:
-            raise ValueError(f"`--{option.replace('_', '-')}` must be at least 1")
+            raise ValueError(
+                f"`--{option.replace('_', '-')}` must be at least 1. "
+                f"Received: {getattr(args, option)}"
+            )
     run = open_run(args.run, args.checkpoint)
     data = run_data(run, args)
     images, labels = split_images(run, data, args.split, args.evaluation_images)
@@ -93,44 +111,40 @@ def export_run(args: argparse.Namespace) -> list[dict[str, Any]]:
     )
     output = args.output or run.directory.path
     try:
-        found = [verification.to_dict() for verification in export(run.model, output, request)]
+        verified = [each.to_dict() for each in export(run.model, output, request)]
     except ExportError:
         if args.output is None and "exports" in run.directory.metrics:
-            # What was withdrawn must not stand in the report either.
+            # The failed export removed an earlier file: the report must not list it.
             run.directory.update_metrics(exports=_recorded(run.directory))
             write_run_report(args.run)
         raise
-    rows = [_row(values) for values in found]
+    rows = [_row(values) for values in verified]
     keras = {
         "format": "keras",
         "precision": "float32",
         "file": "model.keras",
         "bytes": run.directory.model.stat().st_size if run.directory.model.is_file() else None,
-        "accuracy": found[0]["keras_accuracy"],
+        "accuracy": verified[0]["keras_accuracy"],
         "top1_agreement": None,
         "max_abs_difference": None,
         "latency_ms": None,
     }
-    if args.output is None:
-        fresh = {row["file"] for row in rows}
-        kept = [
-            row
-            for row in _recorded(run.directory)
-            if row["file"] not in fresh and row["format"] != "keras"
-        ]
-        run.directory.update_metrics(exports=[keras, *kept, *rows])
-        return [keras, *kept, *rows]
-    return [keras, *rows]
+    if args.output is not None:
+        return [keras, *rows]
+    replaced = {keras["file"], *(row["file"] for row in rows)}
+    kept = [row for row in _recorded(run.directory) if row["file"] not in replaced]
+    run.directory.update_metrics(exports=[keras, *kept, *rows])
+    return [keras, *kept, *rows]
 
 
 def _recorded(directory: RunDirectory) -> list[dict[str, Any]]:
-    """Returns the exports in a run's metrics whose files still stand."""
+    """Returns the exports in a run's metrics whose files still exist."""
     rows = directory.metrics.get("exports", [])
     return [row for row in rows if (directory.path / row["file"]).exists()]
 
 
 def _row(values: dict[str, Any]) -> dict[str, Any]:
-    """Names a verification's values as the report's table does."""
+    """Returns a verification's values, by the names of the report's table."""
     return {
         **values,
         "top1_agreement": values["agreement"],
@@ -151,6 +165,4 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
-COMMAND = Command(
-    "export", "write verified SavedModel, LiteRT and ONNX files", _add_arguments, _run
-)
+COMMAND = Command(_add_arguments, _run)

@@ -1,4 +1,4 @@
-"""`keras-resnet list`: the nets."""
+"""`keras-resnet list`: list the nets."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ..command import Command
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("pattern", nargs="?", default="*", help="such as 'cifar*'")
-    parser.add_argument("--table", action="store_true", help="parameters and multiply-adds of each")
+    parser.add_argument("pattern", nargs="?", default="*", help="names to list, such as 'cifar*'")
+    parser.add_argument("--table", action="store_true", help="add parameters and multiply-adds")
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -35,12 +35,12 @@ def _run(args: argparse.Namespace) -> int:
         table.add_column(title, justify="right")
     for name in track(names, description="counting"):
         spec = keras_resnet.get_spec(name)
-        found = count_spec(spec)
+        counts = count_spec(spec)
         size = f"{spec.input_size} x {spec.input_size}"
-        adds = f"{found.multiply_adds / 1e9:.3f}"
-        table.add_row(name, size, f"{found.parameters:,}", adds, str(found.layers))
+        adds = f"{counts.multiply_adds / 1e9:.3f}"
+        table.add_row(name, size, f"{counts.parameters:,}", adds, str(counts.layers))
     Console().print(table)
     return 0
 
 
-COMMAND = Command("list", "list the nets", _add_arguments, _run)
+COMMAND = Command(_add_arguments, _run)

@@ -1,4 +1,4 @@
-"""`keras-resnet predict`: the classes of image files."""
+"""`keras-resnet predict`: classify image files."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ from ..command import Command, add_run
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="JPEG, PNG, BMP, GIF")
-    parser.add_argument("--top", type=int, default=3, help="classes to print for each image")
-    parser.add_argument("--json", action="store_true", help="print one JSON object an image")
+    parser.add_argument(
+        "images", nargs="+", type=Path, metavar="IMAGE", help="a JPEG, PNG, BMP or GIF file"
+    )
+    parser.add_argument(
+        "--top", type=int, default=3, help="classes to print per image (%(default)s)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object per image")
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -40,12 +44,12 @@ def _run(args: argparse.Namespace) -> int:
         logits = run.model(run.preprocess.normalize(image)[None], training=False)
         probabilities = tf.nn.softmax(logits[0]).numpy()
         order = (-probabilities).argsort()[:top]
-        found = [(run.class_names[i], float(probabilities[i])) for i in order]
+        classes = [(run.class_names[i], float(probabilities[i])) for i in order]
         if args.json:
-            print(json.dumps({"image": str(path), "classes": dict(found)}))
+            print(json.dumps({"image": str(path), "classes": dict(classes)}))
         else:
-            print(f"{path}: " + ", ".join(f"{name} {share:.1%}" for name, share in found))
+            print(f"{path}: " + ", ".join(f"{name} {share:.1%}" for name, share in classes))
     return 1 if failed else 0
 
 
-COMMAND = Command("predict", "name the classes of image files", _add_arguments, _run)
+COMMAND = Command(_add_arguments, _run)

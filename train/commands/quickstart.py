@@ -1,4 +1,4 @@
-"""`keras-resnet quickstart`: train, evaluate, export and report on data that needs no download."""
+"""`keras-resnet quickstart`: train, evaluate, export and report on the embedded digits."""
 
 from __future__ import annotations
 
@@ -11,9 +11,14 @@ from ..command import Command
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output", type=Path, default=Path("saved_models/quickstart"))
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--epochs", type=float, help="fewer make a quicker, worse start")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("saved_models/quickstart"),
+        help="directory of the run (%(default)s)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the run (%(default)s)")
+    parser.add_argument("--epochs", type=float, help="epochs to train; fewer are less accurate")
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -42,12 +47,10 @@ def _run(args: argparse.Namespace) -> int:
     print(
         f"Trained in {training['seconds']:.0f} s "
         f"({training['images_per_second']:.0f} images/s); "
-        f"everything took {time.monotonic() - started:.0f} s"
+        f"the whole quickstart took {time.monotonic() - started:.0f} s"
     )
     print(f"Report: {report.resolve()}")
     return 0
 
 
-COMMAND = Command(
-    "quickstart", "train on the embedded digits, export and report", _add_arguments, _run
-)
+COMMAND = Command(_add_arguments, _run)

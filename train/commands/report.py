@@ -1,4 +1,4 @@
-"""`keras-resnet report`: write a run's report anew."""
+"""`keras-resnet report`: write a run's report again."""
 
 from __future__ import annotations
 
@@ -19,4 +19,4 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
-COMMAND = Command("report", "write a run's report.html anew", _add_arguments, _run)
+COMMAND = Command(_add_arguments, _run)

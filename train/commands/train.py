@@ -1,4 +1,4 @@
-"""`keras-resnet train`: from a recipe, or from another run's configuration, to a finished run."""
+"""`keras-resnet train`: train a net with a recipe or with another run's configuration."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume",
         choices=("auto", "never"),
         default="auto",
-        help="go on with a run of the same configuration (auto), or refuse (never)",
+        help="resume a run of the same configuration (auto), or refuse to (never)",
     )
-    add_run_options(parser, {})
+    add_run_options(parser)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -28,11 +28,12 @@ def _run(args: argparse.Namespace) -> int:
     config = configuration(args)
     directory = run_training(config, args.output, resume=args.resume)
     chief = config.runtime.strategy != "multi-worker" or is_chief()
-    measured = directory.metrics.keys() & {"validation", "test"}  # none without such images
+    # A report needs images that the run was measured on.
+    measured = directory.metrics.keys() & {"validation", "test"}
     if chief and measured and not (args.output / "report.html").is_file():
         write_run_report(args.output)
         print(f"Report: {args.output / 'report.html'}")
     return 0 if directory.model.is_file() or not chief else 1
 
 
-COMMAND = Command("train", "train a net, or go on training it", _add_arguments, _run)
+COMMAND = Command(_add_arguments, _run)

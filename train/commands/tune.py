@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from ..tuning.results import Results
     from ..tuning.search import Searched
 
+# These describe a trial, where they describe a run for `train`.
 _TRIAL_HELP = {
-    "--epochs": "length of a trial in passes over the data, of Hyperband's longest; by default a "
-    "tenth of the recipe's length",
-    "--steps": "length of a trial in steps",
-    "--validation": "share of training images to hold out and compare trials by; 0.1 where the "
-    "data set has no validation images",
-    "--seed": "of the tuner, and of every trial's weights, order and augmentation",
+    "epochs": "Length of a trial in passes over the training images; with Hyperband of the longest "
+    "trial. By default a tenth of the recipe's length.",
+    "steps": "Length of a trial in steps.",
+    "data.validation": "Fraction of the training images to hold out and compare trials on. By "
+    "default 0.1 if the data set has no validation images.",
+    "seed": "Seed of the tuner, and of each trial's weights, order of images and augmentation.",
 }
 
 
@@ -36,37 +37,40 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--budget",
         metavar="TIME",
-        help="wall-clock time over all sessions, such as 90s, 30m or 2h; the trial in progress is "
-        "finished",
+        help="wall-clock time of all sessions together, such as 90s, 30m or 2h; a trial that has "
+        "begun is finished",
     )
-    parser.add_argument("--trials", type=int, metavar="N", help="trials over all sessions")
-    parser.add_argument("--max-parameters", metavar="N", help="such as 250000, 250k or 1.5M")
-    parser.add_argument("--max-multiply-adds", metavar="N", help="of one image, such as 40M")
+    parser.add_argument("--trials", type=int, metavar="N", help="trials of all sessions together")
+    parser.add_argument(
+        "--max-parameters", metavar="N", help="largest number of parameters: 250000, 250k or 1.5M"
+    )
+    parser.add_argument(
+        "--max-multiply-adds", metavar="N", help="largest number of multiply-adds per image: 40M"
+    )
     parser.add_argument(
         "--max-latency",
         type=float,
         metavar="MS",
-        help="milliseconds of one image, LiteRT with one thread on this machine",
+        help="largest latency of one image, in milliseconds, with LiteRT on one thread of this "
+        "machine",
     )
     parser.add_argument(
         "--latency-precision",
         choices=("float32", "int8"),
         default="float32",
-        help="of the file whose latency is limited",
+        help="precision of the LiteRT file whose latency is measured",
     )
     parser.add_argument("--output", type=Path, required=True, help="directory of the search")
     add_run_options(parser, _TRIAL_HELP)
-    # `--epochs` is the trials' here, so that the whole run's needs another way in.
-    parser.set_defaults(length_example="--set epochs=90 (of a full run)")
 
 
 def _run(args: argparse.Namespace) -> int:
-    # First of all, so that what is missing is named before the data is read.
+    # First, so that a missing KerasTuner is reported before the data is read.
     from ..tuning.search import run_search
 
     plan = _plan(args)
     if args.budget is None and args.trials is None:
-        raise ValueError("Say how long to search: --budget 30m, --trials 20, or both")
+        raise ValueError("Give the length of the search: --budget 30m, --trials 20, or both")
     if args.trials is not None and args.trials < 1:
         raise ValueError(f"`--trials` must be at least 1. Received: {args.trials}")
     budget = None if args.budget is None else seconds_of(args.budget)
@@ -74,7 +78,7 @@ def _run(args: argparse.Namespace) -> int:
     if searched is None:
         print("No further trial for this worker; the chief writes the results")
         return 0
-    return _tell(searched)
+    return _write_results(searched)
 
 
 def _plan(args: argparse.Namespace) -> SearchPlan:
@@ -84,12 +88,14 @@ def _plan(args: argparse.Namespace) -> SearchPlan:
         args.max_latency,
         args.latency_precision,
     )
+    # `--epochs` and `--steps` are the trials' length, so a full run's is given by `--set`.
     epochs, steps, args.epochs, args.steps = args.epochs, args.steps, None, None
-    return SearchPlan(args.space, args.tuner, configuration(args), epochs, steps, limits=limits)
+    base = configuration(args, length="--set epochs=90 (of a full run)")
+    return SearchPlan(args.space, args.tuner, base, epochs, steps, limits=limits)
 
 
-def _tell(searched: Searched) -> int:
-    """Writes what was found, and prints it."""
+def _write_results(searched: Searched) -> int:
+    """Writes and prints the results, and returns the exit status."""
     from rich.console import Console
 
     from ..tuning.report import findings, write_pages
@@ -115,11 +121,12 @@ def _tell(searched: Searched) -> int:
     if searched.stopped:
         raise TrainingStoppedError(searched.stopped)
     if not results.finished:
-        raise RuntimeError(_nothing(searched, results))
+        raise RuntimeError(_reason(searched, results))
     return 0
 
 
-def _nothing(searched: Searched, results: Results) -> str:
+def _reason(searched: Searched, results: Results) -> str:
+    """Returns why no trial has finished."""
     ended = [row.record for row in results.trials if row.record.status != "unfinished"]
     if ended:
         first = ended[0]
@@ -128,13 +135,11 @@ def _nothing(searched: Searched, results: Results) -> str:
             f"Trial {first.id} {first.status}: {first.reason}"
         )
     if searched.note:
-        return f"No trial was begun: {searched.note}"
+        return f"No trial began: {searched.note}"
     return (
-        f"No trial ended within the budget ({searched.seconds:.0f} s so far). Give more of it, or "
-        "shorter trials (--epochs)"
+        f"No trial ended within the budget ({searched.seconds:.0f} s so far). Give a larger "
+        "--budget, or shorter trials (--epochs)"
     )
 
 
-COMMAND = Command(
-    "tune", "search nets and recipes within limits and a budget", _add_arguments, _run
-)
+COMMAND = Command(_add_arguments, _run)

@@ -10,13 +10,8 @@ from . import digits, goyal2017, he2015_cifar, he2015_imagenet
 from .recipe import Recipe as Recipe
 
 RECIPES: Mapping[str, Recipe] = {
-    recipe.name: recipe
-    for recipe in (
-        digits.RECIPE,
-        he2015_cifar.RECIPE,
-        he2015_imagenet.RECIPE,
-        goyal2017.RECIPE,
-    )
+    module.RECIPE.name: module.RECIPE
+    for module in (digits, he2015_cifar, he2015_imagenet, goyal2017)
 }
 
 
@@ -24,7 +19,7 @@ def get_recipe(name: str) -> Recipe:
     """Returns a recipe by name.
 
     Raises:
-        ValueError: If there is none of that name; lists the nearest names.
+        ValueError: If the name is unknown; lists the nearest names.
     """
     try:
         return RECIPES[name]

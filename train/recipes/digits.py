@@ -1,6 +1,6 @@
-r"""scikit-learn's handwritten digits in a minute or two on two CPU cores: the quickstart.
+r"""scikit-learn's handwritten digits, in one or two minutes on two CPU cores: the quickstart.
 
-Source: this project; the command below prints the accuracy with its interval.
+Source: this project. The command below prints the accuracy with its confidence interval.
 
     keras-resnet train --model cifar_resnet20 --dataset digits --recipe digits \
         --output saved_models/digits
@@ -11,7 +11,9 @@ from .recipe import Recipe
 RECIPE = Recipe(
     name="digits",
     source="this project",
-    expected="at least 98 % of the 360 test digits with cifar_resnet20, each of three seeds",
+    expected="at least 98 % top-1 accuracy on the 360 test digits, with each of three seeds",
+    model="cifar_resnet20",
+    dataset="digits",
     settings={
         "batch_size": 64,
         "epochs": 40,

@@ -1,10 +1,10 @@
 r"""ImageNet as in Goyal et al. 2017 (arXiv:1706.02677), sections 2.1, 2.2 and 5.1.
 
-90 epochs; learning rate 0.1 for each 256 images of a batch, reached linearly within 5 epochs from
-0.1 and divided by 10 at epochs 30, 60 and 80; the last gamma of each branch starts at zero; weight
-decay 1e-4, not on norms' scales and shifts; crops of random area and aspect ratio, flipped. The
-paper draws the classifier from a normal distribution of deviation 0.01; here it starts as every
-other layer does.
+90 epochs. The learning rate is 0.1 per 256 images of a batch; it rises linearly from 0.1 over 5
+epochs and is divided by 10 at epochs 30, 60 and 80. The last gamma of each branch is initialized to
+zero. Weight decay is 1e-4, without batch norm's scales and shifts. Crops have a random area and
+aspect ratio and are flipped at random. The paper initializes the classifier from a normal
+distribution with standard deviation 0.01; here it is initialized like every other layer.
 
 Expected (Table 1, single-crop top-1 error): ResNet-50 at batch 256 23.60 +- 0.12 percent.
 
@@ -19,6 +19,8 @@ RECIPE = Recipe(
     name="goyal2017",
     source="Goyal et al. 2017 (arXiv:1706.02677), section 5.1",
     expected="ImageNet top-1 error: ResNet-50, batch 256, 23.60 +- 0.12 % (Table 1)",
+    model="resnet50_v1_5",
+    dataset="imagenet2012",
     settings={
         "batch_size": 256,
         "epochs": 90,

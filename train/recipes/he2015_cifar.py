@@ -1,9 +1,9 @@
 r"""CIFAR-10 as in He et al. 2015 (arXiv:1512.03385), section 4.2.
 
-64k iterations of batch 128: SGD, momentum 0.9, weight decay 1e-4; learning rate 0.1, divided by 10
-at 32k and 48k; images padded by 4, cropped at random and flipped. From 110 layers on the rate
-starts at 0.01 for 400 iterations. The paper subtracts a per-pixel mean; this recipe normalises by
-channel, as later work does.
+64k iterations with batches of 128: SGD with momentum 0.9 and weight decay 1e-4. The learning rate
+is 0.1, divided by 10 at 32k and 48k iterations. Images are padded by 4 pixels, cropped at random
+and flipped at random. Nets of 110 layers or more train the first 400 iterations at 0.01. The paper
+subtracts a mean per pixel; this recipe normalizes per channel, as later work does.
 
 Expected (Table 6, test error in percent): 20 layers 8.75, 32 7.51, 44 7.17, 56 6.97, 110 6.43.
 
@@ -17,6 +17,8 @@ RECIPE = Recipe(
     name="he2015-cifar",
     source="He et al. 2015 (arXiv:1512.03385), section 4.2",
     expected="CIFAR-10 test error: ResNet-20 8.75 %, -56 6.97 %, -110 6.43 % (Table 6)",
+    model="cifar_resnet20",
+    dataset="cifar10",
     settings={
         "batch_size": 128,
         "steps": 64_000,

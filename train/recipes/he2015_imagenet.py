@@ -1,9 +1,10 @@
 r"""ImageNet as in He et al. 2015 (arXiv:1512.03385), section 3.4.
 
-60 x 10^4 iterations of batch 256: SGD, momentum 0.9, weight decay 1e-4; learning rate 0.1, divided
-by 10 where the error plateaus (the published curves show it at about a half and three quarters);
-shorter side drawn from [256, 480], a 224 crop at random, flipped. The paper's per-pixel mean and
-colour augmentation are replaced by the channels' mean and standard deviation.
+60 x 10^4 iterations with batches of 256: SGD with momentum 0.9 and weight decay 1e-4. The learning
+rate is 0.1, divided by 10 when the error plateaus; the published curves show that at about one half
+and three quarters of the run. The shorter side is drawn from [256, 480]; a random crop of 224 is
+flipped at random. This recipe normalizes per channel; the paper subtracts a mean per pixel and
+augments colours.
 
 Expected (Table 3, 10-crop top-1 error in percent): 34-layer option B 24.52, 50 22.85, 101 21.75.
 
@@ -13,7 +14,7 @@ Expected (Table 3, 10-crop top-1 error in percent): 34-layer option B 24.52, 50 
 
 from .recipe import Recipe
 
-# Mean and standard deviation of the ImageNet training images, as torchvision has them.
+# Mean and standard deviation of the ImageNet training images, as in torchvision.
 IMAGENET_MEAN = [123.675, 116.28, 103.53]
 IMAGENET_STD = [58.395, 57.12, 57.375]
 
@@ -21,6 +22,8 @@ RECIPE = Recipe(
     name="he2015-imagenet",
     source="He et al. 2015 (arXiv:1512.03385), section 3.4",
     expected="ImageNet 10-crop top-1 error: ResNet-50 22.85 %, -101 21.75 % (Table 3)",
+    model="resnet50",
+    dataset="imagenet2012",
     settings={
         "batch_size": 256,
         "steps": 600_000,

@@ -1,4 +1,4 @@
-"""What a recipe is."""
+"""`Recipe`: the settings of a training run as a paper, or this project, published them."""
 
 from __future__ import annotations
 
@@ -13,20 +13,24 @@ from ..config import ModelConfig, RunConfig, with_changes
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """A way to train that a paper, or this project, has measured.
+    """The settings of a training run, and the accuracy that it reached.
 
     Attributes:
-        name: As given to `--recipe`.
+        name: The name given to `--recipe`.
         source: Where it was published.
-        expected: What it reaches, and where that was measured.
+        expected: The accuracy or error to expect, and where that was published.
+        model: Name of a net that `expected` is about.
+        dataset: The data that `expected` is about, as `--dataset` takes it.
         settings: Dotted fields of `RunConfig` that differ from the defaults.
-        adapt: Further fields, as a function of the net.
-        rate_follows_batch: Whether another batch size scales the learning rate in proportion.
+        adapt: Further settings, as a function of the net.
+        rate_follows_batch: Whether the learning rate is scaled with the batch size.
     """
 
     name: str
     source: str
     expected: str
+    model: str
+    dataset: str
     settings: Mapping[str, Any]
     adapt: Callable[[ResNetSpec], Mapping[str, Any]] = lambda spec: {}
     rate_follows_batch: bool = False
@@ -36,10 +40,10 @@ class Recipe:
 
         Args:
             model: Name of the net.
-            changes: Dotted fields of `RunConfig` that the user sets; they win over the recipe's.
+            changes: Dotted fields of `RunConfig` that the user sets; they replace the recipe's.
 
         Raises:
-            ValueError: If the net or a field is unknown, or a value wrong.
+            ValueError: If the net or a field is unknown, or a value is wrong.
         """
         settings = {**self.settings, **self.adapt(get_spec(model)), **changes}
         if self.rate_follows_batch and "schedule.learning_rate" not in changes:
@@ -47,8 +51,8 @@ class Recipe:
             settings["schedule.learning_rate"] *= ratio
         rate, start = settings.get("schedule.learning_rate"), settings.get("schedule.warmup_rate")
         if rate is not None and start is not None and "schedule.warmup_rate" not in changes:
-            settings["schedule.warmup_rate"] = min(rate, start)  # a warm-up rises
-        # Whoever sets one length replaces the recipe's, in whichever unit that is.
+            settings["schedule.warmup_rate"] = min(rate, start)  # a warm-up must not fall
+        # A given length replaces the recipe's, in epochs or in steps.
         if "epochs" in changes or "steps" in changes:
             settings["epochs"] = changes.get("epochs")
             settings["steps"] = changes.get("steps")

@@ -314,9 +314,4 @@ def _run(args: argparse.Namespace) -> int:
     return publish(args.output, findings(outcomes, budget, measured))
 
 
-STUDY = Command(
-    "alternatives",
-    "shortcut against what might replace it, at equal depth and budget",
-    _add_arguments,
-    _run,
-)
+COMMAND = Command(_add_arguments, _run)

@@ -160,9 +160,4 @@ def _run(args: argparse.Namespace) -> int:
     return run_comparison(args.output, arms(depths), budget, findings)
 
 
-STUDY = Command(
-    "bottleneck",
-    "basic against bottleneck units at equal depth and equal cost",
-    _add_arguments,
-    _run,
-)
+COMMAND = Command(_add_arguments, _run)

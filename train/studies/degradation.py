@@ -176,6 +176,4 @@ def _run(args: argparse.Namespace) -> int:
     return run_comparison(args.output, arms(depths), budget, findings)
 
 
-STUDY = Command(
-    "degradation", "plain against residual nets at several depths", _add_arguments, _run
-)
+COMMAND = Command(_add_arguments, _run)

@@ -212,6 +212,4 @@ def _run(args: argparse.Namespace) -> int:
     return run_depths(plan, args.output)
 
 
-STUDY = Command(
-    "depth-cost", "build, first step, step and memory against depth", _add_arguments, _run
-)
+COMMAND = Command(_add_arguments, _run)

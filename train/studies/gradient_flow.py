@@ -110,6 +110,4 @@ def _facts(budget: Budget, images: int, trains: bool) -> dict[str, object]:
     }
 
 
-STUDY = Command(
-    "gradient-flow", "gradients by unit, in new nets and along training", _add_arguments, _run
-)
+COMMAND = Command(_add_arguments, _run)

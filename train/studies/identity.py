@@ -185,4 +185,4 @@ def _run(args: argparse.Namespace) -> int:
     return publish(args.output, findings(reports(args.seeds), nets, facts))
 
 
-STUDY = Command("identity", "how far a unit is from the identity", _add_arguments, _run)
+COMMAND = Command(_add_arguments, _run)

@@ -207,6 +207,4 @@ def _labels(paths: Sequence[Path]) -> list[str]:
     return labels
 
 
-STUDY = Command(
-    "responses", "how strongly the layers of trained runs respond", _add_arguments, _run
-)
+COMMAND = Command(_add_arguments, _run)

@@ -144,9 +144,4 @@ def _run(args: argparse.Namespace) -> int:
     return run_comparison(args.output, arms(depth, groups_of(args.compare)), budget, findings)
 
 
-STUDY = Command(
-    "shortcuts",
-    "kinds of shortcuts and places of the activation, at one depth",
-    _add_arguments,
-    _run,
-)
+COMMAND = Command(_add_arguments, _run)
