@@ -9,9 +9,11 @@ BIN := $(VENV)/bin
 PIP_FLAGS := --quiet --disable-pip-version-check
 # A process a core; whichever is done first takes tests over from the other.
 PYTEST_FLAGS := -n auto --dist worksteal
+# Sections and options of `make bench`, such as BENCH="train --rounds 9 --peers torch".
+BENCH ?=
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help quickstart test lint types counts backends wheel check clean
+.PHONY: help quickstart test lint types bench counts backends wheel check clean
 
 help:  ## Say what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -29,8 +31,11 @@ lint: $(VENV)/.test  ## Check style and formatting
 types: $(VENV)/.test  ## Check types
 	$(BIN)/mypy
 
+bench: $(VENV)/.test  ## Compare speed with other libraries; BENCH="train --quick" selects
+	$(BIN)/python -m benchmarks compare $(BENCH)
+
 counts: $(VENV)/.test  ## Compare graph operations, layers and file sizes with benchmarks/counts.json
-	$(BIN)/keras-resnet bench counts --check benchmarks/counts.json
+	$(BIN)/python -m benchmarks counts
 
 backends: $(BACKENDS_VENV)/.done  ## Run the library's tests on JAX and on PyTorch
 	KERAS_BACKEND=jax $(BACKENDS_VENV)/bin/python -m pytest $(PYTEST_FLAGS) tests/keras_resnet -m "not slow"

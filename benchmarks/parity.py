@@ -1,12 +1,12 @@
-"""Logits of other libraries' nets beside ours, on the same random weights: the evidence at length.
+"""Logits of other libraries' nets and of ours with the same random weights.
 
     python benchmarks/parity.py [--output parity.csv] [--only torchvision]
 
-Every net that torchvision, timm, transformers, KerasHub and keras.applications share with this
-package is made by that library with random weights and random batch-norm statistics, recognised
-by its tensors, loaded, and run at an even and an odd size. Nets of PyTorch are written back too,
-and `load_state_dict` takes them strictly. Libraries that are not installed are marked so. About ten
-minutes on two cores with all of them; the suite holds a part of it (tests/.../test_parity.py).
+Each net that torchvision, timm, transformers, KerasHub and keras.applications share with this
+package is built by that library with random weights and random batch-norm statistics, recognised
+by its tensors, loaded, and run at an even and an odd size. Nets of PyTorch are also written back
+and loaded by `load_state_dict(strict=True)`. The output marks libraries that are not installed. All
+of them take about ten minutes on two cores; the suite has a part (tests/.../test_parity.py).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import importlib.metadata
 import os
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -31,54 +32,33 @@ from keras_resnet.weights.transfer import dump_tensors, load_tensors
 
 CLASSES = 10
 SIZES = ((64, 64), (65, 97))
-TORCHVISION = [
-    "resnet18",
-    "resnet34",
-    "resnet50",
-    "resnet101",
-    "resnet152",
-    "resnext50_32x4d",
-    "resnext101_32x8d",
-    "resnext101_64x4d",
-    "wide_resnet50_2",
-    "wide_resnet101_2",
-]
-TIMM = [
-    "resnet18",
-    "resnet26",
-    "resnet50",
-    "resnet50c",
-    "resnet50s",
-    "resnet18d",
-    "resnet34d",
-    "resnet50d",
-    "resnet101d",
-    "seresnet50",
-    "seresnet152d",
-    "seresnext50_32x4d",
-    "resnext50_32x4d",
-    "resnext50d_32x4d",
-    "wide_resnet50_2",
-    "resnetrs50",
-    "resnetrs101",
-    "resnetv2_18",
-    "resnetv2_50",
-    "resnetv2_101",
-    "repvgg_a0",
-    "repvgg_a2",
-    "repvgg_b0",
-    "repvgg_b1",
-]
+TORCHVISION = """
+resnet18 resnet34 resnet50 resnet101 resnet152 resnext50_32x4d resnext101_32x8d resnext101_64x4d
+wide_resnet50_2 wide_resnet101_2
+"""
+TIMM = """
+resnet18 resnet26 resnet50 resnet50c resnet50s resnet18d resnet34d resnet50d resnet101d
+seresnet50 seresnet152d seresnext50_32x4d resnext50_32x4d resnext50d_32x4d wide_resnet50_2
+resnetrs50 resnetrs101 resnetv2_18 resnetv2_50 resnetv2_101 repvgg_a0 repvgg_a2 repvgg_b0
+repvgg_b1
+"""
 KERAS = ["ResNet50", "ResNet101", "ResNet152", "ResNet50V2", "ResNet101V2", "ResNet152V2"]
 
 
 class Peer(NamedTuple):
-    """A net of another library: its tensors and its function."""
+    """A net of another library.
+
+    Attributes:
+        tensors: Its weights by name.
+        logits: Its function of a batch of images, channels last.
+        changes: Fields of our spec that its tensors do not show.
+        load: Loads tensors strictly, or None where nets are not written back.
+    """
 
     tensors: dict[str, np.ndarray]
     logits: Callable[[np.ndarray], np.ndarray]
     changes: dict[str, Any]
-    take_back: Callable[[dict[str, np.ndarray]], None] | None = None
+    load: Callable[[dict[str, np.ndarray]], None] | None = None
 
 
 def main() -> None:
@@ -88,7 +68,7 @@ def main() -> None:
     parser.add_argument("--only", help="one library")
     args = parser.parse_args()
     rows, failed = [], 0
-    for library, name, make in _nets():
+    for library, name, build_peer in _nets():
         if args.only not in (None, library):
             continue
         try:
@@ -96,46 +76,35 @@ def main() -> None:
         except importlib.metadata.PackageNotFoundError:
             print(f"{library:16}{name:28}not installed", flush=True)
             continue
-        peer = make()
-        spec, parameters, difference, largest, exact = _compare(peer)
+        spec, parameters, difference, largest, exact = _compare(build_peer())
         holds = difference <= 1e-4 * max(1.0, largest)
         failed += not holds or exact is False
-        rows.append(
-            (
-                library,
-                version,
-                name,
-                spec,
-                parameters,
-                f"{difference:.2e}",
-                f"{largest:.3g}",
-                {True: "exact", False: "differs", None: ""}[exact],
-                "yes" if holds else "NO",
-            )
-        )
-        print(f"{library:16}{name:28}{' '.join(map(str, rows[-1][3:]))}", flush=True)
-    if args.output:
+        row = {
+            "library": library,
+            "version": version,
+            "net": name,
+            "ours": spec,
+            "parameters": parameters,
+            "max_difference": f"{difference:.2e}",
+            "max_logit": f"{largest:.3g}",
+            "round_trip": {True: "exact", False: "differs", None: ""}[exact],
+            "within_1e-4": "yes" if holds else "NO",
+        }
+        rows.append(row)
+        print(f"{library:16}{name:28}{' '.join(map(str, [*row.values()][3:]))}", flush=True)
+    if args.output and rows:
         with open(args.output, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(
-                (
-                    "library",
-                    "version",
-                    "net",
-                    "ours",
-                    "parameters",
-                    "max_difference",
-                    "max_logit",
-                    "round_trip",
-                    "within_1e-4",
-                )
-            )
+            writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+            writer.writeheader()
             writer.writerows(rows)
     sys.exit(bool(failed))
 
 
 def _compare(peer: Peer) -> tuple[str, int, float, float, bool | None]:
-    """Returns our net's name and size, the largest difference and logit, and the round trip's."""
+    """Returns our net's name and parameters, the largest difference and logit, and the round trip.
+
+    The round trip is whether written tensors equal the peer's, or None.
+    """
     found = recognize(peer.tensors, source="the peer")
     spec = found.spec.replace(**peer.changes)
     ours = build(spec, classes=CLASSES, input_shape=(None, None, 3))
@@ -148,48 +117,44 @@ def _compare(peer: Peer) -> tuple[str, int, float, float, bool | None]:
         difference = max(difference, float(np.abs(got - wanted).max()))
         largest = max(largest, float(np.abs(wanted).max()))
     exact = None
-    if peer.take_back is not None:
+    if peer.load is not None:
         back = dump_tensors(ours, found.layout)
-        peer.take_back(back)
+        peer.load(back)
         exact = all(np.array_equal(back[key], value) for key, value in peer.tensors.items())
-    names = ", ".join(found.variants[:3]) or spec.name
     names = ", ".join(found.variants[:3]) or spec.name
     parameters = sum(int(np.prod(weight.shape)) for weight in ours.trainable_variables)
     return names, parameters, difference, largest, exact
 
 
 def _nets() -> Iterator[tuple[str, str, Callable[[], Peer]]]:
+    """Yields library, name and a function that builds the peer."""
     for name in KERAS:
-        yield "keras", name, lambda name=name: _keras_applications(name)
+        yield "keras", name, partial(_keras_applications, name)
     for kind in ("resnet", "resnet_v2", "resnet_vd"):
         for block in ("basic", "bottleneck"):
-            yield "keras-hub", f"{kind} {block}", lambda k=kind, b=block: _keras_hub(k, b)
-    for name, changes, ours in (
-        ("basic", {"layer_type": "basic", "hidden_sizes": [64, 128, 256, 512]}, {}),
-        ("bottleneck", {}, {}),
-        (
-            "downsample_in_bottleneck",
-            {"downsample_in_bottleneck": True},
-            {"stride_placement": "1x1"},
-        ),
-    ):
-        yield "transformers", name, lambda c=changes, o=ours: _transformers(c, o)
-    for name in TORCHVISION:
-        yield (
-            "torchvision",
-            name,
-            lambda name=name: _torch(
-                getattr(importlib.import_module("torchvision.models"), name)(num_classes=CLASSES)
-            ),
-        )
-    for name in TIMM:
-        yield (
-            "timm",
-            name,
-            lambda name=name: _torch(
-                importlib.import_module("timm").create_model(name, num_classes=CLASSES)
-            ),
-        )
+            yield "keras-hub", f"{kind} {block}", partial(_keras_hub, kind, block)
+    basic = {"layer_type": "basic", "hidden_sizes": [64, 128, 256, 512]}
+    first = {"downsample_in_bottleneck": True}
+    yield "transformers", "basic", partial(_transformers, basic, {})
+    yield "transformers", "bottleneck", partial(_transformers, {}, {})
+    yield (
+        "transformers",
+        "downsample_in_bottleneck",
+        partial(_transformers, first, {"stride_placement": "1x1"}),
+    )
+    for name in TORCHVISION.split():
+        yield "torchvision", name, partial(_torchvision, name)
+    for name in TIMM.split():
+        yield "timm", name, partial(_timm, name)
+
+
+def _torchvision(name: str) -> Peer:
+    models = importlib.import_module("torchvision.models")
+    return _torch(getattr(models, name)(num_classes=CLASSES))
+
+
+def _timm(name: str) -> Peer:
+    return _torch(importlib.import_module("timm").create_model(name, num_classes=CLASSES))
 
 
 def _torch(module: Any, changes: dict[str, Any] | None = None, output: str = "") -> Peer:
@@ -210,11 +175,11 @@ def _torch(module: Any, changes: dict[str, Any] | None = None, output: str = "")
             result = module(torch.tensor(np.moveaxis(images, -1, 1).copy()))
         return (getattr(result, output) if output else result).numpy()
 
-    def take_back(tensors: dict[str, np.ndarray]) -> None:
+    def load(tensors: dict[str, np.ndarray]) -> None:
         module.load_state_dict({key: torch.tensor(value) for key, value in tensors.items()})
 
     tensors = {key: value.numpy().copy() for key, value in module.state_dict().items()}
-    return Peer(tensors, logits, changes or {}, take_back)
+    return Peer(tensors, logits, changes or {}, load)
 
 
 def _transformers(changes: dict[str, Any], ours: dict[str, Any]) -> Peer:
@@ -224,7 +189,8 @@ def _transformers(changes: dict[str, Any], ours: dict[str, Any]) -> Peer:
 
 
 def _randomized(layers: list[Any], norm: tuple[str, ...], other: tuple[str, ...]) -> dict[str, Any]:
-    rng, tensors = np.random.default_rng(0), {}
+    rng = np.random.default_rng(0)
+    tensors: dict[str, Any] = {}
     for layer in (layer for layer in layers if layer.weights):
         shapes = [tuple(weight.shape) for weight in layer.weights]
         if isinstance(layer, keras.layers.BatchNormalization):

@@ -1,14 +1,14 @@
-"""Where a training step goes, and its first run: by operation, and with parts of Keras put back.
+"""Time of a training step by operation, and with this package's layers replaced by Keras's.
 
     python benchmarks/step_profile.py [--model cifar_resnet20] [--batch 128] [--rounds 15]
     python benchmarks/step_profile.py --model cifar_resnet110 --batch 32
 
-Trains a CIFAR net on random images, without an input pipeline, and prints for each contender the
-nodes of its graph, the seconds of its first step, the median images a second, and the speed beside
-that of the same net in bare TensorFlow operations with a momentum update written by hand: the
-median of the rounds' ratios. The contenders take turns, so that whatever else the machine does
-falls on all of them; processor time, of the first step and in the last column, it moves less. Then
-the operations of the package's own step, by the time that they take.
+Trains a CIFAR net on random images, without an input pipeline. Prints for each contender the nodes
+of its graph, the seconds and CPU seconds of its first step, the median images/s, and its speed
+relative to the same net in bare TensorFlow operations with a hand-written momentum update (median
+of the rounds' ratios, by the clock and by CPU time). The contenders are measured in turn in each
+round, so that other load affects all of them; it affects CPU time less. Then prints the operations
+of the package's own step by the time that they take.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from keras_resnet_train.optimizers import make_optimizer
 from keras_resnet_train.steps import TrainingSteps
 
 Steps = Callable[[int], Any]
-# What the package has in place of Keras's own.
+# Classes of the package and those of Keras that they replace.
 NORM = ("keras_resnet.nets.primitives.BatchNormalization", keras.layers.BatchNormalization)
 SGD = ("keras_resnet_train.optimizers.SGD", keras.optimizers.SGD)
 CONTENDERS = {
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--model", default="cifar_resnet20", help="a post-activation CIFAR net")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--steps", type=int, default=3, help="steps a round")
+    parser.add_argument("--steps", type=int, default=3, help="steps per round")
     args = parser.parse_args()
     firsts, contenders = {}, {}
     for name, parts in CONTENDERS.items():
@@ -84,19 +84,19 @@ def main() -> None:
 def prepare(
     model: str, batch: int, parts: tuple[Any, ...] | None
 ) -> tuple[tuple[int, float, float], Steps]:
-    """Makes a contender and takes its first step.
+    """Prepares a contender and takes its first step.
 
     Returns:
-        Nodes of its graph, seconds and processor seconds from a built net to a step taken; and the
-        function that takes so many steps more.
+        Nodes of its graph, seconds and CPU seconds of the first step with its tracing; and a
+        function that takes a number of further steps.
     """
     rng = np.random.default_rng(0)
     images = rng.normal(size=(batch, 32, 32, 3)).astype("float32")
     batches = iter(tf.data.Dataset.from_tensors((images, rng.integers(0, 10, batch))).repeat())
     with patched(parts or ()):
-        make = bare(model) if parts is None else package(model, batch)
+        trace = bare(model) if parts is None else package(model, batch)
         started = time.perf_counter(), time.process_time()
-        loop, run = make()
+        loop, run = trace()
         run(batches, 1)
         ended = time.perf_counter(), time.process_time()
     graph = loop.get_concrete_function(batches, tf.constant(1)).graph.as_graph_def()
@@ -111,7 +111,7 @@ def prepare(
 
 @contextlib.contextmanager
 def patched(parts: tuple[Any, ...]) -> Iterator[None]:
-    """Puts Keras's own in the place of the package's."""
+    """Replaces classes of the package by Keras's."""
     with contextlib.ExitStack() as stack:
         for place, own in parts:
             stack.enter_context(mock.patch(place, own))
@@ -119,24 +119,24 @@ def patched(parts: tuple[Any, ...]) -> Iterator[None]:
 
 
 def package(name: str, batch: int) -> Callable[[], tuple[Any, Any]]:
-    """Builds the net; what it returns makes the steps as `train` does."""
+    """Builds the net; returns a function that builds the steps of `keras-resnet train`."""
     config = RunConfig(ModelConfig(name), batch_size=batch, steps=1)
     model = build(name, seed=0)
 
-    def make() -> tuple[Any, Any]:
+    def trace() -> tuple[Any, Any]:
         optimizer = make_optimizer(config.optimizer, 0.01, "float32")
         optimizer.build(model.trainable_variables)
         steps = TrainingSteps(model, optimizer, config, tf.distribute.get_strategy())
         return steps._loop, steps
 
-    return make
+    return trace
 
 
 def bare(name: str) -> Callable[[], tuple[Any, Any]]:
-    """The net with shortcuts of option A, and its update, as one would write them."""
+    """Builds the net with shortcuts of option A in bare TensorFlow; returns as `package` does."""
     spec, rng = get_spec(name), np.random.default_rng(0)
     trained: list[tf.Variable] = []
-    beside = [[0, 0], [1, 1], [1, 1], [0, 0]]
+    margins = [[0, 0], [1, 1], [1, 1], [0, 0]]
 
     def variable(value: Any) -> tf.Variable:
         trained.append(tf.Variable(tf.cast(value, tf.float32)))
@@ -149,7 +149,7 @@ def bare(name: str) -> Callable[[], tuple[Any, Any]]:
 
         def apply(x: Any) -> Any:
             if stride > 1 and spec.padding == "symmetric":
-                x = tf.nn.conv2d(tf.pad(x, beside), kernel, stride, "VALID")
+                x = tf.nn.conv2d(tf.pad(x, margins), kernel, stride, "VALID")
             else:
                 x = tf.nn.conv2d(x, kernel, stride, "SAME")
             x, *found = tf.compat.v1.nn.fused_batch_norm(x, gamma, beta, epsilon=1e-5)
@@ -195,15 +195,15 @@ def bare(name: str) -> Callable[[], tuple[Any, Any]]:
             losses = losses.write(index, step(*next(iterator)))
         return losses.stack()
 
-    def make() -> tuple[Any, Any]:
+    def trace() -> tuple[Any, Any]:
         run = tf.function(loop)
         return run, lambda batches, count: run(batches, tf.constant(count)).numpy()
 
-    return make
+    return trace
 
 
 def print_operations(steps: Steps, count: int) -> None:
-    """Prints the operations that take the most processor time, milliseconds a step."""
+    """Prints the operations that take the most CPU time, milliseconds per step."""
     # Part of TensorFlow, which has no public reader of its own profiles.
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 

@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 BACKEND = keras.backend.backend()
 
 # The training application is written for TensorFlow and imports it when it is collected.
-collect_ignore_glob = [] if BACKEND == "tensorflow" else ["train/*"]
+collect_ignore_glob = [] if BACKEND == "tensorflow" else ["train/*", "benchmarks/*"]
 
 
 def pytest_report_header() -> str:

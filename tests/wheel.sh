@@ -27,7 +27,7 @@ import keras_resnet
 model = keras_resnet.build("cifar_resnet20")
 assert sum(math.prod(v.shape) for v in model.trainable_variables) == 269_722
 assert "site-packages" in keras_resnet.__file__, keras_resnet.__file__
-for name in ("train", "tests", "studies"):
+for name in ("train", "tests", "studies", "benchmarks"):
     assert importlib.util.find_spec(name) is None, f"the wheel ships a top-level {name}"
 PY
 # Read whole: `grep -q` on a pipe stops reading at the first hit, and the writer fails.

@@ -53,7 +53,6 @@ COMMANDS: Mapping[str, Entry] = {
         "convert weights from or to another library, with a certificate", "commands.convert"
     ),
     "study": Entry("compare nets, and analyse why deep ones train", commands=STUDIES),
-    "bench": Entry("measure speed beside other libraries, and counts", "commands.bench"),
     "tune": Entry("search nets and recipes within limits and a budget", "commands.tune"),
     "list": Entry("list the nets", "commands.list_nets"),
     "info": Entry("describe a net and its cost", "commands.info"),

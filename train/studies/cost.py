@@ -1,10 +1,9 @@
-"""What a net costs: build, first step, step, memory and inference, each net in its own process."""
+"""Cost of a net: build, first step, step, memory and inference, measured in a child process."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -12,22 +11,24 @@ from pathlib import Path
 from typing import Any
 
 from ..files import read_json, write_json
+from ..measurement import child_environment, last_line
 
 
 @dataclasses.dataclass(frozen=True)
 class CostQuery:
-    """A net to be measured.
+    """A net whose cost is measured.
 
     Attributes:
         model: Name of the net.
         spec: Fields of the spec that differ from the named net's.
-        batch_size: Images a step.
+        batch_size: Images per step.
         size: Height and width of the images, pixels.
-        channels: Of the images.
-        classes: Outputs.
-        steps: Steps whose median time counts.
+        channels: Channels of the images.
+        classes: Number of classes.
+        steps: Number of steps of which the median time is taken.
         inference: Whether the deployed net's inference is measured too.
-        stacked: Of `build`: whether equal units of a stage are one loop; its default where None.
+        stacked: Argument of `build`: whether equal units of a stage are one loop; None for its
+            default.
     """
 
     model: str
@@ -42,53 +43,49 @@ class CostQuery:
 
 
 def measure_cost(query: CostQuery, limit: float, cache: Path) -> dict[str, float]:
-    """Measures a net, or reads what an earlier session measured.
+    """Measures a net, or reads an earlier measurement from the cache.
 
     Args:
         query: The net.
-        limit: Seconds after which the process is stopped.
-        cache: File that the result is kept in.
+        limit: Seconds after which the child process is stopped.
+        cache: JSON file of the result.
 
     Returns:
-        Seconds and bytes: `build_seconds`, `first_step_seconds` (tracing, optimizing and running
-        it), `step_seconds` (median), `peak_bytes` of the process and `training_bytes` above what
-        TensorFlow takes by itself; with inference `inference_seconds` of one image (median),
-        `deployed_multiply_adds` and `deployed_parameters`. What the limit cut off is missing, and
-        `stopped_after` says the limit.
+        Seconds and bytes: `build_seconds`, `first_step_seconds` (tracing and graph optimization
+        included), `step_seconds` (median), `peak_bytes` of the process and `training_bytes` above
+        the memory of TensorFlow alone; with inference also `inference_seconds` of one image
+        (median), `deployed_multiply_adds` and `deployed_parameters`. After the limit, the values
+        measured until then and `stopped_after`, the limit.
 
     Raises:
-        RuntimeError: If the net fails; says how.
+        RuntimeError: If the child process fails; the message has its last line.
     """
-    wanted = {"query": dataclasses.asdict(query), "limit": limit}
+    asked = json.loads(json.dumps(dataclasses.asdict(query)))
     if cache.is_file():
         kept = read_json(cache)
-        if kept.get("query") == json.loads(json.dumps(wanted["query"])) and (
-            "stopped_after" not in kept["cost"] or kept["limit"] >= limit
-        ):
+        finished = "stopped_after" not in kept["cost"] or kept["limit"] >= limit
+        if kept.get("query") == asked and finished:
             return dict(kept["cost"])
     cost = _run(query, limit)
-    write_json(cache, {**wanted, "cost": cost})
+    write_json(cache, {"query": asked, "limit": limit, "cost": cost})
     return cost
 
 
 def _run(query: CostQuery, limit: float) -> dict[str, float]:
-    words = [sys.executable, "-m", f"{__package__}.probe", json.dumps(dataclasses.asdict(query))]
-    environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, "-m", f"{__package__}.probe", json.dumps(dataclasses.asdict(query))]
     try:
-        ended = subprocess.run(words, env=environment, capture_output=True, timeout=limit)
+        ended = subprocess.run(command, env=child_environment(), capture_output=True, timeout=limit)
     except subprocess.TimeoutExpired as late:
         return {**_read(late.stdout or b""), "stopped_after": limit}
     if ended.returncode:
-        complaints = ended.stderr.decode(errors="replace").splitlines()
-        last = next((text.strip() for text in reversed(complaints) if text.strip()), "no message")
-        raise RuntimeError(f"{query.model} could not be measured: {last}")
+        raise RuntimeError(f"{query.model} could not be measured: {last_line(ended.stderr)}")
     return _read(ended.stdout)
 
 
-def _read(told: bytes) -> dict[str, float]:
-    """Merges the JSON objects that the process printed, one a line."""
+def _read(output: bytes) -> dict[str, float]:
+    """Merges the JSON objects that the process printed, one per line."""
     cost: dict[str, float] = {}
-    for line in told.decode(errors="replace").splitlines():
+    for line in output.decode(errors="replace").splitlines():
         if line.startswith("{") and line.endswith("}"):
             cost |= json.loads(line)
     return cost

@@ -1,4 +1,4 @@
-"""`study depth-cost` and `bench depth`: what a deeper net costs, stacked and unrolled."""
+"""`study depth-cost`: cost of training against depth, of stacked and unrolled nets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Costs = Mapping[Form, Mapping[int, Mapping[str, float]]]
 
 _FORMS: tuple[Form, ...] = ("stacked", "unrolled")
 _PRESETS: Mapping[str, tuple[tuple[int, ...], float]] = {
-    # Depths, and the seconds that each may take.
+    # Depths, and the limit per net in seconds.
     "smoke": ((20, 56, 110), 90.0),
     "short": ((20, 56, 110, 218, 434), 900.0),
     "paper": ((20, 56, 110, 218, 434, 866, 1202), 3600.0),
@@ -34,20 +34,20 @@ _PARTS = {
     "trace_seconds": "Trace (s)",
     "step_seconds": "Step (s)",
     "training_bytes": "Memory (GB)",
-    "layer_seconds": "Step a layer (ms)",
+    "layer_seconds": "Step per layer (ms)",
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class DepthPlan:
-    """What is measured.
+    """Nets and limits of the study.
 
     Attributes:
-        depths: Layers of the nets, rising.
+        depths: Layers of the nets, in ascending order.
         limit: Seconds that one net in one form may take.
-        family: Name of the nets, `{}` standing for the depth.
-        batch_size: Images a step.
-        steps: Steps whose median time counts.
+        family: Name of the nets with `{}` in place of the depth.
+        batch_size: Images per step.
+        steps: Number of steps of which the median time is taken.
     """
 
     depths: tuple[int, ...]
@@ -57,10 +57,10 @@ class DepthPlan:
     steps: int = 5
 
     def __post_init__(self) -> None:
-        """Checks the values, and that there are such nets."""
+        """Checks the values, and that the nets exist."""
         if "{}" not in self.family:
             raise ValueError(
-                "`--family` needs {} where the depth stands, as cifar_resnet{} has it. "
+                "`--family` needs {} in place of the depth, such as cifar_resnet{}. "
                 f"Received: {self.family!r}"
             )
         for option, value in (
@@ -75,9 +75,9 @@ class DepthPlan:
 
 
 def run_depths(plan: DepthPlan, output: Path) -> int:
-    """Measures each depth in both forms and publishes how the parts grow.
+    """Measures each depth in both forms and publishes the costs.
 
-    A form that was stopped at one depth is not tried at a greater one.
+    A form that reached the limit at one depth is not measured at a greater one.
     """
     folder = output / "costs"
     folder.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ def run_depths(plan: DepthPlan, output: Path) -> int:
 
 
 def findings(costs: Costs, plan: DepthPlan) -> Findings:
-    """Returns how each part grows with depth, in each form."""
+    """Returns the growth of each part with depth, in each form."""
     rows = tuple(
         (
             str(depth),
@@ -108,13 +108,13 @@ def findings(costs: Costs, plan: DepthPlan) -> Findings:
         for form in costs
     )
     return Findings(
-        title="What depth costs",
+        title="Cost of depth",
         words=tuple(_words(costs, plan.depths)),
         plots=tuple(_plot(costs, plan, part) for part in _PARTS),
         tables=(
             Table(
                 "depth-cost",
-                "Each net in a process of its own; memory above what TensorFlow takes by itself",
+                "Each net in a process of its own; memory above the memory of TensorFlow alone",
                 ("Layers", "Form", *_PARTS.values(), "Note"),
                 rows,
             ),
@@ -122,8 +122,8 @@ def findings(costs: Costs, plan: DepthPlan) -> Findings:
         facts=provenance(
             {
                 "Nets": f"{plan.family.format('N')}, batch {plan.batch_size}; stacked: the equal "
-                "units of a stage are one loop; unrolled: every unit is built and traced by itself",
-                "Limit": f"{plan.limit:g} s a net and form",
+                "units of a stage are one loop; unrolled: each unit is built and traced separately",
+                "Limit": f"{plan.limit:g} s per net and form",
             }
         ),
     )
@@ -151,7 +151,7 @@ def _value(costs: Mapping[int, Mapping[str, float]], depth: int, part: str) -> f
     cost = costs.get(depth, {})
     if part == "layer_seconds":
         return 1e3 * cost.get("step_seconds", math.nan) / depth
-    if part == "trace_seconds":  # what the first step takes beyond a step
+    if part == "trace_seconds":  # time of the first step beyond that of a step
         return cost.get("first_step_seconds", math.nan) - cost.get("step_seconds", math.nan)
     value = cost.get(part, math.nan)
     return value / 1e9 if part.endswith("bytes") else value
@@ -159,7 +159,7 @@ def _value(costs: Mapping[int, Mapping[str, float]], depth: int, part: str) -> f
 
 def _note(costs: Mapping[int, Mapping[str, float]], depth: int) -> str:
     if depth not in costs:
-        return "not tried: a shallower one was stopped"
+        return "not measured: a shallower net reached the limit"
     stopped = costs[depth].get("stopped_after")
     return "" if stopped is None else f"stopped after {stopped:g} s"
 
@@ -167,36 +167,36 @@ def _note(costs: Mapping[int, Mapping[str, float]], depth: int) -> str:
 def _words(costs: Costs, depths: Sequence[int]) -> Iterator[str]:
     for form in costs:
         for part, label in _PARTS.items():
-            known = [d for d in depths if not math.isnan(_value(costs[form], d, part))]
-            if len(known) < 2:
+            measured = [d for d in depths if not math.isnan(_value(costs[form], d, part))]
+            if len(measured) < 2:
                 continue
-            first, last = known[0], known[-1]
+            first, last = measured[0], measured[-1]
             growth = _value(costs[form], last, part) / max(_value(costs[form], first, part), 1e-12)
             doubled = growth ** (1 / math.log2(last / first))
             yield (
                 f"{form.capitalize()}, {label.split(' (')[0].lower()}: {growth:.3g} times as much "
-                f"at {last} layers as at {first}, which are {last / first:.3g} times as many: "
-                f"{doubled:.2f} times whenever depth doubles."
+                f"at {last} layers as at {first} (depth times {last / first:.3g}): times "
+                f"{doubled:.2f} per doubling of depth."
             )
         stopped = [depth for depth in depths if _note(costs[form], depth)]
         if stopped:
             yield (
-                f"{form.capitalize()}, not finished within the limit or not tried: "
-                f"{', '.join(map(str, stopped))} layers. Parts that ended before it are in the "
-                "table."
+                f"{form.capitalize()}, limit reached or not measured: "
+                f"{', '.join(map(str, stopped))} layers. The table has the parts measured until "
+                "then."
             )
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    told = "; ".join(f"{name}: {', '.join(map(str, d))}" for name, (d, _) in _PRESETS.items())
-    parser.add_argument("--preset", choices=tuple(_PRESETS), default="smoke", help=told)
+    presets = "; ".join(f"{name}: {', '.join(map(str, d))}" for name, (d, _) in _PRESETS.items())
+    parser.add_argument("--preset", choices=tuple(_PRESETS), default="smoke", help=presets)
     parser.add_argument("--depths", help="layers of the nets, such as 20,110,1202")
     parser.add_argument(
-        "--family", default="cifar_resnet{}", help="name of the nets, {} standing for the depth"
+        "--family", default="cifar_resnet{}", help="name of the nets, {} for the depth"
     )
-    parser.add_argument("--batch-size", type=int, default=32, help="images a step")
-    parser.add_argument("--steps", type=int, default=5, help="steps whose median time counts")
-    parser.add_argument("--limit", type=float, help="seconds that each net may take")
+    parser.add_argument("--batch-size", type=int, default=32, help="images per step")
+    parser.add_argument("--steps", type=int, default=5, help="steps of which the median is taken")
+    parser.add_argument("--limit", type=float, help="seconds that each net and form may take")
     add_output(parser)
 
 

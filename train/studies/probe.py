@@ -1,7 +1,7 @@
-"""What a net costs to train and to run, measured in a process of its own (see `cost`).
+"""The child process of `cost`: measures one net.
 
-Prints one JSON object a line as soon as each part is known, so that a parent which must stop it
-keeps what was measured.
+Prints one JSON object per line as soon as each part is known, so that the parent keeps them if it
+stops the process at its limit.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from ..benchmark.job import peak_bytes
+from ..measurement import peak_bytes
 
 
 def main() -> None:
-    """Measures what the JSON of the first argument describes; see `cost.CostQuery`."""
+    """Measures the net of the first argument, a `cost.CostQuery` as JSON."""
     import tensorflow as tf
 
     from keras_resnet import build, get_spec
@@ -35,9 +35,9 @@ def main() -> None:
     model = build(
         spec, classes=query["classes"], input_shape=shape, stacked=query["stacked"], seed=0
     )
-    _tell(build_seconds=time.perf_counter() - started)
+    _print(build_seconds=time.perf_counter() - started)
     if query["inference"]:
-        _tell(**_inference(model, shape))
+        _print(**_inference(model, shape))
     config = RunConfig(ModelConfig(query["model"]), batch_size=query["batch_size"], steps=1)
     started = time.perf_counter()
     optimizer = make_optimizer(config.optimizer, 1e-3, "float32")
@@ -45,14 +45,14 @@ def main() -> None:
     steps = TrainingSteps(model, optimizer, config, tf.distribute.get_strategy())
     batches = iter(_batches(query, shape))
     steps(batches, 1)
-    _tell(first_step_seconds=time.perf_counter() - started)
+    _print(first_step_seconds=time.perf_counter() - started)
     times = []
     for _ in range(query["steps"]):
         started = time.perf_counter()
         steps(batches, 1)
         times.append(time.perf_counter() - started)
     peak = peak_bytes()
-    _tell(step_seconds=statistics.median(times), peak_bytes=peak, training_bytes=peak - before)
+    _print(step_seconds=statistics.median(times), peak_bytes=peak, training_bytes=peak - before)
 
 
 def _batches(query: dict[str, Any], shape: tuple[int, ...]) -> Any:
@@ -65,7 +65,7 @@ def _batches(query: dict[str, Any], shape: tuple[int, ...]) -> Any:
 
 
 def _inference(model: Any, shape: tuple[int, ...]) -> dict[str, float]:
-    """Times one image through the net as it would be deployed: norms folded, RepVGG fused."""
+    """Times one image through the deployed net: batch norm folded, RepVGG fused."""
     import tensorflow as tf
 
     from keras_resnet.analysis import count
@@ -88,7 +88,7 @@ def _inference(model: Any, shape: tuple[int, ...]) -> dict[str, float]:
     }
 
 
-def _tell(**values: float) -> None:
+def _print(**values: float) -> None:
     print(json.dumps(values), flush=True)
 
 

@@ -1,4 +1,4 @@
-"""PyTorch's nets to compare with, in torchvision's layout; torchvision itself is not needed."""
+"""ResNets in PyTorch, in torchvision's layout; torchvision itself is not needed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn import functional
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions; where the shape changes, option A: subsampled, padded with zeros."""
+    """Two 3x3 convolutions; shortcuts of option A: subsampled, padded with zeros."""
 
     def __init__(self, inputs: int, width: int, stride: int) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1; the stride stands in the first, as in the nets that it is compared with."""
+    """1x1, 3x3, 1x1; the stride is in the first, as in `resnet50` of this package."""
 
     def __init__(self, inputs: int, width: int, stride: int) -> None:
         super().__init__()

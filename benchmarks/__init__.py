@@ -1,0 +1,1 @@
+"""Measurements for maintainers; `README.md` lists them. Not part of the wheel."""

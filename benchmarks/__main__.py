@@ -1,0 +1,168 @@
+"""`python -m benchmarks`: compare speed with other libraries, and check counts."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from keras_resnet.nets.catalog import nearest
+
+from . import counts
+from .comparison.sections import BESIDE_PEERS, SECTIONS
+from .comparison.settings import FULL, PEERS, QUICK, Settings
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Returns:
+        The exit status: 0 for success, 1 after an error, 130 after an interrupt.
+    """
+    args = _parser().parse_args(argv)
+    # SIGTERM as Ctrl-C: workers are ended and files removed.
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return int(args.run(args))
+    except ValueError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    compare = commands.add_parser("compare", help="measure speed beside other libraries")
+    _add_compare_options(compare)
+    compare.set_defaults(run=_compare)
+    count = commands.add_parser("counts", help="check counts of operations, layers and bytes")
+    _add_counts_options(count)
+    count.set_defaults(run=_counts)
+    return parser
+
+
+def _add_compare_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "sections",
+        nargs="*",
+        type=_one_of(SECTIONS),
+        metavar="SECTION",
+        help=f"{', '.join(SECTIONS)}; by default {', '.join(BESIDE_PEERS)}",
+    )
+    parser.add_argument("--rounds", type=_at_least(5), default=5, help="5 or more (default: 5)")
+    parser.add_argument(
+        "--threads",
+        type=_at_least(1),
+        default=os.cpu_count() or 1,
+        help="threads of each library (default: all cores)",
+    )
+    parser.add_argument(
+        "--peers",
+        nargs="*",
+        type=_one_of(PEERS),
+        metavar="PEER",
+        help=f"{', '.join(PEERS)}; all by default, none where the list is empty",
+    )
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, to try the command")
+    parser.add_argument(
+        "--limit",
+        type=_positive,
+        default=900.0,
+        help="seconds that one set-up or measurement may take (default: 900)",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("saved_models/bench"),
+        help="directory of the report (default: saved_models/bench)",
+    )
+
+
+def _add_counts_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "nets",
+        nargs="*",
+        type=_one_of(counts.NETS),
+        metavar="NET",
+        help=f"{', '.join(counts.NETS)}; all by default",
+    )
+    parser.add_argument("--record", action="store_true", help="write the counts, do not check them")
+    parser.add_argument(
+        "--file",
+        type=Path,
+        default=counts.RECORD,
+        help="the recorded counts (default: benchmarks/counts.json)",
+    )
+
+
+def _one_of(names: Iterable[str]) -> Callable[[str], str]:
+    """Returns a type of argparse; `choices` rejects an empty list of positional arguments."""
+
+    def name(text: str) -> str:
+        if text not in names:
+            raise argparse.ArgumentTypeError(f"unknown {text!r}. {nearest(text, list(names))}")
+        return text
+
+    return name
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def integer(text: str) -> int:
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(f"must be at least {least}. Received: {text}")
+        return int(text)
+
+    return integer
+
+
+def _positive(text: str) -> float:
+    if not float(text) > 0:
+        raise argparse.ArgumentTypeError(f"must be above 0. Received: {text}")
+    return float(text)
+
+
+def _compare(args: argparse.Namespace) -> int:
+    import tensorflow as tf
+
+    from .comparison.run import run_comparisons
+
+    peers: Any = PEERS if args.peers is None else args.peers
+    settings = Settings(
+        QUICK if args.quick else FULL,
+        args.threads,
+        folder="",
+        peers=tuple(peers),
+        gpus=len(tf.config.list_physical_devices("GPU")),
+    )
+    sections = args.sections or BESIDE_PEERS
+    return run_comparisons(
+        [section for section in SECTIONS if section in sections],
+        settings,
+        args.output,
+        rounds=args.rounds,
+        limit=args.limit,
+    )
+
+
+def _counts(args: argparse.Namespace) -> int:
+    names = args.nets or list(counts.NETS)
+    if args.record:
+        counts.record_counts(names, args.file)
+    else:
+        counts.check_counts(names, args.file)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Speed and memory of this package beside other libraries, measured in one run."""

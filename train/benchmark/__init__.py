@@ -1,1 +1,0 @@
-"""Our figures beside the peers' in one run, and counts that noise leaves alone."""
