@@ -1,16 +1,25 @@
-"""A deep Transformer without layer norm or warm-up: ReZero beside plain addition.
+"""Residual connections in a Transformer: ReZero trains 24 layers without layer norm.
 
-One token of a sequence is marked, and the answer is which token that is. Two nets differ only in
-how a block's branch joins its input: `merge="rezero"` multiplies it by a learned number that
-starts at 0, so that a net of any depth starts as the identity (Bachlechner et al. 2020,
-arXiv:2003.04887); `merge="add"` adds it as it is, and without a norm the sums grow from layer to
-layer.
+The task: one token of a sequence is marked, and the network says which token it is. The two
+networks differ only in how a block adds its branch to its input:
 
-About a minute on TensorFlow and two CPU cores. With 24 layers, ReZero's loss falls from 2.08 to
-6e-9 in 100 steps, and all of 1,000 new sequences are answered; addition's starts at 4e7, is no
-number any more at step 100, and its answers are chance (12 %). JAX and PyTorch show the same.
+- `merge="rezero"` multiplies the branch by a learned scalar that starts at 0, so that a network of
+  any depth starts as the identity (Bachlechner et al. 2020, arXiv:2003.04887);
+- `merge="add"` adds the branch as it is. Without a norm the sums grow from layer to layer.
+
+Usage:
 
     python examples/transformer.py [--layers 24] [--steps 100]
+
+Running time: about a minute with TensorFlow on two CPU cores. Expected result with 24 layers and
+100 steps:
+
+| merge | first loss | last loss | accuracy on 1,000 new sequences |
+| --- | --- | --- | --- |
+| `rezero` | 2.08 | 6e-9 | 100 % |
+| `add` | 4e7 | NaN | 12 % (chance) |
+
+JAX and PyTorch give the same picture.
 """
 
 from __future__ import annotations
@@ -27,32 +36,30 @@ from keras_resnet import residual
 LENGTH, TOKENS, WIDTH, BATCH = 16, 8, 32, 64
 
 
-def block(x: Any, merge: str) -> Any:
-    """Attention, then a feed-forward net: two residual units, and no norm."""
+def attention(x: Any) -> Any:
+    """Single-head self-attention."""
+    query = layers.Dense(WIDTH)(x)
+    return layers.Attention(use_scale=True)([query, x])
 
-    def attend(x: Any) -> Any:
-        query = layers.Dense(WIDTH)(x)
-        return layers.Attention(use_scale=True)([query, x])
 
-    def feed_forward(x: Any) -> Any:
-        return layers.Dense(WIDTH)(layers.Dense(2 * WIDTH, activation="relu")(x))
-
-    x = residual(x, attend, merge=merge)
-    return residual(x, feed_forward, merge=merge)
+def feed_forward(x: Any) -> Any:
+    """Two dense layers, applied to each token."""
+    return layers.Dense(WIDTH)(layers.Dense(2 * WIDTH, activation="relu")(x))
 
 
 def transformer(depth: int, merge: str) -> keras.Model:
-    """Returns `depth` blocks between an embedding and a classifier."""
+    """Builds `depth` blocks of two residual units between an embedding and a classifier."""
     inputs = keras.Input((LENGTH,), dtype="int32")
     x = layers.Embedding(2 * TOKENS, WIDTH)(inputs)
     for _ in range(depth):
-        x = block(x, merge)
+        x = residual(x, attention, merge=merge)
+        x = residual(x, feed_forward, merge=merge)
     x = layers.GlobalAveragePooling1D()(x)
     return keras.Model(inputs, layers.Dense(TOKENS)(x), name=merge)
 
 
 def sequences(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns sequences, `(count, 16)`, and answers, `(count,)`."""
+    """Draws sequences, `(count, 16)` integers, and the token that is marked, `(count,)`."""
     rng = np.random.default_rng(seed)
     x = rng.integers(0, TOKENS, (count, LENGTH), "int32")
     marked = np.arange(count), rng.integers(0, LENGTH, count)
@@ -71,15 +78,15 @@ def train(model: keras.Model, steps: int) -> dict[str, float]:
         batch = slice(BATCH * step, BATCH * (step + 1))
         losses.append(float(model.train_on_batch(x[batch], answers[batch])))
     x, answers = sequences(1000, seed=2)
-    right = model.predict(x, verbose=0).argmax(-1) == answers
-    return {"first": losses[0], "last": losses[-1], "accuracy": float(right.mean())}
+    correct = model.predict(x, verbose=0).argmax(-1) == answers
+    return {"first": losses[0], "last": losses[-1], "accuracy": float(correct.mean())}
 
 
 def main(arguments: list[str] | None = None) -> dict[str, dict[str, float]]:
-    """Trains both nets and prints what became of them."""
+    """Trains both networks; prints and returns their losses and accuracies."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--layers", type=int, default=24)
-    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--layers", type=int, default=24, help="blocks of each network")
+    parser.add_argument("--steps", type=int, default=100, help="training steps")
     options = parser.parse_args(arguments)
     results = {}
     for merge in ("rezero", "add"):

@@ -1,4 +1,4 @@
-"""What a net costs and how it behaves."""
+"""Analyses of a network: its costs, its gradients, and how its units change their input."""
 
 from keras_resnet.analysis.callback import GradientFlow as GradientFlow
 from keras_resnet.analysis.callback import read_gradient_flow as read_gradient_flow

@@ -1,4 +1,4 @@
-"""How far a unit is from the identity: with its branch at zero, and in a new net."""
+"""The distance of residual units from the identity: with a zero branch, and at initialisation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops
 
 from keras_resnet.analysis.autodiff import without_gradients
-from keras_resnet.analysis.chain import Chain, as_images
+from keras_resnet.analysis.chain import Chain, as_chain, as_images
 from keras_resnet.nets.geometry import Unit, inner_width
 from keras_resnet.nets.layers import Scalar
 from keras_resnet.nets.model import ResNet
@@ -25,16 +25,21 @@ from keras_resnet.nets.spec import Branch, Merge, Order, ResNetSpec
 
 @dataclasses.dataclass(frozen=True)
 class IdentityReport:
-    """One unit against the identity.
+    """A comparison of one unit with the identity.
 
     Attributes:
-        spec: The unit's net.
-        claims: Whether, with its branch at zero, it is the identity on rectified input.
+        spec: The unit's network.
+        claims: Whether `claims_identity` expects the unit to be the identity when its branch is
+            zero.
         reason: Why, or why not.
-        error: Largest absolute difference of output and input, its branch at zero, in training
-            and in inference; 0.0 is the identity to the last bit.
-        distance: Of the new unit, as in training: the norm of output minus input, over the norm
-            of the input.
+        error: Largest absolute difference of output and input with a zero branch, in training and
+            in inference; 0.0 is the identity to the last bit.
+        distance: `norm(output - input) / norm(input)` of the new unit, as in training.
+
+    Example:
+        >>> report = keras_resnet.analysis.identity_report(keras_resnet.get_spec("cifar_plain20"))
+        >>> report.reason
+        'a plain unit has no shortcut'
     """
 
     spec: ResNetSpec
@@ -46,13 +51,19 @@ class IdentityReport:
 
 @dataclasses.dataclass(frozen=True)
 class UnitDistance:
-    """How much a unit of a net changes what it is given.
+    """How much a unit of a network changes its input.
 
     Attributes:
         name: Prefix of the unit's layer names.
         stage: Number of the stage, from 1.
         index: Number of the unit in its stage, from 1.
-        distance: Norm of output minus input, over the norm of the input.
+        distance: `norm(output - input) / norm(input)`.
+
+    Example:
+        ```python
+        first = keras_resnet.analysis.unit_distances(model, images)[0]
+        print(first.name, first.distance)
+        ```
     """
 
     name: str
@@ -62,13 +73,23 @@ class UnitDistance:
 
 
 def claims_identity(spec: ResNetSpec) -> tuple[bool, str]:
-    """Whether a unit that keeps the shape is the identity once its branch is zero, and why.
+    """Decides whether a unit that keeps the shape is the identity when its branch is zero.
 
-    The identity is meant on rectified input, such as units give to one another in post-activation
-    order, and to the last bit.
+    The identity is required to the last bit, on non-negative input, such as the output of the
+    preceding unit in post-activation order.
+
+    Args:
+        spec: The network of the unit.
+
+    Returns:
+        The answer and its reason.
 
     Source: He et al. 2015, section 3.1 ("if identity mappings are optimal, the solvers may simply
     drive the weights ... toward zero"); He et al. 2016 (arXiv:1603.05027), section 2 and Table 1.
+
+    Example:
+        >>> keras_resnet.analysis.claims_identity(keras_resnet.get_spec("cifar_plain20"))
+        (False, 'a plain unit has no shortcut')
     """
     obstacles = (
         (spec.merge == "none", "a plain unit has no shortcut"),
@@ -79,8 +100,8 @@ def claims_identity(spec: ResNetSpec) -> tuple[bool, str]:
         (spec.shortcut_dropout > 0, "its shortcut is dropped in training"),
         (spec.order == "norm_after_add", "a norm follows the addition"),
     )
-    for stands, reason in obstacles:
-        if stands:
+    for applies, reason in obstacles:
+        if applies:
             return False, reason
     if spec.order == "post":
         return True, "what is added is zero, and the last ReLU passes rectified input"
@@ -90,22 +111,30 @@ def claims_identity(spec: ResNetSpec) -> tuple[bool, str]:
 def identity_report(
     spec: ResNetSpec, *, size: int = 8, batch_size: int = 8, seed: int = 0
 ) -> IdentityReport:
-    """Measures a unit of a net that keeps the shape: the second of the first stage.
+    """Compares a unit with the identity, on rectified normal noise.
+
+    The unit is the second of the first stage, which keeps the shape.
 
     Args:
-        spec: The net.
+        spec: The network.
         size: Height and width of the unit's input, pixels.
-        batch_size: Examples; the input is normal noise, rectified.
-        seed: Of the noise and of the weights.
+        batch_size: Number of examples.
+        seed: Seed of the noise and of the weights.
+
+    Source: see `claims_identity`.
+
+    Example:
+        >>> keras_resnet.analysis.identity_report(keras_resnet.get_spec("cifar_resnet20")).error
+        0.0
     """
     channels = spec.widths[0] * spec.expansion
     unit = Unit(1, 2, channels, inner_width(spec, spec.widths[0]), channels, 1)
     space = (size, size)
     shape = (channels, *space) if channel_axis() == 1 else (*space, channels)
-    make = Primitives(spec.replace(norm_sync=False), seed=seed)
+    primitives = Primitives(spec.replace(norm_sync=False), seed=seed)
     with dtype_policy("float32"):
         inputs = keras.Input(shape)
-        model = keras.Model(inputs, residual_unit(inputs, make, unit), name=unit.name)
+        model = keras.Model(inputs, residual_unit(inputs, primitives, unit), name=unit.name)
     noise = np.random.default_rng(seed).normal(size=(batch_size, *shape))
     x = np.maximum(noise, 0).astype("float32")
     distance = _distance(x, _call(model, x, training=True))
@@ -117,9 +146,13 @@ def identity_report(
 
 
 def accepted_specs() -> Iterator[ResNetSpec]:
-    """Yields a small net for each branch, order and merge that `ResNetSpec` takes together.
+    """Yields a small network for each valid combination of branch, order and merge.
 
-    With batch norm where the merge has one. Named `branch/order/merge`.
+    The networks have batch norm where the merge allows it, and are named `branch/order/merge`.
+
+    Example:
+        >>> [spec.name for spec in keras_resnet.analysis.accepted_specs()][:2]
+        ['basic/post/add', 'basic/post/none']
     """
     base = ResNetSpec("unit", (2,), (8,), stem="cifar", input_size=8, classes=10)
     kinds = itertools.product(get_args(Branch), get_args(Order), get_args(Merge))
@@ -134,34 +167,38 @@ def accepted_specs() -> Iterator[ResNetSpec]:
 
 
 def unit_distances(model: ResNet | Chain, images: Any) -> list[UnitDistance]:
-    """Measures how much each unit of a net that keeps the shape changes what it is given.
+    """Measures how much each unit that keeps the shape changes its input.
 
-    The net runs as in training, norms with the statistics of this batch, and is left as it was.
+    The network runs as in training: norms use the statistics of this batch. It is not changed.
 
     Args:
-        model: A net made by `build`, with its classifier, or a `Chain` of one.
-        images: A batch as the net takes it, `(batch, height, width, channels)`, normalised.
+        model: A network made by `build`, with its classifier, or a `Chain` of one.
+        images: Network inputs, `(batch, height, width, channels)`, normalised.
+
+    Returns:
+        One distance per unit that keeps the shape, in the order of the network.
 
     Raises:
         TypeError: If `model` was not made by `build`.
-        ValueError: If it has no classifier, or the images do not fit it.
+        ValueError: If `model` has no classifier, or `images` does not fit it.
+
+    Example:
+        ```python
+        for unit in keras_resnet.analysis.unit_distances(model, images):
+            print(unit.name, unit.distance)
+        ```
     """
-    chain = model if isinstance(model, Chain) else Chain(model)
-    chain.refresh()
-    found = []
+    chain = as_chain(model)
+    distances = []
     with without_gradients():
         x = chain.segments[0](as_images(chain.twin, images), training=True)[0]
         for segment in chain.units:
             y = segment(x, training=True)[0]
             if not segment.changes_shape:
-                before, after = ops.convert_to_numpy(x), ops.convert_to_numpy(y)
-                found.append(
-                    UnitDistance(
-                        segment.name, segment.stage, segment.index, _distance(before, after)
-                    )
-                )
+                distance = _distance(ops.convert_to_numpy(x), ops.convert_to_numpy(y))
+                distances.append(UnitDistance(segment.name, segment.stage, segment.index, distance))
             x = y
-    return found
+    return distances
 
 
 def _call(model: keras.Model, x: np.ndarray, *, training: bool) -> np.ndarray:
@@ -175,14 +212,13 @@ def _distance(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def _zero_branch(model: keras.Model, spec: ResNetSpec, unit: Unit) -> None:
-    """Sets what ends the branch to zero: its last convolution, the norm behind it, biases."""
+    """Sets the end of the branch to zero: its last convolution, the norm after it, and biases."""
     layers = {layer.name: layer for layer in model.layers}
-    # RepVGG's convolutions stand side by side; of the others only the last ends the branch.
-    convs = [layers[n] for n in layers if re.fullmatch(rf"{unit.name}_conv\d", n)]
+    convs = [layers[name] for name in layers if re.fullmatch(rf"{unit.name}_conv\d", name)]
+    # RepVGG's convolutions are parallel; of the others only the last ends the branch.
     for conv in convs if spec.branch == "repvgg" else convs[-1:]:
-        name = conv.name
         conv.set_weights([np.zeros_like(value) for value in conv.get_weights()])
-        norm = layers.get(name.replace("conv", "norm"))
+        norm = layers.get(conv.name.replace("conv", "norm"))
         if norm is not None and norm.input is conv.output:  # else it stands before
             gamma, beta, *moving = norm.get_weights()
             norm.set_weights([0 * gamma, 0 * beta, *moving])

@@ -1,4 +1,4 @@
-"""The singular values of what a net does to a small change on its way through all units."""
+"""The singular values of a network's Jacobian: how small changes grow on their way through it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import numpy as np
 from keras import ops
 
 from keras_resnet.analysis.autodiff import jacobian, without_gradients
-from keras_resnet.analysis.chain import Chain, as_images
+from keras_resnet.analysis.chain import Chain, as_chain, as_images
 from keras_resnet.nets.model import ResNet
+from keras_resnet.nets.tensor import Tensor
 
 MAX_OUTPUTS = 4096
-"""Outputs up to which a Jacobian is computed: each takes a pass backward."""
+"""Largest number of outputs of a Jacobian; each output takes one backward pass."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,9 +22,13 @@ class Spectrum:
     """The singular values of a Jacobian.
 
     Attributes:
-        values: All of them, the largest first.
-        inputs: Size of the vector that is changed.
-        outputs: Size of the vector that follows it.
+        values: All singular values, the largest first.
+        inputs: Number of input values.
+        outputs: Number of output values.
+
+    Example:
+        >>> keras_resnet.analysis.Spectrum((2.0, 1.0, 0.5), inputs=3, outputs=3).condition
+        4.0
     """
 
     values: tuple[float, ...]
@@ -32,60 +37,65 @@ class Spectrum:
 
     @property
     def largest(self) -> float:
-        """How much the direction grows that grows most."""
+        """The largest singular value: the largest growth of any direction."""
         return self.values[0]
 
     @property
     def median(self) -> float:
-        """Half of the directions grow less; 0 where rectifiers shut off half of the outputs."""
+        """The median singular value; 0 where ReLUs set half of the outputs to zero."""
         return float(np.median(self.values))
 
     @property
     def rank(self) -> int:
-        """Singular values that float32 can tell from zero."""
-        return len(self._kept())
+        """Number of singular values that differ from zero at the precision of float32."""
+        return len(self._nonzero())
 
     @property
     def condition(self) -> float:
-        """The largest singular value over the smallest that is not zero."""
-        return float(self.values[0] / self._kept()[-1]) if self.rank else float("nan")
+        """The largest singular value divided by the smallest that is not zero."""
+        return float(self.values[0] / self._nonzero()[-1]) if self.rank else float("nan")
 
     @property
     def log_spread(self) -> float:
-        """Standard deviation of the natural logarithms of those that are not zero.
+        """Standard deviation of the natural logarithm of the values that are not zero.
 
-        0 is dynamical isometry: all directions grow or shrink alike.
+        0 means dynamical isometry: all directions grow or shrink alike.
         """
-        return float(np.log(self._kept()).std()) if self.rank else float("nan")
+        return float(np.log(self._nonzero()).std()) if self.rank else float("nan")
 
-    def _kept(self) -> np.ndarray:
+    def _nonzero(self) -> np.ndarray:
         values = np.asarray(self.values)
         noise = values[0] * max(self.inputs, self.outputs) * np.finfo("float32").eps
         return values[values > noise]
 
 
 def jacobian_singular_values(model: ResNet | Chain, images: Any, *, example: int = 0) -> Spectrum:
-    """Measures how one example's last unit output depends on the stem's output.
+    """Computes the singular values of the map from the stem's output to the last unit's output.
 
-    The net runs as in training, norms with the statistics of this batch; the other examples stay
-    fixed, and that the example itself moves the statistics is part of the derivative. For small
-    nets: each number of the last unit's output takes a pass backward.
+    The map is that of one example of a batch. The network runs as in training: norms use the
+    statistics of the batch, and the example's own effect on them is part of the derivative. Only
+    for small networks: each value of the last unit's output takes one backward pass.
 
     Args:
-        model: A net made by `build`, with its classifier, or a `Chain` of one.
-        images: A batch as the net takes it, `(batch, height, width, channels)`, normalised.
-        example: Which of them.
+        model: A network made by `build`, with its classifier, or a `Chain` of one.
+        images: Network inputs, `(batch, height, width, channels)`, normalised.
+        example: Index of the example in the batch.
 
     Raises:
         TypeError: If `model` was not made by `build`.
         ValueError: If there is no such example, the last unit has more than `MAX_OUTPUTS` outputs,
-            or images do not fit the net.
+            or `images` does not fit the network.
 
     Source: Saxe et al. 2013 (arXiv:1312.6120), section 3, dynamical isometry; Pennington et al.
     2017 (arXiv:1711.04735); Xiao et al. 2018 (arXiv:1806.05393), for convolutions.
+
+    Example:
+        ```python
+        spectrum = keras_resnet.analysis.jacobian_singular_values(model, images)
+        print(spectrum.largest, spectrum.condition)
+        ```
     """
-    chain = model if isinstance(model, Chain) else Chain(model)
-    chain.refresh()
+    chain = as_chain(model)
     images = as_images(chain.twin, images)
     if not 0 <= example < len(images):
         raise ValueError(
@@ -93,25 +103,25 @@ def jacobian_singular_values(model: ResNet | Chain, images: Any, *, example: int
         )
     with without_gradients():
         start = chain.segments[0](images, training=True)[0]
-        outputs = int(np.prod(_run(chain, start).shape[1:]))
+        outputs = int(np.prod(_run_units(chain, start).shape[1:]))
     if outputs > MAX_OUTPUTS:
         raise ValueError(
-            f"The Jacobian is computed for at most {MAX_OUTPUTS:,} outputs: take smaller images "
-            f"or a narrower net. Received: {chain.twin.name} with {outputs:,} at the last unit"
+            f"The Jacobian is computed for at most {MAX_OUTPUTS:,} outputs: use smaller images or "
+            f"a narrower network. Received: {chain.twin.name} with {outputs:,} at the last unit"
         )
     start = ops.convert_to_tensor(ops.convert_to_numpy(start))  # a constant
 
-    def output(x: Any) -> Any:
+    def output(x: Tensor) -> Tensor:
         batch = ops.concatenate([start[:example], x, start[example + 1 :]])
-        return ops.reshape(_run(chain, batch)[example], (-1,))
+        return ops.reshape(_run_units(chain, batch)[example], (-1,))
 
-    found = jacobian(output, ops.convert_to_numpy(start)[example : example + 1])
-    matrix = found.reshape(outputs, -1).astype("float64")
+    derivatives = jacobian(output, ops.convert_to_numpy(start)[example : example + 1])
+    matrix = derivatives.reshape(outputs, -1).astype("float64")
     values = np.linalg.svd(matrix, compute_uv=False)
     return Spectrum(tuple(map(float, values)), matrix.shape[1], outputs)
 
 
-def _run(chain: Chain, x: Any) -> Any:
+def _run_units(chain: Chain, x: Tensor) -> Tensor:
     for segment in chain.units:
         x = segment(x, training=True)[0]
     return x

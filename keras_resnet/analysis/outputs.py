@@ -1,4 +1,4 @@
-"""What every unit of a net returns for a batch of images."""
+"""The outputs of all units of a network for a batch of images."""
 
 from __future__ import annotations
 
@@ -17,19 +17,25 @@ from keras_resnet.nets.stacked import StackedUnits
 
 
 def unit_outputs(model: ResNet, images: Any, *, training: bool = False) -> dict[str, np.ndarray]:
-    """Returns every unit's output, stacked or not, by the unit's name.
+    """Returns the output of every unit, whether the network is stacked or not.
 
     Args:
-        model: A net made by `build`; its moving statistics stay as they are.
-        images: A batch as the net takes it, `(batch, height, width, channels)`, normalised.
-        training: Whether the net runs as in training: norms with this batch's statistics.
+        model: A network made by `build`. Its moving statistics are not changed.
+        images: Network inputs, `(batch, height, width, channels)`, normalised.
+        training: Whether to run as in training: norms use the statistics of this batch.
 
     Returns:
-        `{"stage1_unit1": (batch, height, width, channels), ...}` in the order of the net.
+        `{"stage1_unit1": (batch, height, width, channels), ...}` in the order of the network.
 
     Raises:
-        TypeError: If the model was not made by `build`.
-        ValueError: If the images do not fit it.
+        TypeError: If `model` was not made by `build`.
+        ValueError: If `images` does not fit it.
+
+    Example:
+        ```python
+        outputs = keras_resnet.analysis.unit_outputs(model, images)
+        outputs["stage1_unit2"].mean()
+        ```
     """
     check_net(model)
     images = as_images(model, images)
@@ -37,11 +43,11 @@ def unit_outputs(model: ResNet, images: Any, *, training: bool = False) -> dict[
     tensors = unit_ends(model) | {stack.name: stack.input for stack in stacks}
     with deep_graph():
         probe = keras.Model(model.inputs[0], tensors)
-    # In a stateless scope what the layers assign stays there.
-    with without_gradients(), keras.StatelessScope():
-        found = dict(probe(images, training=training))
+    with without_gradients():
+        outputs = dict(probe(images, training=training))
+    # A scope of its own: the stacks draw the random numbers that they drew for the probe.
     with without_gradients():
         for stack in stacks:
-            every = stack.outputs(found.pop(stack.name), training=training)
-            found |= {unit.name: y for unit, y in zip(stack.members, every, strict=True)}
-    return {unit.name: ops.convert_to_numpy(found[unit.name]) for unit in units(model.spec)}
+            members = stack.outputs(outputs.pop(stack.name), training=training)
+            outputs |= {unit.name: y for unit, y in zip(stack.members, members, strict=True)}
+    return {unit.name: ops.convert_to_numpy(outputs[unit.name]) for unit in units(model.spec)}

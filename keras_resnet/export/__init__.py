@@ -1,4 +1,4 @@
-"""Exports that prove themselves: SavedModel, LiteRT and ONNX, compared before they are finished.
+"""Verified exports: SavedModel, LiteRT and ONNX files that are compared with the Keras model.
 
 TensorFlow and the runtimes are imported inside functions, so this package imports without them.
 """
@@ -6,8 +6,8 @@ TensorFlow and the runtimes are imported inside functions, so this package impor
 from keras_resnet.export.limits import Limits as Limits
 from keras_resnet.export.onnx import export_onnx as export_onnx
 from keras_resnet.export.pipeline import ExportError as ExportError
-from keras_resnet.export.pipeline import ExportRequest as ExportRequest
 from keras_resnet.export.pipeline import export as export
+from keras_resnet.export.request import ExportRequest as ExportRequest
 from keras_resnet.export.saved_model import export_saved_model as export_saved_model
 from keras_resnet.export.tflite import export_tflite as export_tflite
 from keras_resnet.export.verify import Reference as Reference

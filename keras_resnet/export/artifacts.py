@@ -1,4 +1,4 @@
-"""Artefacts on disk: hashes, the manifest, and putting finished files in place."""
+"""Artifacts on disk: their hashes, the manifest, and moving finished files into place."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import Any
 
 MANIFEST = "manifest.json"
 LABELS = "labels.txt"
-# What a failed export takes out of use: kept, but under no name that anything would load.
+# Suffix of artifacts that a failed export withdraws: no program loads a file of that name.
 STALE = ".stale"
 
 
 def size_and_sha256(path: Path) -> tuple[int, str]:
-    """Returns bytes and hash of a file, or of a directory's files.
+    """Returns the number of bytes and the SHA-256 of a file, or of all files of a directory.
 
-    A directory's hash is that of a line `<sha256>  <relative path>` a file, sorted by path: what
-    `find . -type f | sort | xargs sha256sum | sha256sum` computes, less its `./`.
+    The hash of a directory is that of one line `<sha256>  <relative path>` per file, sorted by
+    path: the output of `find . -type f | sort | xargs sha256sum | sha256sum`, without the `./`.
     """
     if path.is_file():
         content = path.read_bytes()
@@ -36,36 +36,37 @@ def size_and_sha256(path: Path) -> tuple[int, str]:
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
-    """Returns the manifest's entries by file name, of those files that exist; empty without one.
+    """Returns the manifest's entries for files that exist, by file name; empty without a manifest.
 
     Raises:
-        ValueError: If there is a file of that name that this package did not write.
+        ValueError: If the file was not written by this package.
     """
     path = directory / MANIFEST
     if not path.exists():
         return {}
     try:
-        artifacts = json.loads(path.read_text())["artifacts"]
-        return {name: entry for name, entry in artifacts.items() if (directory / name).exists()}
+        entries = json.loads(path.read_text())["artifacts"]
+        return {name: entry for name, entry in entries.items() if (directory / name).exists()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{str(path)!r} is no manifest of exports; move it away to export here: {error!r}"
+            f"{str(path)!r} is not a manifest of exports; move it away to export here: {error!r}"
         ) from error
 
 
-def write_manifest(directory: Path, artifacts: Mapping[str, Any]) -> None:
-    """Replaces the manifest, in one step."""
-    content = {"version": 1, "artifacts": dict(sorted(artifacts.items()))}
+def write_manifest(directory: Path, entries: Mapping[str, Any]) -> None:
+    """Writes the manifest atomically."""
+    content = {"version": 1, "artifacts": dict(sorted(entries.items()))}
     write_text(directory / MANIFEST, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file under a temporary name beside it and then renames it."""
+    """Writes a file atomically: under a temporary name that is then renamed."""
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.tmp", dir=path.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's 0o600 would hide it from a server
+        # mkstemp creates files that only their owner can read.
+        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
@@ -73,10 +74,10 @@ def write_text(path: Path, text: str) -> None:
 
 
 def publish(staging: Path, directory: Path, names: Iterable[str]) -> None:
-    """Moves finished artefacts from a staging directory in `directory` to their final names.
+    """Moves finished artifacts from a staging directory inside `directory` to `directory`.
 
-    A file replaces its predecessor in one step. A directory cannot: the predecessor is moved
-    into the staging directory first, and back if its successor does not arrive.
+    A file replaces its predecessor in one step. A directory cannot: its predecessor is moved to
+    the staging directory first, and moved back if the new one cannot be put in place.
     """
     for name in names:
         new, final = staging / name, directory / name
@@ -94,15 +95,15 @@ def publish(staging: Path, directory: Path, names: Iterable[str]) -> None:
 
 
 def withdraw(directory: Path, names: Iterable[str]) -> None:
-    """Takes earlier artefacts out of use: renames them to `<name>.stale`, unlists them."""
+    """Renames earlier artifacts to `<name>.stale` and removes them from the manifest."""
     names = tuple(names)
-    listed = read_manifest(directory)
+    entries = read_manifest(directory)
     for name in names:
         if (directory / name).exists():
             _remove(directory / (name + STALE))
             os.replace(directory / name, directory / (name + STALE))
-    if listed.keys() & set(names):
-        write_manifest(directory, {key: listed[key] for key in listed if key not in names})
+    if entries.keys() & set(names):
+        write_manifest(directory, {key: entries[key] for key in entries if key not in names})
 
 
 def _remove(path: Path) -> None:

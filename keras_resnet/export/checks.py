@@ -1,4 +1,4 @@
-"""What a model and its images must be like to be exported, checked before anything is made."""
+"""Checks of models, images and options before anything is exported."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ Inputs = Literal["raw", "normalized"]
 Precision = Literal["float32", "float16", "int8"]
 Format = Literal["saved_model", "tflite", "onnx"]
 
-# The name tells a reader of an artefact what to feed, as the dtype alone does not: int8 files
-# take integers in either mode.
+# The name of an artifact's input says what to feed. Its dtype does not: int8 files take integers
+# in both modes.
 INPUT_NAMES: dict[Inputs, str] = {"raw": "images_uint8", "normalized": "images_normalized"}
 
 
 def check_choice(argument: str, value: object, choices: Any) -> None:
-    """Checks that `value` is one of a Literal's values.
+    """Checks that `value` is one of the values of a `Literal`.
 
     Raises:
         ValueError: If it is not.
     """
-    known = get_args(choices)
-    if value not in known:
+    allowed = get_args(choices)
+    if value not in allowed:
         raise ValueError(
-            f"`{argument}` must be one of {', '.join(map(repr, known))}. "
+            f"`{argument}` must be one of {', '.join(map(repr, allowed))}. "
             f"Received: {argument}={value!r}"
         )
 
@@ -41,18 +41,38 @@ def check_backend() -> None:
     """
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(
-            "Exports are made by TensorFlow. Save the model as `.keras`, start anew with "
+            "Exports need TensorFlow. Save the model as `.keras`, restart Python with "
             f"KERAS_BACKEND=tensorflow and load it there. Backend: {keras.backend.backend()!r}"
         )
+
+
+def check_export(
+    model: keras.Model, preprocess: PreprocessSpec, inputs: Inputs
+) -> tuple[int, int, int]:
+    """Checks everything that all formats need.
+
+    Returns:
+        The shape `(height, width, channels)` of one image of the exported model.
+
+    Raises:
+        RuntimeError: If Keras does not run on TensorFlow.
+        ValueError: If `inputs` is unknown, the model cannot be exported, or `preprocess` does not
+            fit it.
+    """
+    check_backend()
+    check_choice("inputs", inputs, Inputs)
+    _check_model(model)
+    return image_shape(model, preprocess)
 
 
 def image_shape(model: keras.Model, preprocess: PreprocessSpec) -> tuple[int, int, int]:
     """Returns the shape `(height, width, channels)` of one image of the exported model.
 
-    Height and width that the model leaves open are those of `preprocess.size`.
+    `preprocess.size` gives the height and the width that the model leaves open.
 
     Raises:
-        ValueError: If the model has other than one image input, or `preprocess` does not fit it.
+        ValueError: If the model does not have exactly one image input, or `preprocess` does not
+            fit it.
     """
     if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
         shapes = [tuple(tensor.shape) for tensor in model.inputs]
@@ -75,17 +95,13 @@ def image_shape(model: keras.Model, preprocess: PreprocessSpec) -> tuple[int, in
     return size[0], size[1], int(channels)
 
 
-def check_model(model: keras.Model) -> None:
-    """Checks that a model can be exported: float32, channels last, logits as its only output.
-
-    Raises:
-        ValueError: If it cannot.
-    """
-    for layer in _leaves(model):
+def _check_model(model: keras.Model) -> None:
+    """Checks that a model is float32 and channels-last, and that its only output are logits."""
+    for layer in _flat_layers(model):
         policy = layer.dtype_policy
         if {policy.compute_dtype, policy.variable_dtype} != {"float32"} or policy.quantization_mode:
             raise ValueError(
-                "An export starts from a float32 model: rebuild it with "
+                "An exported model must be float32: rebuild it with "
                 "`keras_resnet.weights.rebuild.clone_as_float32`. "
                 f"Received: layer {layer.name!r} with dtype policy {policy.name!r}"
             )
@@ -100,23 +116,23 @@ def check_model(model: keras.Model) -> None:
             "An exported model returns logits, (batch, classes): build it with its top. "
             f"Received: model with outputs {shapes}"
         )
-    head = model
-    while isinstance(head, keras.Model):
-        head = head.layers[-1]
-    activation = getattr(head, "activation", None)
-    squashed = (keras.activations.softmax, keras.activations.sigmoid)
-    if activation in squashed or isinstance(head, keras.layers.Softmax):
+    last = model
+    while isinstance(last, keras.Model):
+        last = last.layers[-1]
+    activation = getattr(last, "activation", None)
+    squashing = (keras.activations.softmax, keras.activations.sigmoid)
+    if activation in squashing or isinstance(last, keras.layers.Softmax):
         raise ValueError(
-            "An exported model returns logits and adds the softmax by itself: build it with "
-            f"`classifier_activation=None`. Received: model that ends in {head.name!r}"
+            "An exported model must return logits; the export adds the softmax: build it with "
+            f"`classifier_activation=None`. Received: model that ends in {last.name!r}"
         )
 
 
 def check_images(argument: str, images: Any, shape: tuple[int, int, int]) -> None:
-    """Checks that `images` is a uint8 array `(images, height, width, channels)` of some images.
+    """Checks that `images` is a non-empty uint8 array `(images, height, width, channels)`.
 
     Raises:
-        TypeError: If it is no uint8 array.
+        TypeError: If it is not a uint8 array.
         ValueError: If it has another shape.
     """
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
@@ -124,8 +140,8 @@ def check_images(argument: str, images: Any, shape: tuple[int, int, int]) -> Non
         raise TypeError(f"`{argument}` must be a NumPy array of uint8 pixels. Received: {kind}")
     if images.ndim != 4 or images.shape[1:] != shape or not len(images):
         raise ValueError(
-            f"`{argument}` must have shape (images, {', '.join(map(str, shape))}), one image or "
-            f"more. Received: shape {images.shape}"
+            f"`{argument}` must have shape (images, {', '.join(map(str, shape))}), with at least "
+            f"one image. Received: shape {images.shape}"
         )
 
 
@@ -133,15 +149,15 @@ def check_labels(labels: Any, count: int, classes: int) -> None:
     """Checks that `labels` holds one class number for each of `count` images.
 
     Raises:
-        TypeError: If it is no integer array.
-        ValueError: If count or values do not fit.
+        TypeError: If it is not an integer array.
+        ValueError: If its shape or its values do not fit.
     """
     if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu":
         kind = getattr(labels, "dtype", type(labels).__name__)
         raise TypeError(f"`labels` must be a NumPy array of integers. Received: {kind}")
     if labels.shape != (count,):
         raise ValueError(
-            f"`labels` must have shape ({count},), one label an image. "
+            f"`labels` must have shape ({count},), one label per image. "
             f"Received: shape {labels.shape}"
         )
     if labels.min() < 0 or labels.max() >= classes:
@@ -152,11 +168,11 @@ def check_labels(labels: Any, count: int, classes: int) -> None:
 
 
 def check_class_names(class_names: Sequence[str] | None, classes: int) -> None:
-    """Checks that there is one single-line name a class.
+    """Checks that there is one single-line name per class.
 
     Raises:
-        TypeError: If a name is no string.
-        ValueError: If count or characters do not fit.
+        TypeError: If a name is not a string.
+        ValueError: If there is another number of names, or a name is empty or has several lines.
     """
     if class_names is None:
         return
@@ -164,19 +180,18 @@ def check_class_names(class_names: Sequence[str] | None, classes: int) -> None:
         raise TypeError(f"`class_names` must be strings. Received: class_names={class_names!r}")
     if len(class_names) != classes:
         raise ValueError(
-            f"`class_names` needs one name a class ({classes}). Received: {len(class_names)} names"
+            f"`class_names` needs one name per class ({classes}). "
+            f"Received: {len(class_names)} names"
         )
     broken = [name for name in class_names if not name.strip() or len(name.splitlines()) != 1]
     if broken:
-        raise ValueError(
-            f"`class_names` go into a file of one name a line. Received: {broken[0]!r}"
-        )
+        raise ValueError(f"`class_names` must have one line each. Received: {broken[0]!r}")
 
 
-def _leaves(model: keras.Model) -> Iterator[Any]:
-    """Yields the layers of a model and of the models inside it."""
+def _flat_layers(model: keras.Model) -> Iterator[Any]:
+    """Yields the layers of a model and of the models nested in it."""
     for layer in model.layers:
         if isinstance(layer, keras.Model):
-            yield from _leaves(layer)
+            yield from _flat_layers(layer)
         else:
             yield layer

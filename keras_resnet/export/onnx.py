@@ -1,4 +1,4 @@
-"""ONNX files: what ONNX Runtime and OpenVINO read, the fastest of a server's processors."""
+"""ONNX files for ONNX Runtime and OpenVINO, the fastest inference on server CPUs."""
 
 from __future__ import annotations
 
@@ -12,34 +12,27 @@ from pathlib import Path
 
 import keras
 
-from keras_resnet.export.checks import (
-    INPUT_NAMES,
-    Inputs,
-    check_backend,
-    check_choice,
-    check_model,
-    image_shape,
-)
+from keras_resnet.export.checks import INPUT_NAMES, Inputs, check_export
 from keras_resnet.export.quiet import quiet
-from keras_resnet.export.saved_model import normalize_in_graph
+from keras_resnet.export.saved_model import input_dtype, normalized_input
 from keras_resnet.nets.model import deep_graph
 from keras_resnet.preprocessing import PreprocessSpec
 
-# The newest that the converter writes.
+# The newest opset that tf2onnx writes.
 _OPSET = 18
-_NEEDED = ("onnx", "tf2onnx", "onnxruntime")
+_PACKAGES = ("onnx", "tf2onnx", "onnxruntime")
 
 
 def check_onnx() -> None:
-    """Checks that what makes and runs ONNX files is installed.
+    """Checks that the packages that write and run ONNX files are installed.
 
     Raises:
-        ValueError: If it is not; says how to install it.
+        ValueError: If one is missing.
     """
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise ValueError(
-            "ONNX files are made by tf2onnx and compared by onnxruntime: "
+            "ONNX files are written by tf2onnx and verified by onnxruntime: "
             f"`pip install 'keras3-resnet[onnx]'`. Missing: {', '.join(missing)}"
         )
 
@@ -51,52 +44,59 @@ def export_onnx(
     preprocess: PreprocessSpec,
     inputs: Inputs = "raw",
 ) -> None:
-    """Converts a model to a float32 ONNX file with an open batch.
+    """Converts a model to a float32 ONNX file with an open batch size.
 
     | `inputs` | input | values |
     | --- | --- | --- |
     | `"raw"` | `images_uint8`, uint8 `(batch, height, width, channels)` | RGB pixels 0..255 |
     | `"normalized"` | `images_normalized`, float32, same shape | `preprocess.normalize(pixels)` |
 
-    Output: `logits`, float32 `(batch, classes)`. Channels stand last, as in all exports; runtimes
-    turn them once. Nothing is compared here: see `verify` and `export`.
+    Output: `logits`, float32 `(batch, classes)`. The layout is channels-last, as in all exports;
+    runtimes transpose once. This function does not compare the file with the model: see `verify`
+    and `export`.
 
     Args:
         model: Float32 model that maps normalised images to logits.
         path: File to write.
         preprocess: Size and normalisation.
-        inputs: Whether the normalisation is part of the file.
+        inputs: `"raw"` to include the normalisation in the file, or `"normalized"`.
 
     Raises:
         RuntimeError: If Keras does not run on TensorFlow.
         ValueError: If an argument has a value that does not fit, or tf2onnx is missing.
+
+    Example:
+        ```python
+        keras_resnet.export.export_onnx(
+            keras_resnet.fold_batch_norm(model),
+            "model.onnx",
+            preprocess=keras_resnet.PreprocessSpec((224, 224)),
+        )
+        ```
     """
-    check_backend()
-    check_choice("inputs", inputs, Inputs)
-    check_model(model)
+    shape = check_export(model, preprocess, inputs)
     check_onnx()
-    shape = image_shape(model, preprocess)
-    dtype = "uint8" if inputs == "raw" else "float32"
+    dtype = input_dtype(inputs)
     with deep_graph():
         images = keras.Input(shape, dtype=dtype, name=INPUT_NAMES[inputs])
-        x = normalize_in_graph(images, preprocess) if inputs == "raw" else images
-        served = keras.Model(images, {"logits": model(x, training=False)})
-        served(keras.ops.zeros((1, *shape), dtype))  # Keras exports what has been called
+        logits = model(normalized_input(images, preprocess, inputs), training=False)
+        served = keras.Model(images, {"logits": logits})
+        served(keras.ops.zeros((1, *shape), dtype))  # Keras exports models that have been called
         with tempfile.TemporaryDirectory() as folder:
-            made = Path(folder, "model.onnx")
-            with quiet(), _inlined(), warnings.catch_warnings():
-                # Keras asks NumPy for a name that tf2onnx wants and NumPy 2 has given up.
+            converted = Path(folder, "model.onnx")
+            with quiet(), _functions_inlined(), warnings.catch_warnings():
+                # Keras reads a NumPy name for tf2onnx that NumPy 2 has removed.
                 warnings.filterwarnings("ignore", message="In the future `np.object`")
-                served.export(made, format="onnx", opset_version=_OPSET, verbose=False)
-            _finish(made, Path(path))
+                served.export(converted, format="onnx", opset_version=_OPSET, verbose=False)
+            _write_checked(converted, Path(path))
 
 
 @contextlib.contextmanager
-def _inlined() -> Iterator[None]:
-    """Has functions that are called while one is traced become part of its graph.
+def _functions_inlined() -> Iterator[None]:
+    """Inlines functions that are called while another function is traced.
 
-    Keras computes grouped convolutions in a function of their own, compiled by XLA, which the
-    converter takes for an operator that it does not know.
+    Keras computes grouped convolutions in a function that XLA compiles, and the converter takes
+    its call for an unknown operator.
     """
     import tensorflow as tf
 
@@ -108,15 +108,15 @@ def _inlined() -> Iterator[None]:
         tf.config.run_functions_eagerly(before)
 
 
-def _finish(made: Path, path: Path) -> None:
-    """Names the open batch, checks the file against ONNX's rules, and writes it anew."""
+def _write_checked(converted: Path, path: Path) -> None:
+    """Names the batch axis of a converted file, checks the file against ONNX's rules, writes it."""
     import onnx
 
-    file = onnx.load(made)
-    for value in (*file.graph.input, *file.graph.output):
+    proto = onnx.load(converted)
+    for value in (*proto.graph.input, *proto.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     try:
-        onnx.checker.check_model(file)
+        onnx.checker.check_model(proto)
     except onnx.checker.ValidationError as error:
-        raise ValueError(f"tf2onnx made no valid ONNX file of the net: {error}") from error
-    onnx.save(file, path)
+        raise ValueError(f"tf2onnx wrote an invalid ONNX file: {error}") from error
+    onnx.save(proto, path)

@@ -1,15 +1,13 @@
-"""Export a model: fold, convert, compare, and only then put the files in place."""
+"""Exports of a model: fold, convert, verify, and only then move the files into place."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import importlib.metadata
-import importlib.util
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,47 +15,34 @@ import keras
 import numpy as np
 
 from keras_resnet.export import artifacts
-from keras_resnet.export.checks import (
-    Format,
-    Inputs,
-    Precision,
-    check_backend,
-    check_choice,
-    check_class_names,
-    check_images,
-    check_labels,
-    check_model,
-    image_shape,
-)
-from keras_resnet.export.limits import Failure, Limits
-from keras_resnet.export.onnx import check_onnx, export_onnx
+from keras_resnet.export.checks import Precision
+from keras_resnet.export.limits import Failure
+from keras_resnet.export.onnx import export_onnx
+from keras_resnet.export.request import ONNX_NAME, SAVED_MODEL, ExportRequest, check_request
 from keras_resnet.export.saved_model import export_saved_model
 from keras_resnet.export.tflite import export_tflite
 from keras_resnet.export.verify import Reference, Verification, verify
-from keras_resnet.preprocessing import PreprocessSpec
 from keras_resnet.reparam import deploy
 
-SAVED_MODEL = "saved_model"
-ONNX_NAME = "model.onnx"
-_KERAS = ("keras", "tensorflow", "numpy")
-_MADE_BY: dict[Format, tuple[str, ...]] = {
-    "saved_model": _KERAS,
-    "tflite": _KERAS,
-    "onnx": (*_KERAS, "onnx", "tf2onnx"),
-}
-TFLITE_NAMES: dict[Precision, str] = {
-    "float32": "model.tflite",
-    "float16": "model_float16.tflite",
-    "int8": "model_int8.tflite",
-}
+# Packages whose versions the manifest records.
+_PACKAGES = ("keras", "tensorflow", "numpy")
+_ONNX_PACKAGES = ("onnx", "tf2onnx")
 
 
 class ExportError(ValueError):
-    """An exported artefact did not keep to its limits; nothing was put in place.
+    """An artifact exceeded its limits; no artifact was written to the directory.
 
     Attributes:
-        verification: What was measured.
-        failures: The checks that it did not pass.
+        verification: The measurements of the artifact.
+        failures: The failed checks.
+
+    Example:
+        ```python
+        try:
+            keras_resnet.export.export(model, "exports", request)
+        except keras_resnet.export.ExportError as error:
+            print(error.verification.file, error.failures)
+        ```
     """
 
     def __init__(self, verification: Verification, failures: Sequence[Failure]) -> None:
@@ -73,104 +58,67 @@ class ExportError(ValueError):
         )
 
 
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class ExportRequest:
-    """What to export, and the images that prove it.
-
-    Attributes:
-        preprocess: Size and normalisation of the model's input.
-        images: Evaluation images, uint8 RGB pixels `(images, height, width, channels)`.
-        labels: Their class numbers, `(images,)`.
-        formats: Any of `"saved_model"`, `"tflite"` and `"onnx"`.
-        precisions: Of the LiteRT files: any of `"float32"`, `"float16"` and `"int8"`. A
-            SavedModel and an ONNX file are float32.
-        inputs: Whether artefacts take `"raw"` pixels or `"normalized"` values.
-        calibration: For int8: uint8 TRAINING images, shaped as `images`.
-        class_names: One name a class, written to `labels.txt`, or None.
-        limits: What every artefact must keep to.
-        progress: Called with a line before each step.
-    """
-
-    preprocess: PreprocessSpec
-    images: np.ndarray
-    labels: np.ndarray
-    formats: Sequence[Format] = ("saved_model", "tflite")
-    precisions: Sequence[Precision] = ("float32",)
-    inputs: Inputs = "raw"
-    calibration: np.ndarray | None = None
-    class_names: Sequence[str] | None = None
-    limits: Limits = dataclasses.field(default_factory=Limits)
-    progress: Callable[[str], None] | None = None
-
-    @property
-    def targets(self) -> list[tuple[str, Format, Precision]]:
-        """File name, format and precision of each artefact asked for."""
-        found: list[tuple[str, Format, Precision]] = []
-        if "saved_model" in self.formats:
-            found.append((SAVED_MODEL, "saved_model", "float32"))
-        if "tflite" in self.formats:
-            found += [
-                (name, "tflite", precision)
-                for precision, name in TFLITE_NAMES.items()
-                if precision in self.precisions
-            ]
-        if "onnx" in self.formats:
-            found.append((ONNX_NAME, "onnx", "float32"))
-        return found
-
-
 def export(
     model: keras.Model, directory: str | os.PathLike[str], request: ExportRequest
 ) -> list[Verification]:
-    """Exports a model and proves each artefact equal to it, under the artefact's own runtime.
+    """Exports a model and verifies each artifact under its own runtime.
 
     Writes `saved_model/`, `model.tflite`, `model_float16.tflite`, `model_int8.tflite` and
-    `model.onnx` as asked for, `labels.txt` where class names are given, and `manifest.json`. All
-    or nothing: artefacts are made in a hidden directory beside their final places and moved there,
-    replacing earlier ones, when every one of them has passed.
+    `model.onnx` as requested, `labels.txt` if there are class names, and `manifest.json`. The
+    export is all or nothing: artifacts are written to a hidden directory beside their final places,
+    and replace earlier ones after all of them have passed.
 
-    Artefacts of an earlier export: if a check fails, those of the names asked for are renamed to
-    `<name>.stale` and leave the manifest, so that nothing takes them for this model. On any other
-    error (a wrong argument, a full disk, an interrupt) they stay as they were. Those of other
-    names stay listed; `weights_sha256` in the manifest tells whether they are of the same model.
+    If a check fails, earlier artifacts of the requested names are renamed to `<name>.stale` and
+    removed from the manifest, so that nothing mistakes them for this model. After any other error
+    (a wrong argument, a full disk, an interrupt) they are unchanged. Artifacts of other names stay
+    in the manifest; its `weights_sha256` shows which artifacts belong to the same model.
 
     Args:
-        model: Float32 functional model that maps normalised images to logits; left as it is.
-        directory: Made where missing.
-        request: What to export.
+        model: Float32 functional model that maps normalised images to logits. It is not changed.
+        directory: Directory for the artifacts; created if missing.
+        request: Formats, precisions, images and limits.
 
     Returns:
-        One verification an artefact: SavedModel, LiteRT files, ONNX.
+        One verification per artifact: SavedModel, LiteRT files, ONNX.
 
     Raises:
-        ExportError: If an artefact does not keep to `request.limits`.
+        ExportError: If an artifact exceeds `request.limits`.
         RuntimeError: If Keras does not run on TensorFlow.
         TypeError: If an argument has the wrong type.
-        ValueError: If an argument has a value that does not fit; before anything is made.
+        ValueError: If an argument has a value that does not fit. Checked before anything is
+            written.
+
+    Example:
+        ```python
+        request = keras_resnet.export.ExportRequest(
+            preprocess=model.preprocess, images=pixels, labels=labels, formats=("tflite",)
+        )
+        (verification,) = keras_resnet.export.export(model, "exports", request)
+        print(verification.max_difference, verification.latency_ms)
+        ```
     """
     directory = Path(directory)
-    _check(model, directory, request)
-    say = request.progress or (lambda line: None)
-    say(f"Keras: running {model.name} on {len(request.images)} images")
+    check_request(model, directory, request)
+    _report(request, f"Keras: running {model.name} on {len(request.images)} images")
     reference = Reference.of(model, request.images, request.labels, request.preprocess)
-    say("Folding batch norm")
+    _report(request, "Folding batch norm")
     folded = deploy(model)
     directory.mkdir(parents=True, exist_ok=True)
     names = [name for name, _, _ in request.targets]
     staging = Path(tempfile.mkdtemp(prefix=".export.tmp", dir=directory))
     try:
         verifications = [
-            _make(folded, staging / name, precision, reference, request)
+            _export_verified(folded, staging / name, precision, reference, request)
             for name, _, precision in request.targets
         ]
-        entries = {v.file: _entry(model, v, request) for v in verifications}
+        entries = {v.file: _manifest_entry(model, v, request) for v in verifications}
         if request.class_names is not None:
             labels = "".join(f"{name}\n" for name in request.class_names)
             artifacts.write_text(staging / artifacts.LABELS, labels)
             names.append(artifacts.LABELS)
         artifacts.publish(staging, directory, names)
         if request.class_names is None:
-            # An earlier model's names must not stand beside this one.
+            # The class names of an earlier model do not belong to this one.
             artifacts.withdraw(directory, [artifacts.LABELS])
         artifacts.write_manifest(directory, {**artifacts.read_manifest(directory), **entries})
     except ExportError:
@@ -181,54 +129,36 @@ def export(
     return verifications
 
 
-def _check(model: keras.Model, directory: Path, request: ExportRequest) -> None:
-    """Checks everything that can be known before the work begins."""
-    check_backend()
-    for argument, choices in (("formats", Format), ("precisions", Precision)):
-        values = getattr(request, argument)
-        if isinstance(values, str) or not values:
-            raise ValueError(f"`{argument}` must be names, one or more. Received: {values!r}")
-        for value in values:
-            check_choice(argument, value, choices)
-    check_choice("inputs", request.inputs, Inputs)
-    check_model(model)
-    shape = image_shape(model, request.preprocess)
-    classes = model.outputs[0].shape[-1]
-    check_images("images", request.images, shape)
-    check_labels(request.labels, len(request.images), classes)
-    check_class_names(request.class_names, classes)
-    if "tflite" in request.formats:
-        if "int8" in request.precisions:
-            if request.calibration is None:
-                raise ValueError("int8 needs `calibration`, uint8 training images. Received: None")
-            check_images("calibration", request.calibration, shape)
-        if importlib.util.find_spec("ai_edge_litert") is None:
-            raise ValueError("LiteRT files are compared by `ai-edge-litert`, which is missing")
-    if "onnx" in request.formats:
-        check_onnx()
-    if directory.exists() and not directory.is_dir():
-        raise ValueError(f"`directory` must be a directory. Received: the file {str(directory)!r}")
-    artifacts.read_manifest(directory)
+def _report(request: ExportRequest, line: str) -> None:
+    if request.progress is not None:
+        request.progress(line)
 
 
-def _make(
+def _export_verified(
     model: keras.Model,
     path: Path,
     precision: Precision,
     reference: Reference,
     request: ExportRequest,
 ) -> Verification:
-    """Makes one artefact and compares it; raises where it fails."""
-    say = request.progress or (lambda line: None)
-    say(f"Exporting {path.name}")
-    how: Any = {"preprocess": request.preprocess, "inputs": request.inputs}
+    """Writes one artifact and verifies it; raises `ExportError` if it fails."""
+    preprocess, inputs = request.preprocess, request.inputs
+    _report(request, f"Exporting {path.name}")
     if path.name == SAVED_MODEL:
-        export_saved_model(model, path, class_names=request.class_names, **how)
+        names = request.class_names
+        export_saved_model(model, path, preprocess=preprocess, inputs=inputs, class_names=names)
     elif path.name == ONNX_NAME:
-        export_onnx(model, path, **how)
+        export_onnx(model, path, preprocess=preprocess, inputs=inputs)
     else:
-        export_tflite(model, path, precision=precision, calibration=request.calibration, **how)
-    say(f"Verifying {path.name}")
+        export_tflite(
+            model,
+            path,
+            precision=precision,
+            preprocess=preprocess,
+            inputs=inputs,
+            calibration=request.calibration,
+        )
+    _report(request, f"Verifying {path.name}")
     verification = verify(path, reference, precision=precision)
     failures = request.limits.failures(verification)
     if failures:
@@ -236,10 +166,11 @@ def _make(
     return verification
 
 
-def _entry(model: keras.Model, v: Verification, request: ExportRequest) -> dict[str, Any]:
-    """Returns an artefact's entry in the manifest."""
+def _manifest_entry(model: keras.Model, v: Verification, request: ExportRequest) -> dict[str, Any]:
+    """Returns an artifact's entry in the manifest."""
     names = request.class_names
     measured = v.to_dict()
+    packages = _PACKAGES + (_ONNX_PACKAGES if v.format == "onnx" else ())
     return {
         **{key: measured.pop(key) for key in ("format", "precision", "bytes", "sha256", "input")},
         "model": model.name,
@@ -248,12 +179,12 @@ def _entry(model: keras.Model, v: Verification, request: ExportRequest) -> dict[
         "class_names": None if names is None else list(names),
         "outputs": ["logits", "probabilities"] if v.format == "saved_model" else ["logits"],
         "verification": measured,
-        "versions": {name: importlib.metadata.version(name) for name in _MADE_BY[v.format]},
+        "versions": {name: importlib.metadata.version(name) for name in packages},
     }
 
 
 def _weights_sha256(model: keras.Model) -> str:
-    """Returns a hash of the weights, by which artefacts of one model know one another."""
+    """Returns a hash of the weights, by which artifacts of the same model are recognised."""
     digest = hashlib.sha256()
     for value in model.get_weights():
         digest.update(np.ascontiguousarray(value).tobytes())

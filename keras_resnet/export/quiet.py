@@ -1,4 +1,4 @@
-"""Keeping the terminal clean of what C++ code prints."""
+"""Suppression of what C++ code prints to the terminal."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Sends file descriptors 1 and 2 to a temporary file; shows it only if the block fails.
+    """Redirects file descriptors 1 and 2 to a temporary file while a block runs.
 
     The converter and the interpreter log from C++, below `sys.stdout` and any log level that can
-    be set after their import. While the block runs, other threads' prints go the same way: keep
-    it to the call that prints.
+    be set after their import. If the block fails, the last 4,000 bytes are added to the exception
+    as a note. Prints of other threads are redirected too: keep the block short.
     """
     sys.stdout.flush()
     sys.stderr.flush()
     with tempfile.TemporaryFile() as log, contextlib.ExitStack() as stack:
-        for number in (1, 2):
-            kept = os.dup(number)
-            stack.callback(os.close, kept)
-            stack.callback(os.dup2, kept, number)
-            os.dup2(log.fileno(), number)
+        for descriptor in (1, 2):
+            original = os.dup(descriptor)
+            stack.callback(os.close, original)
+            stack.callback(os.dup2, original, descriptor)
+            os.dup2(log.fileno(), descriptor)
         with warnings.catch_warnings():
-            # TensorFlow's own converter starts TensorFlow's own deprecated interpreter.
+            # TensorFlow's converter starts TensorFlow's deprecated interpreter.
             warnings.filterwarnings("ignore", message=r"\s*.*tf\.lite\.Interpreter is deprecated")
             try:
                 yield
@@ -35,7 +35,7 @@ def quiet() -> Iterator[None]:
                 log.seek(max(0, log.seek(0, os.SEEK_END) - 4000))
                 printed = log.read().decode(errors="replace").strip()
                 if printed:
-                    error.add_note(f"It had printed:\n{printed}")
+                    error.add_note(f"Output before the error:\n{printed}")
                 raise
             finally:
                 sys.stdout.flush()

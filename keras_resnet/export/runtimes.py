@@ -1,13 +1,14 @@
-"""Artefacts run by their own runtimes: TensorFlow's loader, LiteRT's interpreter, ONNX Runtime."""
+"""The runtimes of artifacts: TensorFlow's loader, LiteRT's interpreter and ONNX Runtime."""
 
 from __future__ import annotations
 
+import abc
 import collections
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -18,10 +19,10 @@ from keras_resnet.preprocessing import PreprocessSpec
 
 @dataclasses.dataclass(frozen=True)
 class InputDescription:
-    """What an artefact takes, as read from the artefact.
+    """The input of an artifact, read from the artifact.
 
     Attributes:
-        name: Name of the input in its signature.
+        name: Name of the input in the signature.
         mode: `"raw"` pixels or `"normalized"` values.
         dtype: NumPy name of the type.
         shape: `(batch, height, width, channels)`, None where open.
@@ -37,43 +38,53 @@ class InputDescription:
     zero_point: int | None = None
 
 
-class Runtime(Protocol):
-    """An artefact ready to run."""
+class Runtime(abc.ABC):
+    """An artifact that is loaded and ready to run.
+
+    Attributes:
+        input: The artifact's input.
+    """
 
     input: InputDescription
 
     @property
+    @abc.abstractmethod
     def operators(self) -> dict[str, int]:
-        """How often each kind of operator occurs, most frequent first."""
+        """Number of occurrences of each operator, the most frequent first."""
 
-    def prepare(self, pixels: np.ndarray, preprocess: PreprocessSpec) -> np.ndarray:
-        """Returns uint8 RGB pixels as the artefact takes them."""
-
+    @abc.abstractmethod
     def run(self, batch: np.ndarray) -> np.ndarray:
         """Returns float32 logits `(batch, classes)` of prepared images."""
 
+    def prepare(self, pixels: np.ndarray, preprocess: PreprocessSpec) -> np.ndarray:
+        """Returns uint8 RGB pixels as the artifact takes them."""
+        return pixels if self.input.mode == "raw" else preprocess.normalize(pixels)
+
 
 def load(path: str | os.PathLike[str]) -> Runtime:
-    """Loads a SavedModel directory, or a LiteRT or ONNX file (`.onnx`).
+    """Loads a SavedModel directory, or a LiteRT or ONNX file.
 
     Raises:
-        FileNotFoundError: If there is nothing at `path`.
-        ValueError: If it is none that this package wrote.
+        FileNotFoundError: If `path` does not exist.
+        ValueError: If it is not an artifact of this package.
     """
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"No artefact at {str(path)!r}")
-    return _RUNTIMES[format_of(path)](path)
+        raise FileNotFoundError(f"No artifact at {str(path)!r}")
+    kind = format_of(path)
+    if kind == "saved_model":
+        return SavedModelRuntime(path)
+    return OnnxRuntime(path) if kind == "onnx" else LiteRTRuntime(path)
 
 
 def format_of(path: Path) -> Format:
-    """Returns what kind of artefact stands at a path: by its ending, whatever is in it."""
+    """Returns the format of an artifact by its name, without reading it."""
     if path.is_dir():
         return "saved_model"
     return "onnx" if path.suffix == ".onnx" else "tflite"
 
 
-class SavedModelRuntime:
+class SavedModelRuntime(Runtime):
     """A SavedModel directory under `tf.saved_model.load`."""
 
     def __init__(self, path: Path) -> None:
@@ -84,7 +95,9 @@ class SavedModelRuntime:
             self._loaded = tf.saved_model.load(os.fspath(path))
             self._function = self._loaded.signatures["serving_default"]
         except (OSError, KeyError) as error:
-            raise ValueError(f"{str(path)!r} is no SavedModel with a signature: {error}") from error
+            raise ValueError(
+                f"{str(path)!r} is not a SavedModel with a 'serving_default' signature: {error}"
+            ) from error
         ((name, spec),) = self._function.structured_input_signature[1].items()
         self.input = InputDescription(
             name, _mode(name), spec.dtype.name, tuple(spec.shape.as_list())
@@ -92,25 +105,10 @@ class SavedModelRuntime:
 
     @property
     def operators(self) -> dict[str, int]:
-        """Operators of the graph with its calls followed; without constants and plumbing."""
+        """Operators of the graph and of the functions that it calls, without constants."""
         graph = self._function.graph.as_graph_def()
         functions = {function.signature.name: function for function in graph.library.function}
-        counts: collections.Counter[str] = collections.Counter()
-
-        def count(nodes: Any) -> None:
-            for node in nodes:
-                called = node.attr["f"].func.name if "f" in node.attr else ""
-                if called in functions:
-                    count(functions[called].node_def)
-                elif node.op not in _PLUMBING:
-                    counts[node.op] += 1
-
-        count(graph.node)
-        return dict(counts.most_common())
-
-    def prepare(self, pixels: np.ndarray, preprocess: PreprocessSpec) -> np.ndarray:
-        """Returns uint8 RGB pixels as the artefact takes them."""
-        return _prepared(pixels, self.input.mode, preprocess)
+        return dict(_count_operators(graph.node, functions).most_common())
 
     def run(self, batch: np.ndarray) -> np.ndarray:
         """Returns float32 logits `(batch, classes)` of prepared images."""
@@ -119,12 +117,27 @@ class SavedModelRuntime:
         return self._function(**{self.input.name: tf.constant(batch)})["logits"].numpy()
 
 
+# Nodes that do not compute.
 _PLUMBING = frozenset(
     ("Const", "Identity", "NoOp", "Placeholder", "ReadVariableOp", "StatefulPartitionedCall")
 )
 
 
-class LiteRTRuntime:
+def _count_operators(
+    nodes: Iterable[Any], functions: Mapping[str, Any]
+) -> collections.Counter[str]:
+    """Counts the operators of nodes of a TensorFlow graph, following calls of functions."""
+    counts: collections.Counter[str] = collections.Counter()
+    for node in nodes:
+        called = node.attr["f"].func.name if "f" in node.attr else ""
+        if called in functions:
+            counts += _count_operators(functions[called].node_def, functions)
+        elif node.op not in _PLUMBING:
+            counts[node.op] += 1
+    return counts
+
+
+class LiteRTRuntime(Runtime):
     """A `.tflite` file under `ai_edge_litert`'s interpreter."""
 
     def __init__(self, path: Path) -> None:
@@ -138,14 +151,14 @@ class LiteRTRuntime:
                 )
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            raise ValueError(f"{str(path)!r} is no LiteRT file that runs: {error}") from error
+            raise ValueError(f"{str(path)!r} is not a valid LiteRT file: {error}") from error
         signature = self._interpreter.get_signature_list().get("serving_default")
         if signature is None:
             raise ValueError(f"{str(path)!r} has no signature 'serving_default'")
         (source,) = self._interpreter.get_input_details()
         (self._output,) = self._interpreter.get_output_details()
         self._index = source["index"]
-        self._size = int(source["shape"][0])
+        self._batch_size = int(source["shape"][0])
         scale, zero_point = source["quantization"]
         (name,) = signature["inputs"]
         self.input = InputDescription(
@@ -159,10 +172,10 @@ class LiteRTRuntime:
 
     @property
     def operators(self) -> dict[str, int]:
-        """Operators of the file's main graph; custom ones (Flex too) by their own names.
+        """Operators of the file's main graph; custom ones, such as Flex, by their own names.
 
-        Read with the flatbuffer schema that `ai_edge_litert` ships, because the interpreter's own
-        list is private and shows the delegates' nodes in place of the file's operators.
+        Read with the flatbuffer schema of `ai_edge_litert`: the interpreter's own list is private
+        and contains the nodes of delegates instead of the file's operators.
         """
         from ai_edge_litert import schema_py_generated as schema
 
@@ -178,11 +191,9 @@ class LiteRTRuntime:
         return dict(counts.most_common())
 
     def prepare(self, pixels: np.ndarray, preprocess: PreprocessSpec) -> np.ndarray:
-        """Returns uint8 RGB pixels as the file takes them, quantised where it is."""
-        if self.input.mode == "raw":
-            return pixels
-        x = preprocess.normalize(pixels)
-        if self.input.scale is None or self.input.zero_point is None:
+        """Returns uint8 RGB pixels as the file takes them, quantised if its input is."""
+        x = super().prepare(pixels, preprocess)
+        if self.input.mode == "raw" or self.input.scale is None or self.input.zero_point is None:
             return x
         limits = np.iinfo(self.input.dtype)
         integers = np.round(x / self.input.scale) + self.input.zero_point
@@ -190,10 +201,10 @@ class LiteRTRuntime:
 
     def run(self, batch: np.ndarray) -> np.ndarray:
         """Returns float32 logits `(batch, classes)` of prepared images, dequantised."""
-        if len(batch) != self._size:
+        if len(batch) != self._batch_size:
             self._interpreter.resize_tensor_input(self._index, batch.shape)
             self._interpreter.allocate_tensors()
-            self._size = len(batch)
+            self._batch_size = len(batch)
         self._interpreter.set_tensor(self._index, batch)
         self._interpreter.invoke()
         logits = self._interpreter.get_tensor(self._output["index"]).astype("float32")
@@ -201,8 +212,8 @@ class LiteRTRuntime:
         return (logits - zero_point) * np.float32(scale) if scale else logits
 
 
-class OnnxRuntime:
-    """An `.onnx` file under ONNX Runtime, on the processor."""
+class OnnxRuntime(Runtime):
+    """An `.onnx` file under ONNX Runtime, on the CPU."""
 
     def __init__(self, path: Path) -> None:
         import onnxruntime
@@ -210,13 +221,13 @@ class OnnxRuntime:
         self._content = path.read_bytes()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = os.cpu_count() or 1
-        options.log_severity_level = 4  # fatal: what it says of graphs is no user's business
+        options.log_severity_level = 4  # fatal errors only
         try:
             self._session = onnxruntime.InferenceSession(
                 self._content, options, providers=["CPUExecutionProvider"]
             )
-        except Exception as error:  # its own kinds are private
-            raise ValueError(f"{str(path)!r} is no ONNX file that runs: {error}") from error
+        except Exception as error:  # ONNX Runtime's own exceptions are private
+            raise ValueError(f"{str(path)!r} is not a valid ONNX file: {error}") from error
         (source,) = self._session.get_inputs()
         self.input = InputDescription(
             source.name,
@@ -236,31 +247,17 @@ class OnnxRuntime:
         )
         return dict(counts.most_common())
 
-    def prepare(self, pixels: np.ndarray, preprocess: PreprocessSpec) -> np.ndarray:
-        """Returns uint8 RGB pixels as the file takes them."""
-        return _prepared(pixels, self.input.mode, preprocess)
-
     def run(self, batch: np.ndarray) -> np.ndarray:
         """Returns float32 logits `(batch, classes)` of prepared images."""
         return np.asarray(self._session.run(["logits"], {self.input.name: batch})[0])
 
 
-def _prepared(pixels: np.ndarray, mode: Inputs, preprocess: PreprocessSpec) -> np.ndarray:
-    return pixels if mode == "raw" else preprocess.normalize(pixels)
-
-
 def _mode(name: str) -> Inputs:
-    """Returns the input mode that an input's name stands for."""
-    for mode, known in INPUT_NAMES.items():
-        if known == name:
+    """Returns the input mode that the name of an input stands for."""
+    for mode, input_name in INPUT_NAMES.items():
+        if input_name == name:
             return mode
     raise ValueError(
-        f"An artefact's input is called {' or '.join(INPUT_NAMES.values())}. Received: {name!r}"
+        f"The input of an artifact must be named {' or '.join(INPUT_NAMES.values())}. "
+        f"Received: {name!r}"
     )
-
-
-_RUNTIMES: dict[Format, Callable[[Path], Runtime]] = {
-    "saved_model": SavedModelRuntime,
-    "tflite": LiteRTRuntime,
-    "onnx": OnnxRuntime,
-}

@@ -1,4 +1,4 @@
-"""SavedModel: what TensorFlow Serving and `tf.saved_model.load` read."""
+"""SavedModels for TensorFlow Serving and `tf.saved_model.load`."""
 
 from __future__ import annotations
 
@@ -6,19 +6,11 @@ import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import keras
 
-from keras_resnet.export.checks import (
-    INPUT_NAMES,
-    Inputs,
-    check_backend,
-    check_choice,
-    check_class_names,
-    check_model,
-    image_shape,
-)
+from keras_resnet.export.checks import INPUT_NAMES, Inputs, check_class_names, check_export
+from keras_resnet.nets.tensor import Tensor
 from keras_resnet.preprocessing import PreprocessSpec
 
 
@@ -30,54 +22,65 @@ def export_saved_model(
     inputs: Inputs = "raw",
     class_names: Sequence[str] | None = None,
 ) -> None:
-    """Writes a SavedModel whose one signature, `serving_default`, says what it takes.
+    """Writes a SavedModel with one signature, `serving_default`.
 
     | `inputs` | input tensor | values |
     | --- | --- | --- |
     | `"raw"` | `images_uint8`, uint8 `(batch, height, width, channels)` | RGB pixels 0..255 |
     | `"normalized"` | `images_normalized`, float32, same shape | `preprocess.normalize(pixels)` |
 
-    Outputs: `logits` and `probabilities`, float32 `(batch, classes)`. Resizing and cropping are
-    the caller's in both modes. Nothing is compared here: see `verify` and `export`.
+    Outputs: `logits` and `probabilities`, float32 `(batch, classes)`. In both modes the caller
+    resizes and crops. This function does not compare the file with the model: see `verify` and
+    `export`.
 
     Args:
         model: Float32 model that maps normalised images to logits.
         path: Directory to write.
         preprocess: Size and normalisation.
-        inputs: Whether the normalisation is part of the artefact.
-        class_names: Written to `assets.extra/labels.txt`, where TensorFlow Serving looks for
-            files that are no part of the graph.
+        inputs: `"raw"` to include the normalisation in the artifact, or `"normalized"`.
+        class_names: Names to write to `assets.extra/labels.txt`, where TensorFlow Serving looks
+            for files that are not part of the graph.
 
     Raises:
         RuntimeError: If Keras does not run on TensorFlow.
+        TypeError: If a class name is not a string.
         ValueError: If model, preprocessing or names do not fit together.
-    """
-    check_backend()
-    check_choice("inputs", inputs, Inputs)
-    check_model(model)
-    check_class_names(class_names, model.outputs[0].shape[-1])
-    shape = image_shape(model, preprocess)
 
-    def serve(images: Any) -> dict[str, Any]:
-        x = normalize_in_graph(images, preprocess) if inputs == "raw" else images
-        logits = model(x, training=False)
+    Example:
+        ```python
+        keras_resnet.export.export_saved_model(
+            model, "resnet/1", preprocess=keras_resnet.PreprocessSpec((224, 224))
+        )
+        ```
+    """
+    shape = check_export(model, preprocess, inputs)
+    check_class_names(class_names, model.outputs[0].shape[-1])
+
+    def serve(images: Tensor) -> dict[str, Tensor]:
+        logits = model(normalized_input(images, preprocess, inputs), training=False)
         return {"logits": logits, "probabilities": keras.ops.softmax(logits)}
 
-    dtype = "uint8" if inputs == "raw" else "float32"
-    write_signature(serve, path, name=INPUT_NAMES[inputs], shape=shape, dtype=dtype)
+    write_signature(serve, path, INPUT_NAMES[inputs], shape, input_dtype(inputs))
     if class_names is not None:
         extra = Path(path, "assets.extra")
         extra.mkdir()
         (extra / "labels.txt").write_text("".join(f"{name}\n" for name in class_names))
 
 
-def normalize_in_graph(images: Any, preprocess: PreprocessSpec) -> Any:
-    """Returns `preprocess.normalize(images)` of TensorFlow tensors, in operators that convert well.
+def input_dtype(inputs: Inputs) -> str:
+    """Returns the dtype of the input of a float artifact."""
+    return "uint8" if inputs == "raw" else "float32"
 
-    The channels are reversed by a slice, not by `ops.flip`: of that the LiteRT 2.3 converter
-    makes a REVERSE_V2 which in int8 files returned wrong values (measured: logits off by their
-    own size), while STRIDED_SLICE is exact.
+
+def normalized_input(images: Tensor, preprocess: PreprocessSpec, inputs: Inputs) -> Tensor:
+    """Returns an artifact's input as the network takes it: normalised by the graph if raw.
+
+    The result equals `preprocess.normalize(images)`. The channels are reversed by a slice, which
+    converts to an exact STRIDED_SLICE. The LiteRT 2.3 converter turns `ops.flip` into a REVERSE_V2
+    that returned wrong values in int8 files (the logits were off by their own size).
     """
+    if inputs == "normalized":
+        return images
     if preprocess.channel_order == "bgr":
         images = images[..., ::-1]
         preprocess = dataclasses.replace(preprocess, channel_order="rgb")
@@ -85,9 +88,8 @@ def normalize_in_graph(images: Any, preprocess: PreprocessSpec) -> Any:
 
 
 def write_signature(
-    function: Callable[[Any], dict[str, Any]],
+    function: Callable[[Tensor], dict[str, Tensor]],
     path: str | os.PathLike[str],
-    *,
     name: str,
     shape: tuple[int, int, int],
     dtype: str,
@@ -95,16 +97,16 @@ def write_signature(
     """Writes a function of images as the `serving_default` signature of a SavedModel.
 
     Args:
-        function: From images to named outputs.
+        function: Maps images to named outputs.
         path: Directory to write.
         name: Name of the input in the signature.
-        shape: `(height, width, channels)`; the batch stays open.
-        dtype: Of the input.
+        shape: `(height, width, channels)`; the batch size stays open.
+        dtype: Dtype of the input.
     """
     import tensorflow as tf
 
-    # `keras.export.ExportArchive`, not `tf.saved_model.save` on the model: it saves the forward
-    # pass and the variables that this uses, and nothing of Keras's own object graph.
+    # `keras.export.ExportArchive` saves the forward pass and its variables. `tf.saved_model.save`
+    # would save Keras's object graph too.
     archive = keras.export.ExportArchive()
     archive.add_endpoint(
         "serving_default", function, [tf.TensorSpec((None, *shape), dtype, name=name)]

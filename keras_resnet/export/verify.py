@@ -1,4 +1,4 @@
-"""Proof that an artefact computes what its Keras model computes, under the artefact's runtime."""
+"""Comparison of an artifact, under its own runtime, with its Keras model."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from keras_resnet.export.checks import (
 from keras_resnet.export.runtimes import InputDescription, Runtime, format_of, load
 from keras_resnet.preprocessing import PreprocessSpec
 
-# Values of one batch of images: bounds the memory, whatever the images' size.
+# Largest number of input values of one batch, which bounds the memory.
 _BATCH_VALUES = 4_000_000
 _LATENCY_RUNS = 30
 _LATENCY_SECONDS = 2.0
@@ -35,13 +35,19 @@ _LATENCY_SECONDS = 2.0
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Reference:
-    """Images, their labels and what the Keras model makes of them; serves several artefacts.
+    """Images, their labels and the Keras model's logits, to verify any number of artifacts.
 
     Attributes:
         images: uint8 RGB pixels, `(images, height, width, channels)`.
         labels: Class numbers, `(images,)`.
-        logits: The Keras model's, float32 `(images, classes)`.
-        preprocess: The model's normalisation.
+        logits: Logits of the Keras model, float32 `(images, classes)`.
+        preprocess: Normalisation of the model's input.
+
+    Example:
+        ```python
+        reference = keras_resnet.export.Reference.of(model, pixels, labels, preprocess)
+        keras_resnet.export.verify("model.tflite", reference)
+        ```
     """
 
     images: np.ndarray
@@ -57,7 +63,13 @@ class Reference:
         labels: np.ndarray,
         preprocess: PreprocessSpec,
     ) -> Reference:
-        """Runs the model, in inference, on uint8 images.
+        """Runs a model in inference on uint8 images.
+
+        Args:
+            model: Float32 model that maps normalised images to logits.
+            images: uint8 RGB pixels, `(images, height, width, channels)`.
+            labels: Class numbers, `(images,)`.
+            preprocess: Normalisation of the model's input.
 
         Raises:
             RuntimeError: If Keras does not run on TensorFlow.
@@ -69,7 +81,7 @@ class Reference:
         check_labels(labels, len(images), model.outputs[0].shape[-1])
         import tensorflow as tf
 
-        # Not `predict`: that goes by the model's compilation, XLA and replicas included.
+        # `predict` would use the settings that the model was compiled with, such as XLA.
         forward = tf.function(lambda x: model(x, training=False), reduce_retracing=True)
         logits = in_batches(lambda batch: forward(preprocess.normalize(batch)).numpy(), images)
         return cls(images, labels, logits, preprocess)
@@ -77,25 +89,31 @@ class Reference:
 
 @dataclasses.dataclass(frozen=True)
 class Verification:
-    """An artefact compared with its Keras model, both on the same uint8 images.
+    """The comparison of an artifact with its Keras model on the same uint8 images.
 
     Attributes:
         format: `"saved_model"`, `"tflite"` or `"onnx"`.
-        precision: Of the artefact.
+        precision: `"float32"`, `"float16"` or `"int8"`.
         file: Name of the file or directory.
-        bytes: Its size; of a directory, that of all its files.
-        sha256: Of the file; of a directory, of its files' relative paths and contents in order.
+        bytes: Size of the file, or of all files of the directory.
+        sha256: SHA-256 of the file; of a directory, of its files' relative paths and contents.
         images: Number of images compared.
-        non_finite: Logits that are NaN or infinite, on either side.
-        max_difference: Largest absolute difference of a logit (dequantised); NaN where one is.
-        mean_difference: Mean absolute difference.
-        max_logit: Largest absolute logit of the Keras model: what the differences compare to.
-        agreement: Share of images on which both have the same largest logit, the first of equals.
-        keras_accuracy: Share of images on which the Keras model's largest logit is the label's.
-        accuracy: The same of the artefact.
-        operators: How often each operator occurs.
-        latency_ms: Median milliseconds for one image at batch 1, on this machine.
-        input: What the artefact takes.
+        non_finite: Number of logits that are NaN or infinite, on either side.
+        max_difference: Largest absolute difference of a (dequantised) logit; NaN if one is NaN.
+        mean_difference: Mean absolute difference of the logits.
+        max_logit: Largest absolute logit of the Keras model.
+        agreement: Share of images with the same top-1 class; of equal logits the first counts.
+        keras_accuracy: Top-1 accuracy of the Keras model, 0..1.
+        accuracy: Top-1 accuracy of the artifact, 0..1.
+        operators: Number of occurrences of each operator.
+        latency_ms: Median time for one image at batch size 1 on this machine, milliseconds.
+        input: The artifact's input.
+
+    Example:
+        ```python
+        verification = keras_resnet.export.verify("model.tflite", reference)
+        print(verification.agreement, verification.bytes, verification.latency_ms)
+        ```
     """
 
     format: Format
@@ -116,7 +134,7 @@ class Verification:
     input: InputDescription
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns JSON-ready values; NaN, which JSON lacks, becomes None."""
+        """Returns values for JSON; NaN and infinity, which JSON does not have, become None."""
         values = dataclasses.asdict(self)
         values["input"]["shape"] = list(self.input.shape)
         return {
@@ -128,23 +146,31 @@ class Verification:
 def verify(
     path: str | os.PathLike[str], reference: Reference, *, precision: Precision = "float32"
 ) -> Verification:
-    """Runs an artefact under its own runtime and compares it with the Keras model.
+    """Runs an artifact under its own runtime and compares it with the Keras model.
 
     SavedModels run under `tf.saved_model.load`, LiteRT files under `ai_edge_litert`'s interpreter,
-    ONNX files under ONNX Runtime.
-    Whether the artefact takes pixels or normalised values is read from its signature.
+    ONNX files under ONNX Runtime. The artifact's signature says whether it takes pixels or
+    normalised values.
 
     Args:
         path: A SavedModel directory, or a `.tflite` or `.onnx` file.
         reference: Images, labels and the Keras model's logits: `Reference.of(model, ...)`.
-        precision: What the artefact was exported in.
+        precision: Precision of the artifact.
 
     Returns:
-        The comparison. It judges nothing: see `Limits.failures`.
+        The measurements. `Limits.failures` decides whether they are good enough.
 
     Raises:
-        FileNotFoundError: If there is nothing at `path`.
-        ValueError: If it does not run, or takes or returns other shapes than the Keras model.
+        FileNotFoundError: If `path` does not exist.
+        ValueError: If the artifact cannot be loaded, or its input or output shape differs from
+            the Keras model's.
+
+    Example:
+        ```python
+        reference = keras_resnet.export.Reference.of(model, pixels, labels, preprocess)
+        verification = keras_resnet.export.verify("model.tflite", reference)
+        print(verification.max_difference, keras_resnet.export.Limits().failures(verification))
+        ```
     """
     check_choice("precision", precision, Precision)
     path = Path(path)
@@ -155,12 +181,14 @@ def verify(
             f"{path.name} takes images of shape {runtime.input.shape[1:]}. "
             f"Received: images of shape {images.shape[1:]}"
         )
-    logits = in_batches(lambda batch: runtime.run(_prepared(runtime, batch, reference)), images)
+    logits = in_batches(
+        lambda batch: runtime.run(runtime.prepare(batch, reference.preprocess)), images
+    )
     if logits.shape != expected.shape:
         raise ValueError(
             f"{path.name} returns logits {logits.shape}, the Keras model {expected.shape}"
         )
-    with np.errstate(invalid="ignore"):  # infinity minus infinity
+    with np.errstate(invalid="ignore"):  # of infinity minus infinity
         difference = np.abs(logits.astype("float64") - expected)
     size, digest = size_and_sha256(path)
     return Verification(
@@ -178,25 +206,21 @@ def verify(
         keras_accuracy=float(np.mean(expected.argmax(1) == reference.labels)),
         accuracy=float(np.mean(logits.argmax(1) == reference.labels)),
         operators=runtime.operators,
-        latency_ms=_latency_ms(runtime, _prepared(runtime, images[:1], reference)),
+        latency_ms=_latency_ms(runtime, runtime.prepare(images[:1], reference.preprocess)),
         input=runtime.input,
     )
 
 
 def in_batches(function: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:
-    """Applies a function to images in batches of bounded memory and joins what it returns."""
+    """Applies a function to images in batches of bounded size and concatenates the results."""
     size = max(1, min(128, _BATCH_VALUES // math.prod(images.shape[1:])))
     return np.concatenate(
         [function(images[start : start + size]) for start in range(0, len(images), size)]
     )
 
 
-def _prepared(runtime: Runtime, images: np.ndarray, reference: Reference) -> np.ndarray:
-    return runtime.prepare(images, reference.preprocess)
-
-
 def _latency_ms(runtime: Runtime, image: np.ndarray) -> float:
-    """Returns the median time of one image, after three that warm up."""
+    """Returns the median time for one image after three warm-up runs, milliseconds."""
     for _ in range(3):
         runtime.run(image)
     seconds: list[float] = []

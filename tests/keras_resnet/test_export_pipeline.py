@@ -1,8 +1,11 @@
-"""The export pipeline on a trained net: proof, atomic publication, and what failures leave."""
+"""The export pipeline on a trained net: verification, atomic publication, and failures."""
 
 import dataclasses
 import hashlib
 import json
+import os
+import pathlib
+import shutil
 
 import keras
 import numpy as np
@@ -16,10 +19,11 @@ from keras_resnet.export import (
     Limits,
     Reference,
     export,
-    export_tflite,
     pipeline,
     verify,
 )
+from keras_resnet.export.artifacts import size_and_sha256
+from keras_resnet.export.runtimes import LiteRTRuntime
 from keras_resnet.reparam import deploy
 
 pytestmark = [
@@ -30,7 +34,7 @@ pytestmark = [
 SPEC = ResNetSpec(
     "digits",
     (1, 1),
-    (16, 32),
+    (8, 16),
     stem="cifar",
     shortcut="A",
     input_size=8,
@@ -39,7 +43,8 @@ SPEC = ResNetSpec(
 )
 PREPROCESS = PreprocessSpec((8, 8), mean=(75.0,), std=(90.0,))
 NAMES = [f"digit {number}" for number in range(10)]
-EVERYTHING = ["model.tflite", "model_float16.tflite", "model_int8.tflite", "saved_model"]
+EVERYTHING = ["model.onnx", "model.tflite", "model_float16.tflite", "model_int8.tflite"]
+EVERYTHING.append("saved_model")
 
 
 @pytest.fixture(scope="module")
@@ -57,14 +62,13 @@ def model(digits):
     keras.utils.set_random_seed(0)
     images, labels = digits
     model = keras_resnet.build(SPEC, seed=0)
-    model.compile(
-        keras.optimizers.Adam(3e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(3e-3), loss, jit_compile=False)
     model.fit(PREPROCESS.normalize(images[:1200]), labels[:1200], 32, epochs=4, verbose=0)
     return model
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def request_(digits):
     images, labels = digits
     return ExportRequest(
@@ -75,6 +79,53 @@ def request_(digits):
         calibration=images[:200],
         class_names=NAMES,
     )
+
+
+@dataclasses.dataclass
+class Exported:
+    """All artifacts of the net; read-only. `options` are those of the last export with `ready`."""
+
+    directory: pathlib.Path
+    verifications: list
+    progress: list
+    options: dict = dataclasses.field(default_factory=dict)
+
+
+@pytest.fixture(scope="module")
+def exported(model, request_, tmp_path_factory):
+    directory, progress = tmp_path_factory.mktemp("all") / "out", []
+    request = changed(request_, formats=("saved_model", "tflite", "onnx"), progress=progress.append)
+    return Exported(directory, export(model, directory, request), progress)
+
+
+@pytest.fixture(scope="module")
+def reference(model, request_):
+    return Reference.of(model, request_.images[:10], request_.labels[:10], PREPROCESS)
+
+
+@pytest.fixture
+def ready(exported, monkeypatch):
+    """Copies the finished artifacts of `exported` in place of each conversion."""
+    exported.options.clear()
+
+    def copy(model, path, **options):
+        exported.options[path.name] = options
+        source = exported.directory / path.name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, path)
+
+    for name in ("export_saved_model", "export_tflite", "export_onnx"):
+        monkeypatch.setattr(pipeline, name, copy)
+    return exported
+
+
+@pytest.fixture
+def earlier(ready, tmp_path):
+    """A directory of two earlier artifacts and a SavedModel, with their manifest."""
+    for name in ("model.tflite", "model_float16.tflite", "labels.txt"):
+        shutil.copy(ready.directory / name, tmp_path)
+    shutil.copytree(ready.directory / "saved_model", tmp_path / "saved_model")
+    shutil.copy(ready.directory / "manifest.json", tmp_path)
+    return tmp_path
 
 
 def changed(request, **values):
@@ -90,7 +141,7 @@ def manifest(directory):
 
 
 def spoiled(model):
-    """A fold that goes wrong, unnoticeably from its shapes."""
+    """A wrong fold, whose shapes are right."""
     folded = deploy(model)
     layer = folded.get_layer("stage1_unit1_conv2")
     kernel, bias = layer.get_weights()
@@ -99,19 +150,18 @@ def spoiled(model):
     return folded
 
 
-@pytest.mark.parametrize("inputs", ["raw", "normalized"])
-def test_every_artefact_is_proved_and_described(model, request_, tmp_path, inputs):
-    said = []
-    found = export(model, tmp_path / "out", changed(request_, inputs=inputs, progress=said.append))
-    directory = tmp_path / "out"
+def test_every_artifact_is_verified_and_described(exported):
+    directory, verifications = exported.directory, exported.verifications
     assert names(directory) == sorted([*EVERYTHING, "labels.txt", "manifest.json"])
     assert (directory / "labels.txt").read_text().splitlines() == NAMES
-    assert [v.file for v in found] == ["saved_model", *EVERYTHING[:3]]
-    assert [v.precision for v in found] == ["float32", "float32", "float16", "int8"]
-    assert said[-2:] == ["Exporting model_int8.tflite", "Verifying model_int8.tflite"]
+    assert [v.file for v in verifications] == ["saved_model", *EVERYTHING[1:4], "model.onnx"]
+    precisions = ["float32", "float32", "float16", "int8", "float32"]
+    assert [v.precision for v in verifications] == precisions
+    assert [v.format for v in verifications] == ["saved_model", *["tflite"] * 3, "onnx"]
+    assert exported.progress[-2:] == ["Exporting model.onnx", "Verifying model.onnx"]
     entries = manifest(directory)
     assert sorted(entries) == EVERYTHING
-    for v in found:
+    for v in verifications:
         assert v.images == 597
         assert v.keras_accuracy > 0.9
         assert v.latency_ms > 0
@@ -121,63 +171,70 @@ def test_every_artefact_is_proved_and_described(model, request_, tmp_path, input
         assert entry["class_names"] == NAMES
         assert PreprocessSpec.from_dict(entry["preprocess"]) == PREPROCESS
         assert entry["verification"]["agreement"] == v.agreement
-        assert entry["input"]["mode"] == inputs
+        assert entry["input"]["mode"] == "raw"
         assert entry["input"]["shape"] == [None, 8, 8, 1]
     assert len({entry["weights_sha256"] for entry in entries.values()}) == 1
     content = (directory / "model.tflite").read_bytes()
     assert hashlib.sha256(content).hexdigest() == entries["model.tflite"]["sha256"]
-    saved, float32, float16, int8 = found
-    for exact in (saved, float32):
+    saved, float32, float16, int8, onnx = verifications
+    for exact in (saved, float32, onnx):
         assert exact.agreement == 1.0
         assert 0 < exact.max_difference < 1e-4
         assert exact.accuracy == exact.keras_accuracy
-    assert saved.operators["Conv2D"] == float32.operators["CONV_2D"] == 5
+    assert saved.operators["Conv2D"] == float32.operators["CONV_2D"] == onnx.operators["Conv"] == 5
     assert float32.max_difference < float16.max_difference < int8.max_difference
     assert int8.accuracy > int8.keras_accuracy - 0.02
     assert int8.bytes < float16.bytes < float32.bytes
-    if inputs == "raw":
-        assert entries["model_int8.tflite"]["input"]["scale"] == 1.0
-
-
-def test_onnx_is_proved_as_the_others_are(model, request_, tmp_path):
-    request = changed(request_, formats=("onnx", "tflite"), precisions=("float32",))
-    tflite, onnx = export(model, tmp_path, request)
-    assert (onnx.file, onnx.format, onnx.precision) == ("model.onnx", "onnx", "float32")
-    assert onnx.agreement == 1.0
-    assert 0 < onnx.max_difference < 1e-4
-    assert onnx.operators["Conv"] == tflite.operators["CONV_2D"] == 5
-    entries = manifest(tmp_path)
-    assert sorted(entries) == ["model.onnx", "model.tflite"]
-    assert entries["model.onnx"]["input"]["shape"] == [None, 8, 8, 1]
+    assert entries["model_int8.tflite"]["input"]["scale"] == 1.0
     assert entries["model.onnx"]["outputs"] == ["logits"]
+    assert entries["saved_model"]["outputs"] == ["logits", "probabilities"]
     assert "tf2onnx" in entries["model.onnx"]["versions"]
+    assert "tf2onnx" not in entries["model.tflite"]["versions"]
 
 
-def test_a_wrong_onnx_file_fails_and_leaves_nothing(model, request_, tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "deploy", spoiled)
-    with pytest.raises(ExportError, match=r"model.onnx \(onnx, float32\) differs from the Keras"):
-        export(model, tmp_path, changed(request_, formats=("onnx",)))
-    assert names(tmp_path) == []
+def test_options_reach_each_format(ready, model, request_, tmp_path):
+    request = changed(
+        request_,
+        inputs="normalized",
+        formats=("saved_model", "tflite", "onnx"),
+        precisions=["int8"],
+    )
+    export(model, tmp_path, request)
+    common = {"preprocess": PREPROCESS, "inputs": "normalized"}
+    assert ready.options == {
+        "saved_model": {**common, "class_names": NAMES},
+        "model_int8.tflite": {
+            **common,
+            "precision": "int8",
+            "calibration": request.calibration,
+        },
+        "model.onnx": common,
+    }
 
 
-def test_directory_hash_follows_the_content(model, request_, tmp_path):
-    export(model, tmp_path, changed(request_, formats=["saved_model"]))
-    from keras_resnet.export.artifacts import size_and_sha256
-
-    size, digest = size_and_sha256(tmp_path / "saved_model")
-    assert manifest(tmp_path)["saved_model"]["sha256"] == digest
-    variables = next((tmp_path / "saved_model/variables").glob("*.data*"))
+def test_directory_hash_follows_the_content(exported, tmp_path):
+    path = shutil.copytree(exported.directory / "saved_model", tmp_path / "saved_model")
+    size, digest = size_and_sha256(path)
+    assert manifest(exported.directory)["saved_model"]["sha256"] == digest
+    variables = next((path / "variables").glob("*.data*"))
     content = bytearray(variables.read_bytes())
     content[100] ^= 1
     variables.write_bytes(content)
-    assert size_and_sha256(tmp_path / "saved_model") != (size, digest)
-    assert size_and_sha256(tmp_path / "saved_model")[0] == size
+    assert size_and_sha256(path)[0] == size
+    assert size_and_sha256(path)[1] != digest
 
 
-def test_a_wrong_fold_fails_and_leaves_nothing(model, request_, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("formats", "artifact"),
+    [("tflite", r"model.tflite \(tflite, float32\)"), ("onnx", r"model.onnx \(onnx, float32\)")],
+)
+def test_a_wrong_fold_fails_and_leaves_nothing(
+    model, request_, tmp_path, monkeypatch, formats, artifact
+):
     monkeypatch.setattr(pipeline, "deploy", spoiled)
-    with pytest.raises(ExportError, match=r"model.tflite \(tflite, float32\).*logit difference"):
-        export(model, tmp_path, changed(request_, formats=["tflite"]))
+    expected = rf"^{artifact} differs from the Keras model on 597 images: .*logit difference"
+    with pytest.raises(ExportError, match=expected):
+        export(model, tmp_path, changed(request_, formats=[formats]))
     assert names(tmp_path) == []
 
 
@@ -189,7 +246,7 @@ def test_a_wrong_fold_fails_and_leaves_nothing(model, request_, tmp_path, monkey
     ],
     ids=["float32", "float16"],
 )
-def test_too_tight_a_limit_fails_all(model, request_, tmp_path, limits, file):
+def test_too_tight_a_limit_fails_all(ready, model, request_, tmp_path, limits, file):
     with pytest.raises(ExportError, match=rf"^{file} .*logit difference \S+, limit") as caught:
         export(model, tmp_path, changed(request_, limits=limits))
     (failure,) = caught.value.failures
@@ -197,42 +254,33 @@ def test_too_tight_a_limit_fails_all(model, request_, tmp_path, limits, file):
     assert names(tmp_path) == []
 
 
-def test_int8_that_predicts_one_class_fails(model, request_, tmp_path, monkeypatch):
-    def constant(model):
-        folded = deploy(model)
-        head = folded.get_layer("logits")
-        kernel, bias = head.get_weights()
-        head.set_weights([kernel * 0, bias + np.eye(10)[3]])
-        return folded
+def test_int8_that_predicts_one_class_fails(ready, model, request_, tmp_path, monkeypatch):
+    def constant(self, batch):
+        return np.repeat(np.eye(10, dtype="float32")[3:4], len(batch), axis=0)
 
-    monkeypatch.setattr(pipeline, "deploy", constant)
+    monkeypatch.setattr(LiteRTRuntime, "run", constant)
     only = changed(request_, formats=["tflite"], precisions=["int8"])
     with pytest.raises(ExportError, match=r"^model_int8.tflite.*accuracy drop 0\.8.*limit 0.02"):
         export(model, tmp_path, only)
     assert names(tmp_path) == []
 
 
-def test_a_failure_withdraws_earlier_artefacts_of_the_names_asked_for(
-    model, request_, tmp_path, monkeypatch
-):
-    export(model, tmp_path, changed(request_, precisions=("float32", "float16")))
-    earlier = (tmp_path / "model.tflite").read_bytes()
-    monkeypatch.setattr(pipeline, "deploy", spoiled)
+def test_a_failure_withdraws_earlier_artifacts_of_the_requested_names(earlier, model, request_):
+    first = (earlier / "model.tflite").read_bytes()
     again = changed(request_, precisions=("float32",))
     with pytest.raises(ExportError):
-        export(model, tmp_path, again)
-    assert names(tmp_path) == [
-        "labels.txt",  # says nothing of a model's quality, and may belong to a run
+        export(model, earlier, changed(again, limits=Limits(float32_difference=0.0)))
+    assert names(earlier) == [
+        "labels.txt",  # the names of the classes do not depend on the model's quality
         "manifest.json",
         "model.tflite.stale",
         "model_float16.tflite",
         "saved_model.stale",
     ]
-    assert list(manifest(tmp_path)) == ["model_float16.tflite"]
-    assert (tmp_path / "model.tflite.stale").read_bytes() == earlier
-    monkeypatch.undo()
-    export(model, tmp_path, again)
-    assert names(tmp_path) == [
+    assert list(manifest(earlier)) == ["model_float16.tflite"]
+    assert (earlier / "model.tflite.stale").read_bytes() == first
+    export(model, earlier, again)
+    assert names(earlier) == [
         "labels.txt",
         "manifest.json",
         "model.tflite",
@@ -242,80 +290,107 @@ def test_a_failure_withdraws_earlier_artefacts_of_the_names_asked_for(
 
 
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
-def test_other_errors_leave_earlier_artefacts_alone(model, request_, tmp_path, monkeypatch, error):
-    export(model, tmp_path, changed(request_, formats=["tflite"]))
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+def test_other_errors_leave_earlier_artifacts_alone(earlier, model, request_, monkeypatch, error):
+    before = {path: path.read_bytes() for path in earlier.rglob("*") if path.is_file()}
 
-    def broken(model, path, **kwargs):
+    def broken(model, path, **options):
         path.write_bytes(b"half a file")
         raise error
 
     monkeypatch.setattr(pipeline, "export_tflite", broken)
     with pytest.raises(type(error)):
-        export(model, tmp_path, request_)
-    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        export(model, earlier, request_)
+    assert before == {path: path.read_bytes() for path in earlier.rglob("*") if path.is_file()}
 
 
-def test_a_second_export_replaces_and_merges(model, request_, tmp_path):
-    export(model, tmp_path, changed(request_, precisions=("float32", "float16")))
-    first = manifest(tmp_path)
+@pytest.mark.parametrize("name", ["saved_model", "manifest.json"])
+def test_errors_while_files_are_moved(earlier, model, request_, monkeypatch, name):
+    """A directory is moved back, and a temporary file removed."""
+    before = {path: path.read_bytes() for path in earlier.rglob("*") if path.is_file()}
+    replace = os.replace
+
+    def broken(source, target):
+        if pathlib.Path(target) == earlier / name and ".old" not in str(source):
+            raise OSError("disk full")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", broken)
+    with pytest.raises(OSError, match="disk full"):
+        export(model, earlier, changed(request_, formats=["saved_model"]))
+    assert before == {path: path.read_bytes() for path in earlier.rglob("*") if path.is_file()}
+
+
+def test_a_second_export_replaces_and_merges(earlier, model, request_, monkeypatch):
+    monkeypatch.undo()  # real conversions
+    first = manifest(earlier)
     other = keras.models.clone_model(model)
     other.set_weights([value * 1.01 for value in model.get_weights()])
-    export(other, tmp_path, changed(request_, precisions=("float32",), class_names=None))
-    second = manifest(tmp_path)
+    export(other, earlier, changed(request_, precisions=("float32",), class_names=None))
+    second = manifest(earlier)
     assert second["model_float16.tflite"] == first["model_float16.tflite"]
     for name in ("model.tflite", "saved_model"):
         assert second[name]["sha256"] != first[name]["sha256"]
         assert second[name]["weights_sha256"] != first["model_float16.tflite"]["weights_sha256"]
         assert second[name]["class_names"] is None
-    # The names belonged to the earlier model.
-    assert "labels.txt" not in names(tmp_path)
-    assert not [name for name in names(tmp_path) if "tmp" in name or "old" in name]
-    (tmp_path / "model_float16.tflite").unlink()
-    export(other, tmp_path, changed(request_, formats=["tflite"], precisions=["float32"]))
-    assert list(manifest(tmp_path)) == ["model.tflite", "saved_model"]
+    # The class names belonged to the earlier model.
+    assert names(earlier) == [
+        "labels.txt.stale",
+        "manifest.json",
+        "model.tflite",
+        "model_float16.tflite",
+        "saved_model",
+    ]
 
 
-def test_not_a_number_fails_on_either_side(model, request_, tmp_path):
-    path = tmp_path / "m.tflite"
-    images, labels = request_.images[:8], request_.labels[:8]
-    export_tflite(model, path, precision="float32", preprocess=PREPROCESS)
-    reference = Reference.of(model, images, labels, PREPROCESS)
+def test_missing_artifacts_leave_the_manifest(earlier, model, request_):
+    (earlier / "model_float16.tflite").unlink()
+    export(model, earlier, changed(request_, formats=["tflite"], precisions=["float32"]))
+    assert list(manifest(earlier)) == ["model.tflite", "saved_model"]
+
+
+def test_not_a_number_fails_on_either_side(exported, reference, monkeypatch):
+    path = exported.directory / "model.tflite"
     logits = reference.logits.copy()
     logits[3, 4] = np.nan
-    found = verify(path, dataclasses.replace(reference, logits=logits))
+    verification = verify(path, dataclasses.replace(reference, logits=logits))
     for precision in ("float32", "float16", "int8"):
-        failures = Limits().failures(dataclasses.replace(found, precision=precision))
+        failures = Limits().failures(dataclasses.replace(verification, precision=precision))
         assert failures[0].check == "non-finite logits"
         assert failures[0].value == 1
-    assert found.to_dict()["max_difference"] is None
-    json.dumps(found.to_dict(), allow_nan=False)
+    assert verification.to_dict()["max_difference"] is None
+    json.dumps(verification.to_dict(), allow_nan=False)
 
-    broken = keras.models.clone_model(model)
-    broken.set_weights([np.full_like(value, np.nan) for value in model.get_weights()])
-    export_tflite(broken, path, precision="float32", preprocess=PREPROCESS)
-    assert Limits().failures(verify(path, reference))[0].check == "non-finite logits"
+    run = LiteRTRuntime.run
+    monkeypatch.setattr(LiteRTRuntime, "run", lambda self, batch: run(self, batch) * np.nan)
+    failures = Limits().failures(verify(path, reference))
+    assert failures[0].check == "non-finite logits"
+    assert failures[0].value == 100
 
 
-def test_a_flip_between_equal_logits_counts_as_disagreement(model, request_, tmp_path):
-    path = tmp_path / "m.tflite"
-    images, labels = request_.images[:10], request_.labels[:10]
-    export_tflite(model, path, precision="float32", preprocess=PREPROCESS)
-    reference = Reference.of(model, images, labels, PREPROCESS)
+def test_a_flip_between_equal_logits_counts_as_disagreement(exported, reference):
     logits = reference.logits.copy()
     first, second = np.argsort(logits[0])[[-1, -2]]
     logits[0, second] = logits[0, first] + 1e-6
-    found = verify(path, dataclasses.replace(reference, logits=logits))
-    assert found.agreement == pytest.approx(0.9)
-    assert next(failure.check for failure in Limits().failures(found)) == "top-1 agreement"
+    changed_reference = dataclasses.replace(reference, logits=logits)
+    verification = verify(exported.directory / "model.tflite", changed_reference)
+    assert verification.agreement == pytest.approx(0.9)
+    assert next(f.check for f in Limits().failures(verification)) == "top-1 agreement"
 
 
-def test_limits_by_precision(model, request_, tmp_path):
-    path = tmp_path / "m.tflite"
-    export_tflite(model, path, precision="float32", preprocess=PREPROCESS)
-    reference = Reference.of(model, request_.images[:8], request_.labels[:8], PREPROCESS)
+def test_artifacts_of_other_shapes_are_refused(exported, reference):
+    path = exported.directory / "model.tflite"
+    wide = np.zeros((2, 8, 9, 1), np.uint8)
+    with pytest.raises(ValueError, match=r"model.tflite takes images of shape \(8, 8, 1\)"):
+        verify(path, dataclasses.replace(reference, images=wide))
+    few = reference.logits[:, :3]
+    with pytest.raises(ValueError, match=r"returns logits \(10, 10\), the Keras model \(10, 3\)"):
+        verify(path, dataclasses.replace(reference, logits=few))
+
+
+def test_limits_by_precision(exported):
+    (float32,) = [v for v in exported.verifications if v.file == "model.tflite"]
     good = dataclasses.replace(
-        verify(path, reference),
+        float32,
         max_difference=1e-6,
         max_logit=5.0,
         agreement=1.0,
@@ -324,8 +399,8 @@ def test_limits_by_precision(model, request_, tmp_path):
     )
 
     def failed(**values):
-        found = dataclasses.replace(good, **values)
-        return [failure.check for failure in Limits().failures(found)]
+        verification = dataclasses.replace(good, **values)
+        return [failure.check for failure in Limits().failures(verification)]
 
     assert failed() == []
     assert failed(max_difference=1.1e-4) == ["logit difference"]
@@ -347,6 +422,7 @@ def test_limits_by_precision(model, request_, tmp_path):
     assert failed(**int8, operators={"DEQUANTIZE": 1}) == ["DEQUANTIZE operators"]
     narrow = dataclasses.replace(scaled, scale=0.9)
     assert failed(**{**int8, "input": narrow}) == ["input scale"]
+    assert failed(**{**int8, "input": dataclasses.replace(narrow, mode="normalized")}) == []
     with pytest.raises(ValueError, match=r"`float32_agreement` must lie in \[0, 1"):
         Limits(float32_agreement=1.5)
 
@@ -354,32 +430,45 @@ def test_limits_by_precision(model, request_, tmp_path):
 BAD = {
     "int8 without calibration": ({"calibration": None}, ValueError, "int8 needs `calibration`"),
     "format": ({"formats": ["pb"]}, ValueError, "`formats` must be one of.*'onnx'.*'pb'"),
-    "string": ({"formats": "tflite"}, ValueError, "`formats` must be names"),
-    "none": ({"precisions": []}, ValueError, "`precisions` must be names"),
+    "string": ({"formats": "tflite"}, ValueError, "`formats` must be a non-empty list"),
+    "none": ({"precisions": []}, ValueError, "`precisions` must be a non-empty list"),
     "precision": ({"precisions": ["int4"]}, ValueError, "`precisions` must be one of.*'int4'"),
     "inputs": ({"inputs": "jpeg"}, ValueError, "`inputs` must be one of.*'jpeg'"),
     "few labels": ({"labels": np.zeros(3, int)}, ValueError, r"`labels` must have shape \(597,\)"),
     "label 10": ({"labels": np.full(597, 10)}, ValueError, "`labels` must lie in 0..9"),
     "float labels": ({"labels": np.zeros(597)}, TypeError, "`labels` must be.*integers"),
     "float images": ({"images": np.zeros((597, 8, 8, 1))}, TypeError, "`images` must be.*float64"),
-    "no images": ({"images": np.zeros((0, 8, 8, 1), np.uint8)}, ValueError, "one image or more"),
+    "no images": ({"images": np.zeros((0, 8, 8, 1), np.uint8)}, ValueError, "at least one image"),
     "image size": ({"images": np.zeros((597, 9, 8, 1), np.uint8)}, ValueError, "`images` must"),
-    "names": ({"class_names": ["a"]}, ValueError, r"one name a class \(10\)"),
+    "names": ({"class_names": ["a"]}, ValueError, r"one name per class \(10\)"),
     "name": ({"class_names": list(range(10))}, TypeError, "`class_names` must be strings"),
+    "empty name": ({"class_names": [*NAMES[:9], " "]}, ValueError, "must have one line each"),
 }
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_requests_are_checked_before_anything_is_made(model, request_, tmp_path, case):
+def test_requests_are_checked_before_anything_is_written(model, request_, tmp_path, case):
     values, kind, match = BAD[case]
     with pytest.raises(kind, match=match):
         export(model, tmp_path / "out", changed(request_, **values))
     assert names(tmp_path) == []
 
 
+def test_the_directory_must_not_be_a_file(model, request_, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="`directory` must be a directory. Received: the file"):
+        export(model, tmp_path / "file", request_)
+
+
+def test_litert_is_needed(model, request_, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="verified by `ai-edge-litert`, which is missing"):
+        export(model, tmp_path, changed(request_, formats=["tflite"]))
+
+
 def test_a_foreign_manifest_is_refused(model, request_, tmp_path):
     (tmp_path / "manifest.json").write_text("[1, 2]")
-    with pytest.raises(ValueError, match="is no manifest of exports"):
+    with pytest.raises(ValueError, match="is not a manifest of exports"):
         export(model, tmp_path, request_)
     assert names(tmp_path) == ["manifest.json"]
 

@@ -1,4 +1,4 @@
-"""Units against the identity: what the rule claims holds to the last bit, and nothing else does."""
+"""Units against the identity: the claimed ones are equal to the last bit, and no others."""
 
 from __future__ import annotations
 
@@ -20,14 +20,20 @@ from keras_resnet.nets.spec import Branch, Merge, Order
 
 SPECS = {spec.name: spec for spec in accepted_specs()}
 BASIC = SPECS["basic/post/add"]
+# Bottlenecks differ from basic units in the branch alone: each order and each merge once.
+MEASURED = [
+    name
+    for name, spec in SPECS.items()
+    if spec.branch != "bottleneck" or "post" in name or "/add" in name
+]
 
 
-def test_every_value_of_every_axis_is_looked_at():
-    seen = [set(values) for values in zip(*(name.split("/") for name in SPECS), strict=True)]
+def test_every_value_of_every_axis_is_measured():
+    seen = [set(values) for values in zip(*(name.split("/") for name in MEASURED), strict=True)]
     assert seen == [set(get_args(axis)) for axis in (Branch, Order, Merge)]
 
 
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("name", MEASURED)
 def test_a_unit_is_the_identity_where_the_rule_says_so_and_only_there(name):
     found = identity_report(SPECS[name], size=4, batch_size=2)
     assert found.claims == (found.error == 0), found.reason
@@ -49,13 +55,13 @@ def test_a_unit_is_the_identity_where_the_rule_says_so_and_only_there(name):
     ],
     ids=str,
 )
-def test_what_is_beyond_the_three_axes(changes, claims):
+def test_values_of_other_axes(changes, claims):
     found = identity_report(BASIC.replace(**changes), size=4, batch_size=2)
     assert (found.claims, found.error == 0) == (claims, claims)
     assert (found.distance == 0) == changes.get("zero_init_residual", False)
 
 
-def test_how_far_the_others_are():
+def test_distance_of_other_units():
     half = identity_report(BASIC.replace(shortcut_scale=0.5), size=4)
     noise = np.random.default_rng(0).normal(size=(8, 4, 4, 8))
     assert half.error == pytest.approx(noise.max() / 2, rel=1e-6)
@@ -73,7 +79,7 @@ def test_distances_along_a_net():
     images = np.random.default_rng(4).normal(size=(4, 8, 8, 3)).astype("float32")
     before = model.get_weights()
     found = unit_distances(model, images)
-    # The second stage's first unit changes the shape: it has no input to be compared with.
+    # The first unit of the second stage changes the shape and is left out.
     assert [unit.name for unit in found] == ["stage1_unit1", "stage1_unit2", "stage2_unit2"]
     for one, other in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -86,7 +92,7 @@ def test_distances_along_a_net():
     assert [unit.distance for unit in still] == [0, 0, 0]
 
 
-def test_reasons_name_what_stands_in_the_way():
+def test_reasons_name_the_obstacle():
     assert claims_identity(BASIC.replace(shortcut_scale=0.5)) == (
         False,
         "its shortcut is multiplied by 0.5",

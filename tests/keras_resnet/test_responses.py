@@ -13,7 +13,7 @@ SPEC = ResNetSpec("two", (2,), (3,), stem="cifar", classes=2, input_size=6, inpu
 
 
 def _images(count: int) -> np.ndarray:
-    # Far from zero on average: what naive sums of squares lose shows.
+    # The mean is far from zero, where naive sums of squares lose precision.
     return np.random.default_rng(1).normal(3, 2, (count, 6, 6, 2)).astype("float32")
 
 
@@ -71,7 +71,7 @@ def test_responses_of_a_post_activation_net(randomize):
     assert [r.std for r in whole] == pytest.approx([r.std for r in found], rel=1e-6)
 
 
-def test_responses_of_a_pre_activation_net_are_its_convolutions_own(randomize):
+def test_responses_of_a_pre_activation_net_are_the_outputs_of_its_convolutions(randomize):
     model = build(SPEC.replace(order="pre"))
     randomize(model, 2)
     hand, images = _Hand(model), _images(4)
