@@ -12,7 +12,7 @@ from keras_resnet.nets.network import Pooling, build
 from keras_resnet.nets.primitives import channel_axis
 from keras_resnet.nets.spec import ResNetSpec
 from keras_resnet.weights import pretrained
-from keras_resnet.weights.own_files import stored_spec
+from keras_resnet.weights.saved_nets import stored_spec
 from keras_resnet.weights.sources import SOURCES, find_source
 
 

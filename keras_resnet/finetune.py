@@ -1,7 +1,18 @@
-"""Taking a trained net to a task of its own: freezing, other classes, other input channels.
+"""Fine-tuning of a trained net: freezing, another head, another number of input channels.
 
-A usual order: `with_classes`, then `freeze`, `compile` and `fit`; then `unfreeze` all but the
-norms, `compile` anew with a smaller learning rate, and `fit` again.
+The usual order: `with_classes`, `freeze`, `compile`, `fit`; then `unfreeze` all but the norms,
+`compile` with a smaller learning rate, `fit`.
+
+Example:
+    >>> model = keras_resnet.from_pretrained("torchvision/v2", "resnet50")
+    >>> model = keras_resnet.finetune.with_classes(model, 10)
+    >>> model = keras_resnet.finetune.freeze(model)
+    >>> model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    >>> model.fit(model.preprocess(images), labels)
+    >>> model = keras_resnet.finetune.unfreeze(model, norms=False)
+    >>> loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    >>> model.compile(keras.optimizers.Adam(1e-5), loss)
+    >>> model.fit(model.preprocess(images), labels)
 """
 
 from __future__ import annotations
@@ -26,26 +37,32 @@ ChannelMethod = Literal["repeat", "mean"]
 
 
 def freeze(model: ResNet, through: int | Literal["all"] = "all") -> ResNet:
-    """Freezes a net's stem and first stages.
+    """Freezes a net's stem and first stages, in place.
 
-    Frozen batch norms run in inference mode, also under `training=True`: their statistics stay as
-    they are, and they normalise with them. Other layers are left as they are, so a call adds to
-    what an earlier one froze. Stochastic depth goes on dropping branches in training.
+    Frozen batch norms run in inference mode, also with `training=True`: they normalise with their
+    moving statistics and do not update them. Other layers are unchanged, so layers that an earlier
+    call froze stay frozen. Stochastic depth still drops branches during training.
 
-    Do it before `compile`, or call `compile` again: Keras settles what is trained when a model is
-    compiled and first trained, and says nothing when that changes later.
+    Call it before `compile`, or call `compile` again: Keras determines the trained variables when
+    a model is compiled, and ignores later changes without a warning.
 
     Args:
-        model: A net made by `build`; changed in place.
-        through: Number of the last stage to freeze; 0 is the stem alone, `"all"` the whole net
-            but its classifier.
+        model: A net made by `build`.
+        through: Number of the last stage to freeze; 0 freezes the stem only, `"all"` the whole net
+            except its classifier.
 
     Returns:
-        The same model. What is frozen are its layers whose `trainable` is False.
+        The same model. `trainable` is False for its frozen layers.
 
     Raises:
         TypeError: If the model was not made by `build`.
-        ValueError: If there is no such stage.
+        ValueError: If the stage does not exist.
+
+    Example:
+        >>> model = keras_resnet.build("resnet18")
+        >>> model = keras_resnet.finetune.freeze(model, through=2)
+        >>> [model.get_layer(f"stage{n}_unit1_conv1").trainable for n in (1, 2, 3)]
+        [False, False, True]
     """
     stages = len(_spec_of(model).depths)
     last = stages if through == "all" else through
@@ -62,17 +79,21 @@ def freeze(model: ResNet, through: int | Literal["all"] = "all") -> ResNet:
 
 
 def unfreeze(model: keras.Model, *, norms: bool = True) -> keras.Model:
-    """Makes every layer trainable again; follow it by `compile`.
+    """Makes every layer trainable again, in place; call `compile` after it.
 
     Args:
-        model: Any model; changed in place.
-        norms: Whether batch norms too. Without, they keep the statistics of the pre-training,
-            which small batches would replace by poorer ones.
+        model: Any Keras model.
+        norms: Whether batch norms become trainable too. If False, they keep the statistics of the
+            pre-training; the statistics of small batches would be worse.
 
     Returns:
         The same model.
+
+    Example:
+        >>> model = keras_resnet.finetune.unfreeze(model, norms=False)
+        >>> model.compile(keras.optimizers.Adam(1e-5), loss)
     """
-    # One by one: Keras hands a model's flag on only when that flag itself changes.
+    # Layer by layer: Keras passes a model's flag on only when that flag itself changes.
     for layer in (model, *_layers(model)):
         layer.trainable = True
         if isinstance(layer, StackedUnits):
@@ -81,19 +102,24 @@ def unfreeze(model: keras.Model, *, norms: bool = True) -> keras.Model:
 
 
 def freeze_norms(model: keras.Model) -> keras.Model:
-    """Freezes every batch norm: statistics, scales and shifts stay as they are.
+    """Freezes every batch norm, in place: statistics, scales and shifts do not change.
 
-    Such a norm runs in inference mode, also under `training=True`. Do it before `compile`, as
+    A frozen norm runs in inference mode, also with `training=True`. Call it before `compile`, like
     `freeze`.
 
     Args:
-        model: Any model; norms of models nested in it are frozen too. Changed in place.
+        model: Any Keras model. Norms of nested models are frozen too.
 
     Returns:
         The same model.
 
-    Source: https://github.com/keras-team/keras/pull/9965: a frozen norm that used the statistics
-    of the batch in training fed the trained layers what they never met in inference.
+    Source: https://github.com/keras-team/keras/pull/9965. If a frozen norm used the statistics of
+    the batch, the layers after it would be trained on other inputs than they get in inference.
+
+    Example:
+        >>> model = keras_resnet.finetune.freeze_norms(keras_resnet.build("resnet18"))
+        >>> model.get_layer("stem_norm").trainable
+        False
     """
     for layer in _layers(model):
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -106,17 +132,25 @@ def freeze_norms(model: keras.Model) -> keras.Model:
 def with_classes(model: ResNet, classes: int, *, seed: int | None = None) -> ResNet:
     """Builds the net with a new classifier and copies all other weights.
 
-    Activation of the classifier and preprocessing are kept. A net without the top gets one, which
-    returns logits. All layers of the new net are trainable.
+    The activation of the classifier and the preprocessing are kept. A net without the top gets
+    one that returns logits. All layers of the new net are trainable.
 
     Args:
-        model: A net made by `build`; left as it is.
-        classes: Outputs of the new classifier.
+        model: A net made by `build`; it is not changed.
+        classes: Number of outputs of the new classifier.
         seed: Seed of its initial weights; None draws from Keras's global seed.
+
+    Returns:
+        A new net.
 
     Raises:
         TypeError: If the model was not made by `build`.
-        ValueError: If `classes` is no positive integer, or the model holds only some stages.
+        ValueError: If `classes` is not a positive integer, or the model lacks stages.
+
+    Example:
+        >>> model = keras_resnet.build("resnet18")
+        >>> keras_resnet.finetune.with_classes(model, 10).output_shape
+        (None, 10)
     """
     spec = _spec_of(model)
     if "logits" in {layer.name for layer in model.layers}:
@@ -141,30 +175,39 @@ def with_classes(model: ResNet, classes: int, *, seed: int | None = None) -> Res
 def with_input_channels(
     model: ResNet, channels: int, *, method: ChannelMethod = "repeat"
 ) -> ResNet:
-    """Builds the net for images of another number of channels and copies its weights.
+    """Builds the net for images with another number of channels and copies its weights.
 
-    The kernels that read the image are adapted so that the response to an image whose channels
-    are all alike stays what it was: exactly for one channel, for multiples of the old number and
-    with `"mean"`; in others `"repeat"` keeps the scale. From three channels (RGB) to one
-    (gray), both methods sum them. All layers of the new net are trainable.
+    The kernels that read the image are adapted so that the net's response to images with equal
+    channels does not change. This is exact for one channel, for multiples of the old number, and
+    with `"mean"`; otherwise `"repeat"` keeps the scale. From three channels (RGB) to one (gray),
+    both methods sum the kernels. All layers of the new net are trainable.
 
-    The new net takes channels in the image's order: a net that took BGR gets its kernels turned
-    round, and kernel i reads the image's channel i. Its preprocessing repeats means and
-    deviations as the kernels are; where kernels are summed or averaged, they are averaged too.
-    That is exact where they are equal in all channels; else a gray image gives nearly what its
-    threefold copy gave: with ImageNet's means and deviations, channels are within 0.21 of it.
+    The new net takes channels in the order of the image: the kernels of a net that takes BGR are
+    reversed, so that kernel i reads channel i. Means and standard deviations of the preprocessing
+    are repeated as the kernels are, and averaged where kernels are summed or averaged. The latter
+    is exact if they are equal in all channels. With ImageNet's values, the normalised gray image
+    differs by at most 0.21 from its copy in three channels.
 
     Args:
-        model: A net made by `build`; left as it is.
-        channels: Channels of the new net's images.
-        method: `"repeat"` takes the old channels' kernels in turn, times old over new number
-            (timm's rule); `"mean"` gives each new channel their mean, times the same.
+        model: A net made by `build`; it is not changed.
+        channels: Number of channels of the new net's images.
+        method: `"repeat"` repeats the old kernels in order (timm's rule); `"mean"` gives each new
+            channel their mean. Both multiply by old over new number of channels.
+
+    Returns:
+        A new net.
 
     Raises:
         TypeError: If the model was not made by `build`.
-        ValueError: If `channels` is no positive integer, or there is no such method.
+        ValueError: If `channels` is not a positive integer, or `method` is unknown.
 
     Source: https://github.com/huggingface/pytorch-image-models, `timm/models/_manipulate.py`.
+
+    Example:
+        >>> model = keras_resnet.from_pretrained("torchvision/v2", "resnet50")
+        >>> gray = keras_resnet.finetune.with_input_channels(model, 1)
+        >>> gray.input_shape
+        (None, 224, 224, 1)
     """
     _spec_of(model)
     if isinstance(channels, bool) or not isinstance(channels, int) or channels < 1:
@@ -175,35 +218,35 @@ def with_input_channels(
     twin = rebuild(model, channels=channels)
     stored = read_weights(model)
     if channels != old:
-        turned = model.preprocess is not None and model.preprocess.channel_order == "bgr"
-        mixed = _mix(old, channels, method)[:: -1 if turned else 1]
+        mixing = _mixing_matrix(old, channels, method)
+        if model.preprocess is not None and model.preprocess.channel_order == "bgr":
+            mixing = mixing[::-1]
         for name, layer in weighted_layers(twin):
-            # Of all weights only the kernels that read the image depend on its channels.
+            # Only the shapes of kernels that read the image depend on its channels.
             if stored[name][0].shape != tuple(layer.weights[0].shape):
                 kernel, *rest = stored[name]
-                adapted = np.einsum("...io,in->...no", kernel.astype("float64"), mixed)
+                adapted = np.einsum("...io,in->...no", kernel.astype("float64"), mixing)
                 stored[name] = [(adapted * old / channels).astype(kernel.dtype), *rest]
-        twin.preprocess = _preprocess_of(model.preprocess, mixed)
+        twin.preprocess = _mix_preprocess(model.preprocess, mixing)
     assign(stored, twin, source=model.name)
     return twin
 
 
-def _mix(old: int, new: int, method: ChannelMethod) -> np.ndarray:
-    """Returns what each new channel, `(old, new)`, takes of the old ones; columns sum to 1."""
+def _mixing_matrix(old: int, new: int, method: ChannelMethod) -> np.ndarray:
+    """Returns the weights of old channels in new ones, `(old, new)`; columns sum to 1."""
     if method == "mean" or new == 1:
         return np.full((old, new), 1 / old)
     return np.eye(old)[:, np.arange(new) % old]
 
 
-def _preprocess_of(given: PreprocessSpec | None, mixed: np.ndarray) -> PreprocessSpec | None:
-    """Returns the preprocessing with each new channel's mean and deviation."""
-    if given is None or len(given.mean) == 1:
-        return given and dataclasses.replace(given, channel_order="rgb")
-    mean, std = (
-        tuple(float(value) for value in np.asarray(values) @ mixed)
-        for values in (given.mean, given.std)
-    )
-    return dataclasses.replace(given, mean=mean, std=std, channel_order="rgb")
+def _mix_preprocess(preprocess: PreprocessSpec | None, mixing: np.ndarray) -> PreprocessSpec | None:
+    """Returns the preprocessing with the mean and standard deviation of each new channel."""
+    if preprocess is None:
+        return None
+    mean, std = preprocess.mean, preprocess.std
+    if len(mean) > 1:
+        mean, std = (tuple((np.asarray(values) @ mixing).tolist()) for values in (mean, std))
+    return dataclasses.replace(preprocess, mean=mean, std=std, channel_order="rgb")
 
 
 def _spec_of(model: Any) -> ResNetSpec:
@@ -212,7 +255,7 @@ def _spec_of(model: Any) -> ResNetSpec:
 
 
 def _stage(name: str, stages: int) -> int | None:
-    """Returns the stage of a layer: 0 is the stem; None the input and the head."""
+    """Returns the stage of a layer: 0 for the stem, None for the input and the head."""
     prefix = name.partition("_")[0]
     if prefix in ("stem", "final"):
         return 0 if prefix == "stem" else stages
@@ -220,7 +263,7 @@ def _stage(name: str, stages: int) -> int | None:
 
 
 def _layers(model: keras.Model) -> Iterator[Any]:
-    """Yields the layers of a model and of the models in it."""
+    """Yields the layers of a model and of its nested models."""
     for layer in model.layers:
         yield layer
         if isinstance(layer, keras.Model):

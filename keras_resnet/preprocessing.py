@@ -1,8 +1,9 @@
-"""What is done to an image before a net sees it, as data that travels with weights and exports."""
+"""`PreprocessSpec`: the preprocessing of images, as data stored with weights and exports."""
 
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
@@ -10,24 +11,34 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_resnet.nets.tensor import Tensor
+
 Interpolation = Literal["bilinear", "bicubic", "nearest", "area", "lanczos3"]
 
 
 @dataclasses.dataclass(frozen=True)
 class PreprocessSpec:
-    """Resize, crop, channel order, and `(pixels - mean) / std`.
+    """The preprocessing of images for a net: resize, crop, channel order, `(x - mean) / std`.
 
     Attributes:
-        size: Height and width that the net is given, pixels.
+        size: Height and width of the net's input, pixels.
         mean: Subtracted from each channel; in pixel values, 0..255, in the net's channel order.
-        std: Each channel is divided by it; in pixel values too.
-        channel_order: Order in which the net expects the channels; images come as RGB.
-        crop_fraction: The image is resized until its shorter side is `size / crop_fraction`, and
-            the centre is cropped; 1 crops the largest centred rectangle.
-        interpolation: How the image is resized.
+            One value, or one per channel.
+        std: Divides each channel; in pixel values too. As many values as `mean`.
+        channel_order: Channel order of the net's input; images are RGB.
+        crop_fraction: Images are resized so that `size` covers this fraction of the shorter side,
+            and the centre is cropped. 1 crops the largest centred rectangle.
+        interpolation: Resizing method.
 
     Raises:
         ValueError: If a field has a value outside its range.
+
+    Example:
+        >>> preprocess = keras_resnet.PreprocessSpec((224, 224), (127.5,), (127.5,))
+        >>> images = np.zeros((2, 480, 640, 3), "uint8")
+        >>> x = preprocess(images)
+        >>> x.shape, x.dtype, float(x.min())
+        ((2, 224, 224, 3), dtype('float32'), -1.0)
     """
 
     size: tuple[int, int]
@@ -65,43 +76,56 @@ class PreprocessSpec:
                 f"Received: interpolation={self.interpolation!r}"
             )
 
-    def __call__(self, images: Any) -> Any:
-        """Makes images of any size into the net's input: `normalize(fit(images))`.
+    def __call__(self, images: Tensor) -> np.ndarray:
+        """Converts images of any size to the net's input: `normalize(fit(images))`.
 
         Args:
-            images: RGB, `(..., height, width, channels)`, pixel values 0..255.
+            images: RGB images, `(height, width, channels)` or a batch, pixel values 0..255.
 
         Returns:
-            float32 `(..., *size, channels)`, or with the channels first where Keras has them so.
-        """
-        made = self.normalize(self.fit(images))
-        if keras.config.image_data_format() == "channels_first":
-            made = np.moveaxis(made, -1, -3)
-        return made
+            float32 `(..., *size, channels)`; channels first if that is Keras's data format.
 
-    def fit(self, images: Any) -> np.ndarray:
+        Raises:
+            ValueError: As `fit`.
+
+        Example:
+            >>> model = keras_resnet.from_pretrained("akamaster", "cifar_resnet20")
+            >>> logits = model.predict(model.preprocess(images))
+        """
+        x = self.normalize(self.fit(images))
+        if keras.config.image_data_format() == "channels_first":
+            x = np.moveaxis(x, -1, -3)
+        return x
+
+    def fit(self, images: Tensor) -> np.ndarray:
         """Resizes and centre-crops images to the net's size, as evaluation does.
 
         Args:
-            images: `(height, width, channels)` or a batch of such, pixel values 0..255.
+            images: `(height, width, channels)` or a batch, pixel values 0..255.
 
         Returns:
-            uint8 of the net's size, channels last.
+            uint8 `(..., *size, channels)`, rounded.
 
         Raises:
-            ValueError: If `images` has another number of axes, or Keras cannot resize by this
-                `interpolation` (`"area"`).
+            ValueError: If `images` has another number of axes, or `interpolation` is `"area"`,
+                which Keras does not have.
+
+        Example:
+            >>> keras_resnet.PreprocessSpec((32, 32)).fit(np.zeros((48, 64, 3), "uint8")).shape
+            (32, 32, 3)
         """
         if len(images.shape) not in (3, 4):
             raise ValueError(
-                "`images` must be (height, width, channels) or a batch of such. "
+                "`images` must be (height, width, channels) or a batch. "
                 f"Received: shape {tuple(images.shape)}"
             )
         if self.interpolation == "area":
-            raise ValueError("Keras resizes images by no 'area' interpolation: resize them before")
-        have, want = np.asarray(images.shape[-3:-1], "float64"), np.asarray(self.size)
-        scale = float((want / self.crop_fraction / have).max())
-        resized = np.maximum(np.round(have * scale).astype("int64"), want)
+            raise ValueError(
+                "Keras cannot resize by `interpolation='area'`: resize the images before"
+            )
+        old, new = np.asarray(images.shape[-3:-1], "float64"), np.asarray(self.size)
+        scale = float((new / self.crop_fraction / old).max())
+        resized = np.maximum(np.round(old * scale).astype("int64"), new)
         if tuple(resized) != tuple(images.shape[-3:-1]):
             images = ops.image.resize(
                 ops.cast(images, "float32"),
@@ -110,23 +134,28 @@ class PreprocessSpec:
                 antialias=True,
                 data_format="channels_last",
             )
-        top, left = (resized - want) // 2
+        top, left = (resized - new) // 2
         height, width = self.size
         cropped = ops.convert_to_numpy(images)[..., top : top + height, left : left + width, :]
         return np.clip(np.round(cropped), 0, 255).astype("uint8")
 
-    def normalize(self, images: Any) -> Any:
-        """Reorders and normalises channels.
+    def normalize(self, images: Tensor) -> Tensor:
+        """Reorders and normalises the channels of images that have the net's size.
 
         Args:
-            images: RGB images at the net's size, `(..., height, width, channels)`, pixel values
-                0..255 of any dtype: NumPy or a tensor of the backend, eager or symbolic.
+            images: RGB images, `(..., height, width, channels)`, pixel values 0..255 of any dtype;
+                a NumPy array or a tensor of the backend, eager or symbolic.
 
         Returns:
-            float32 images of the same shape; NumPy where NumPy came in.
+            float32 images of the same shape; a NumPy array for a NumPy array.
+
+        Example:
+            >>> spec = keras_resnet.PreprocessSpec((1, 1), (127.5,), (127.5,))
+            >>> spec.normalize(np.array([[[0, 255, 255]]], "uint8"))
+            array([[[-1.,  1.,  1.]]], dtype=float32)
         """
-        # Functions, not operators: PyTorch takes no slice of negative step, nor NumPy operands
-        # without a warning.
+        # Functions, not operators: PyTorch does not support slices with a negative step, and
+        # warns about NumPy operands.
         math: Any = np if isinstance(images, np.ndarray) else ops
         x = images.astype("float32") if math is np else ops.cast(images, "float32")
         if self.channel_order == "bgr":
@@ -134,12 +163,17 @@ class PreprocessSpec:
         if any(self.mean):
             x = math.subtract(x, np.asarray(self.mean, "float32"))
         if any(value != 1 for value in self.std):
-            # One product in place of a quotient: what a converter would make of it anyway.
+            # A product instead of a quotient, as converters of exported graphs do.
             x = math.multiply(x, (1 / np.asarray(self.std, "float64")).astype("float32"))
         return x
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the spec as JSON-ready values."""
+        """Returns the fields as values that JSON can store.
+
+        Example:
+            >>> keras_resnet.PreprocessSpec((32, 32)).to_dict()["size"]
+            [32, 32]
+        """
         return {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in dataclasses.asdict(self).items()
@@ -147,5 +181,25 @@ class PreprocessSpec:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> PreprocessSpec:
-        """Makes a spec from what `to_dict` returned."""
+        """Returns the spec of a dict that `to_dict` returned.
+
+        Example:
+            >>> spec = keras_resnet.PreprocessSpec((32, 32))
+            >>> keras_resnet.PreprocessSpec.from_dict(spec.to_dict()) == spec
+            True
+        """
         return cls(**values)
+
+
+def __getattr__(name: str) -> Any:
+    """Returns the functions that this module had before `PreprocessSpec` moved here.
+
+    `for_weights` is now `keras_resnet.weights.preprocess_spec`; `preprocess_input` and
+    `decode_predictions` are in `keras_resnet.imagenet_utils`. They are imported on first use
+    because their modules import this one.
+    """
+    if name == "for_weights":
+        return importlib.import_module("keras_resnet.weights").preprocess_spec
+    if name in ("decode_predictions", "preprocess_input"):
+        return getattr(importlib.import_module("keras_resnet.imagenet_utils"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,13 +1,14 @@
-"""Weights: from files and published names into nets, and out again for other libraries."""
+"""Weights: published names and files into nets, and nets into files for other libraries."""
 
 from keras_resnet.weights.certificate import Certificate as Certificate
 from keras_resnet.weights.certificate import certify as certify
-from keras_resnet.weights.files.download import DownloadError as DownloadError
-from keras_resnet.weights.pretrained import Weights as Weights
+from keras_resnet.weights.files.errors import DownloadError as DownloadError
 from keras_resnet.weights.pretrained import from_pretrained as from_pretrained
 from keras_resnet.weights.pretrained import load as load
-from keras_resnet.weights.pretrained import open_weights as open_weights
 from keras_resnet.weights.publish import save as save
+from keras_resnet.weights.resolve import Weights as Weights
+from keras_resnet.weights.resolve import open_weights as open_weights
+from keras_resnet.weights.resolve import preprocess_spec as preprocess_spec
 from keras_resnet.weights.sources import SOURCES as SOURCES
 from keras_resnet.weights.sources import Source as Source
 from keras_resnet.weights.transfer import LoadReport as LoadReport
@@ -23,5 +24,6 @@ __all__ = [
     "from_pretrained",
     "load",
     "open_weights",
+    "preprocess_spec",
     "save",
 ]

@@ -1,4 +1,4 @@
-"""A certificate: how far a net's logits are from those of the library that its weights are of."""
+"""Certificates: a net's logits compared with those of the library that its weights are from."""
 
 from __future__ import annotations
 
@@ -22,32 +22,37 @@ from keras_resnet.weights.pretrained import Weights
 from keras_resnet.weights.publish import hf_config
 
 Tensors = Mapping[str, np.ndarray]
-# Of logits of the size of 1; larger ones are held to the same share of the largest.
+# Absolute for logits up to 1, relative to the largest logit above.
 LIMIT = 1e-4
 
 
 class NoReferenceError(ValueError):
-    """There is no other code to compare a net with."""
+    """No other implementation is available to compare a net with."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Certificate:
-    """What was compared, and how far apart it is.
+    """The result of comparing a net's logits with those of another implementation.
 
     Attributes:
-        source: Name, URL, SHA-256 and licence of the weights.
-        layout: Whose names they have.
-        spec: The net that was built.
-        preprocess: What the weights were evaluated with, or None.
-        inputs: What was put in: shape, and seed or file.
-        compared_with: The code on the other side, with its version.
-        max_difference: Largest absolute difference of two logits.
-        max_logit: Largest absolute logit on the other side.
-        agreement: Share of inputs with the same likeliest class.
-        limit: What the difference was held to.
-        spread: Largest standard deviation of a logit over the inputs: a net that returns the same
-            for every input proves nothing.
-        versions: Of this package, Keras, its backend and NumPy.
+        source: Name, licence, assumptions and files (URL, SHA-256) of the weights.
+        layout: Name of the layout of the weights.
+        spec: The spec of the net, as a dict.
+        preprocess: The preprocessing that the weights were evaluated with, as a dict, or None.
+        inputs: The compared inputs: `shape`, and `seed` or `given`.
+        compared_with: The other implementation and its version.
+        max_difference: Largest absolute difference between two logits.
+        max_logit: Largest absolute logit of the other implementation.
+        agreement: Share of the inputs with the same top-1 class, 0..1.
+        limit: Largest difference that is allowed: 1e-4, or 1e-4 times `max_logit` above 1.
+        spread: Largest standard deviation of a logit over the inputs. If it is not above the
+            limit, the logits hardly depend on the inputs and prove nothing.
+        versions: Versions of this package, Keras and NumPy, and the backend.
+
+    Example:
+        >>> certificate.holds, certificate.max_difference < certificate.limit
+        (True, True)
+        >>> pathlib.Path("certificate.json").write_text(certificate.to_json())
     """
 
     source: dict[str, Any]
@@ -65,16 +70,16 @@ class Certificate:
 
     @property
     def holds(self) -> bool:
-        """Whether the difference keeps to the limit, and logits depend on the inputs."""
+        """Whether the difference is within the limit, and logits depend on the inputs."""
         return self.max_difference <= self.limit < self.spread
 
     def to_json(self) -> str:
-        """Returns the certificate as a JSON text."""
+        """Returns the certificate as JSON."""
         return json.dumps({**dataclasses.asdict(self), "holds": self.holds}, indent=2) + "\n"
 
 
 def source_of(weights: Weights) -> dict[str, Any]:
-    """Returns what a certificate says of where weights come from."""
+    """Returns the `source` of a certificate for weights."""
     return {
         "name": weights.name,
         "licence": weights.licence,
@@ -92,34 +97,43 @@ def certify(
     images: np.ndarray | None = None,
     seed: int = 0,
 ) -> Certificate:
-    """Compares a net with the library that its tensors come from, or with NumPy.
+    """Compares a net's logits with those of the library that its tensors come from.
 
-    keras.applications, KerasHub and transformers compute the other side where the tensors are
-    theirs and they are installed; PyTorch's other nets are computed by `reference`, in NumPy and
-    float64, by the tensors' own names.
+    keras.applications, KerasHub and transformers compute the logits for their own tensors if they
+    are installed. For PyTorch's other nets, `reference` computes them from the original tensors,
+    in NumPy and float64, independently of this package's specs, name maps and layers.
 
     Args:
         model: The net, with logits as outputs.
-        tensors: The source's.
-        layout: Their name map.
-        source: What to say of them.
-        images: Normalised inputs `(batch, height, width, channels)`; None draws four.
-        seed: Of the inputs that are drawn.
+        tensors: The original tensors, as in `Weights.tensors`.
+        layout: Their layout, as in `Weights.layout`.
+        source: Description of the weights for the certificate.
+        images: Normalised inputs `(batch, height, width, channels)`; None draws four from a normal
+            distribution.
+        seed: Seed of the drawn inputs.
 
     Raises:
-        ValueError: If there is nothing to compare with; says what to install.
+        ValueError: If no other implementation is available; the message says what to install.
+
+    Example:
+        >>> opened = keras_resnet.weights.open_weights("resnet50-0676ba61.pth")
+        >>> model = keras_resnet.from_pretrained(opened)
+        >>> certificate = keras_resnet.weights.certify(
+        ...     model, opened.tensors, opened.layout, source={"name": opened.name}
+        ... )
+        >>> certificate.holds
+        True
     """
-    told: dict[str, Any] = {"seed": seed}
+    channels_first = keras.config.image_data_format() == "channels_first"
+    origin: dict[str, Any] = {"seed": seed} if images is None else {"given": True}
     if images is None:
         axes = list(model.inputs[0].shape[1:])
-        channels = axes.pop(0 if keras.config.image_data_format() == "channels_first" else -1)
+        channels = axes.pop(0 if channels_first else -1)
         shape = (4, *(size or model.spec.input_size for size in axes), channels)
         images = np.random.default_rng(seed).normal(size=shape).astype("float32")
-    else:
-        told = {"given": True}
-    first = keras.config.image_data_format() == "channels_first"
-    ours = keras.ops.convert_to_numpy(model(np.moveaxis(images, -1, 1) if first else images))
-    theirs, name = _other_side(model.spec, tensors, layout, images)
+    inputs = np.moveaxis(images, -1, 1) if channels_first else images
+    ours = keras.ops.convert_to_numpy(model(inputs))
+    theirs, name = _original_logits(model.spec, tensors, layout, images)
     if theirs.shape != ours.shape:
         raise ValueError(
             f"{name} returns {theirs.shape}, the net {ours.shape}: build it with its classifier "
@@ -131,7 +145,7 @@ def certify(
         layout=layout.name,
         spec=model.spec.to_dict(),
         preprocess=model.preprocess.to_dict() if model.preprocess else None,
-        inputs={"shape": list(images.shape), **told},
+        inputs={"shape": list(images.shape), **origin},
         compared_with=name,
         max_difference=float(np.abs(ours - theirs).max()),
         max_logit=largest,
@@ -147,9 +161,10 @@ def certify(
     )
 
 
-def _other_side(
+def _original_logits(
     spec: ResNetSpec, tensors: Tensors, layout: Layout, images: np.ndarray
 ) -> tuple[np.ndarray, str]:
+    """Returns the logits of another implementation, and its name."""
     if layout.name == "keras":
         return _keras_applications(spec, tensors, layout, images)
     if layout.name == "keras_hub":
@@ -159,11 +174,15 @@ def _other_side(
             )
         return _keras_hub(spec, tensors, images)
     if layout.name == "mlperf_tiny":
-        raise NoReferenceError("MLPerf Tiny's net has no code here to be compared with")
+        raise NoReferenceError("there is no other implementation of MLPerf Tiny's net here")
     if layout.name == "hf" and all(map(importlib.util.find_spec, ("transformers", "torch"))):
         return _transformers(spec, tensors, images)
-    early = spec.stride_placement == "1x1"
-    logits = reference.forward(tensors, images, stride_in_1x1=early, first_stride=spec.first_stride)
+    logits = reference.forward(
+        tensors,
+        images,
+        stride_in_1x1=spec.stride_placement == "1x1",
+        first_stride=spec.first_stride,
+    )
     return logits, f"NumPy {np.__version__} in float64, by the names of {layout.library}"
 
 

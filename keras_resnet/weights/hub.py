@@ -1,4 +1,4 @@
-"""Nets of the Hugging Face hub: timm's, transformers' and KerasHub's, told by their config."""
+"""Repositories of the Hugging Face hub: the configs of timm, transformers and KerasHub."""
 
 from __future__ import annotations
 
@@ -12,28 +12,29 @@ from typing import Any, get_args
 from keras_resnet.preprocessing import Interpolation, PreprocessSpec
 
 _NAME = re.compile(r"hf://([\w.-]+)/([\w.-]+)(?:@([\w.-]+))?")
-# timm's nets whose function the shapes of their tensors and timm's defaults determine. Others of
-# its resnet.py (anti-aliased, ECA, CLIP, other activations or norms) have like shapes or names.
+# timm's nets whose function is determined by the shapes of their tensors and timm's defaults.
+# Other nets of its resnet.py (anti-aliased, ECA, CLIP, other activations or norms) have similar
+# shapes or names.
 _TIMM = re.compile(
     r"(resnet(10|14|18|26|34|50|101|152|200)[cds]?|resnext\d+d?_\d+x\d+d|wide_resnet(50|101)_2"
     r"|seresnet(18|34|50|101|152)d?|seresnext\d+d?_\d+x\d+d|resnetrs\d+|resnetv2_(18|34|50|101|152)"
     r"|repvgg_(a[0-2]|b[0-3]))"
 )
-# PIL's numbers, in which transformers' processors name a resampling.
+# The numbers of PIL's resampling filters, as transformers' processors store them.
 _RESAMPLE: dict[int, Interpolation] = {0: "nearest", 1: "lanczos3", 2: "bilinear", 3: "bicubic"}
 
 
 @dataclasses.dataclass(frozen=True)
 class HubNet:
-    """What a repository says of its net.
+    """The net of a repository, as its config describes it.
 
     Attributes:
         library: `"timm"`, `"transformers"` or `"keras_hub"`.
-        files: Names under which the weights may stand, the best first.
-        head: Name of a file that holds the classifier alone, or None.
-        changes: Fields of the spec that the tensors do not show.
-        preprocess: What the net was evaluated with.
+        files: Possible names of the weights file, in the order in which they are tried.
+        changes: Values of spec fields that the tensors do not show.
+        preprocess: The preprocessing that the net was evaluated with, or None if not stated.
         licence: As the repository states it, or "see the model card".
+        head: Name of a separate file with the classifier, or None.
     """
 
     library: str
@@ -48,28 +49,34 @@ def parse(name: str) -> tuple[str, str]:
     """Returns repository and revision of `hf://owner/repository[@revision]`.
 
     Raises:
-        ValueError: If it is of another form.
+        ValueError: If the name has another form.
     """
     match = _NAME.fullmatch(name)
     if match is None:
         raise ValueError(
-            "A net of the hub is named `hf://owner/repository` or "
+            "The name of a net of the hub must be `hf://owner/repository` or "
             f"`hf://owner/repository@revision`. Received: {name!r}"
         )
     return f"{match[1]}/{match[2]}", match[3] or "main"
 
 
 def file_url(repository: str, revision: str, file: str) -> str:
-    """Returns where a file of a repository is; `HF_ENDPOINT` names a mirror of the hub."""
+    """Returns the URL of a file of a repository; `HF_ENDPOINT` overrides the hub's address."""
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
     return f"{endpoint}/{repository}/resolve/{revision}/{file}"
 
 
 def describe(repository: str, config: Mapping[str, Any], processor: Mapping[str, Any]) -> HubNet:
-    """Reads a repository's config and, for transformers and KerasHub, its processor's.
+    """Returns the net that a config describes.
+
+    Args:
+        repository: Name of the repository, for messages.
+        config: Contents of `config.json`.
+        processor: Contents of the image processor's config, of transformers and KerasHub; may be
+            empty.
 
     Raises:
-        ValueError: If it is no residual net that this package builds.
+        ValueError: If it is not a residual net that this package builds.
     """
     if "pretrained_cfg" in config or "architecture" in config:
         return _timm(repository, config)
@@ -79,7 +86,7 @@ def describe(repository: str, config: Mapping[str, Any], processor: Mapping[str,
         return _keras_hub(config, processor)
     kind = config.get("model_type") or config.get("class_name") or "unknown"
     raise ValueError(
-        f"hf://{repository} is no residual net of timm, transformers or KerasHub: its config "
+        f"hf://{repository} is not a residual net of timm, transformers or KerasHub: its config "
         f"names {kind!r}"
     )
 
@@ -91,11 +98,11 @@ def _timm(repository: str, config: Mapping[str, Any]) -> HubNet:
             f"hf://{repository} is {architecture!r}: BiT and other GroupNorm nets are not built"
         )
     if not _TIMM.fullmatch(architecture) or config.get("model_args"):
-        told = f" with {config['model_args']}" if config.get("model_args") else ""
+        arguments = f" with {config['model_args']}" if config.get("model_args") else ""
         raise ValueError(
-            f"hf://{repository} is timm's {architecture!r}{told}, whose function is not known "
-            "here: resnet, resnext, wide_resnet, seresnet, seresnext, resnetrs, resnetv2 and "
-            "repvgg in their plain forms are"
+            f"hf://{repository} is timm's {architecture!r}{arguments}, which is not supported: "
+            "resnet, resnext, wide_resnet, seresnet, seresnext, resnetrs, resnetv2 and repvgg in "
+            "their plain forms are"
         )
     cfg = {**config, **(config.get("pretrained_cfg") or {})}
     cfg = {key: value for key, value in cfg.items() if value is not None}
@@ -121,8 +128,8 @@ def _transformers(
 ) -> HubNet:
     if config.get("hidden_act", "relu") != "relu":
         raise ValueError(
-            f"hf://{repository} has the activation {config['hidden_act']!r}; the nets built here "
-            "have 'relu'"
+            f"hf://{repository} has the activation {config['hidden_act']!r}; this package builds "
+            "these nets with 'relu'"
         )
     changes = {
         "stride_placement": "1x1" if config.get("downsample_in_bottleneck") else "3x3",
@@ -130,19 +137,19 @@ def _transformers(
     }
     preprocess = None
     processor = {key: value for key, value in processor.items() if value is not None}
-    # Other processors crop otherwise; the nets of this architecture come with ConvNeXt's.
+    # Other processors crop differently; nets of this architecture come with ConvNeXt's.
     kind = processor.get("image_processor_type", processor.get("feature_extractor_type"))
     if processor and "ConvNext" in str(kind or "ConvNext"):
         side = processor.get("size", 224)
         if isinstance(side, Mapping):
             side = side.get("shortest_edge") or side.get("height", 224)
         scale = 255 if processor.get("do_rescale", True) else 1
-        told = processor if processor.get("do_normalize", True) else {}
+        constants = processor if processor.get("do_normalize", True) else {}
         preprocess = PreprocessSpec(
             (side, side),
-            tuple(scale * value for value in told.get("image_mean", (0.0,) * 3)),
-            tuple(scale * value for value in told.get("image_std", (1.0,) * 3)),
-            # The processor crops below 384 pixels only.
+            tuple(scale * value for value in constants.get("image_mean", (0.0,) * 3)),
+            tuple(scale * value for value in constants.get("image_std", (1.0,) * 3)),
+            # The processor crops only below 384 pixels.
             crop_fraction=float(processor.get("crop_pct") or 0.875) if side < 384 else 1.0,
             interpolation=_RESAMPLE.get(processor.get("resample", 2), "bilinear"),
         )
@@ -155,17 +162,17 @@ def _keras_hub(config: Mapping[str, Any], processor: Mapping[str, Any]) -> HubNe
     if str(inner.get("block_type", "")).endswith("_vd"):
         changes.update(shortcut="D", stage_projection=True)
     converter = processor.get("config", {}).get("image_converter") or {}
-    told = converter.get("config", {})
+    rescaling = converter.get("config", {})
     preprocess = None
-    if told.get("image_size"):
-        preprocess = PreprocessSpec(tuple(told["image_size"]), *_scaled(told))
-    # KerasHub's backbone and its classifier stand in files of their own.
+    if rescaling.get("image_size"):
+        preprocess = PreprocessSpec(tuple(rescaling["image_size"]), *_mean_and_std(rescaling))
+    # KerasHub stores the backbone and the classifier in separate files.
     return HubNet("keras_hub", ("model.weights.h5",), changes, preprocess, head="task.weights.h5")
 
 
-def _scaled(told: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Returns mean and std of `scale * pixels + offset`."""
-    scale, offset = told.get("scale"), told.get("offset")
+def _mean_and_std(rescaling: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Returns the mean and standard deviation that equal `scale * pixels + offset`."""
+    scale, offset = rescaling.get("scale"), rescaling.get("offset")
     scales = tuple(scale) if isinstance(scale, list | tuple) else (float(scale or 1),) * 3
     offsets = tuple(offset) if isinstance(offset, list | tuple) else (float(offset or 0),) * 3
     return (
@@ -178,13 +185,13 @@ def read_json(path: str) -> dict[str, Any]:
     """Reads a config.
 
     Raises:
-        ValueError: If it is no JSON object.
+        ValueError: If the file is not a JSON object.
     """
     try:
         with open(path, encoding="utf-8") as file:
-            found = json.load(file)
+            config = json.load(file)
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path!r} is no JSON file: {error}") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path!r} holds no JSON object")
-    return found
+        raise ValueError(f"{path!r} is not a JSON file: {error}") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{path!r} does not contain a JSON object")
+    return config

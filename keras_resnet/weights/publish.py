@@ -1,4 +1,4 @@
-"""Weights out: a net trained here as the file that another library reads."""
+"""Saving a net's weights as a file that another library reads."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any, Literal
 from keras_resnet.nets.model import ResNet
 from keras_resnet.nets.primitives import channel_axis
 from keras_resnet.nets.spec import ResNetSpec
-from keras_resnet.weights.files.tensors import write_safetensors
+from keras_resnet.weights.files.tensor_file import write_safetensors
 from keras_resnet.weights.layouts import LAYOUTS, Layout
+from keras_resnet.weights.resolve import PREPROCESS_KEY, SPEC_KEY
 from keras_resnet.weights.transfer import dump_tensors
 
 Target = Literal["torchvision", "timm", "hf"]
@@ -21,21 +22,29 @@ def save(
 ) -> dict[str, tuple[int, ...]]:
     """Writes a net's weights as safetensors with another library's names and axes.
 
-    In PyTorch, `model.load_state_dict(safetensors.torch.load_file(path))` takes them whole. The
-    spec and the preprocessing stand in the file's metadata.
+    In PyTorch, `model.load_state_dict(safetensors.torch.load_file(path))` loads the file. The spec
+    and the preprocessing are stored in its metadata, so `from_pretrained` restores both. The
+    layout `"hf"` also writes `config.json` beside the file.
 
     Args:
         model: A net made by `build`.
         path: The file; ends in `.safetensors`.
-        layout: `"torchvision"`, `"timm"` (`resnet.py`, `resnetv2.py` or `byobnet.py`, as the net
-            demands) or `"hf"` (`transformers.ResNetForImageClassification`).
+        layout: `"torchvision"`; `"timm"` (names of its `resnet.py`, `resnetv2.py` or
+            `byobnet.py`, depending on the net); or `"hf"`
+            (`transformers.ResNetForImageClassification`).
 
     Returns:
-        Names and shapes of what was written.
+        Shapes of the tensors by name.
 
     Raises:
         ImportError: If safetensors is not installed.
-        ValueError: If the library has no such net; says what it cannot express.
+        ValueError: If the library cannot express the net; names the fields of the spec.
+
+    Example:
+        >>> model = keras_resnet.build("resnet50_v1_5", classes=10)
+        >>> shapes = keras_resnet.weights.save(model, "net.safetensors")
+        >>> shapes["conv1.weight"]
+        (64, 3, 7, 7)
     """
     path = os.fspath(path)
     if not path.endswith(".safetensors"):
@@ -44,18 +53,18 @@ def save(
     config = os.path.join(os.path.dirname(path) or ".", "config.json")
     if layout == "hf" and os.path.exists(config):
         raise ValueError(
-            f"{config!r} exists: transformers wants the net's config beside its weights; choose a "
-            "folder of its own"
+            f"{config!r} exists: transformers needs the net's config beside its weights; choose "
+            "another folder"
         )
-    metadata = {"format": "pt", "keras_resnet.nets.spec": json.dumps(model.spec.to_dict())}
+    metadata = {"format": "pt", SPEC_KEY: json.dumps(model.spec.to_dict())}
     if model.preprocess is not None:
-        metadata["keras_resnet.preprocess"] = json.dumps(model.preprocess.to_dict())
+        metadata[PREPROCESS_KEY] = json.dumps(model.preprocess.to_dict())
     if layout != "hf":
         write_safetensors(path, tensors, metadata)
     else:
-        described = json.dumps(_config_of(model), indent=2)
+        text = json.dumps(_config_of(model), indent=2)
         with open(config, "x", encoding="utf-8") as file:
-            file.write(described)
+            file.write(text)
         try:
             write_safetensors(path, tensors, metadata)
         except BaseException:
@@ -65,7 +74,7 @@ def save(
 
 
 def hf_config(spec: ResNetSpec, *, classes: int) -> dict[str, Any]:
-    """Returns transformers' `ResNetConfig` of a net, as its `config.json` writes it."""
+    """Returns transformers' `ResNetConfig` of a net, as in its `config.json`."""
     return {
         "architectures": ["ResNetForImageClassification"],
         "model_type": "resnet",
@@ -86,17 +95,18 @@ def _config_of(model: ResNet) -> dict[str, Any]:
     head = next((layer for layer in model.layers if layer.name == "logits"), None)
     if head is None:
         raise ValueError(
-            f"transformers' ResNetForImageClassification has a classifier, {model.name!r} none"
+            "transformers' ResNetForImageClassification needs a classifier, which "
+            f"{model.name!r} does not have"
         )
     channels = model.inputs[0].shape[channel_axis()]
     return {**hf_config(model.spec, classes=head.units), "num_channels": channels}
 
 
 def target_layout(layout: str, spec: ResNetSpec) -> Layout:
-    """Returns the name map of a library for a net.
+    """Returns the layout in which a library stores a net.
 
     Raises:
-        ValueError: If there is no such layout to write.
+        ValueError: If `layout` is not one of `save`.
     """
     if layout not in ("torchvision", "timm", "hf"):
         raise ValueError(

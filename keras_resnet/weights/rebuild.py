@@ -1,4 +1,4 @@
-"""Building a net anew as it is, but for what is to change, and copying its weights."""
+"""Rebuilding a net with some properties changed, and copying its weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from keras_resnet.nets.precision import dtype_policy
 from keras_resnet.nets.primitives import channel_axis
 from keras_resnet.nets.spec import ResNetSpec
 
-# Layers with weights that belong to the head; the others are the net's.
+# Layers with weights that belong to the head.
 HEAD = ("logits", "logits_bias")
 
 
@@ -28,38 +28,38 @@ def rebuild(
     seed: int | None = None,
     dtype: str | None = None,
 ) -> ResNet:
-    """Builds a net of the same form with new weights.
+    """Builds a net like the model, with new weights.
 
-    Input, head, feature outputs, number of space axes, precision, name and preprocessing are read
-    off the model.
+    Input shape, head, feature outputs, number of spatial axes, precision, name and preprocessing
+    are those of the model unless an argument changes them.
 
     Args:
         model: A net made by `build`.
-        spec: The new net; the model's where None.
-        classes: Outputs of the classifier; the model's where None.
-        channels: Channels of the input; the model's where None.
-        stacked: Whether it is stacked, as `build` takes it; as the model where None.
+        spec: Spec of the new net.
+        classes: Number of outputs of the classifier.
+        channels: Number of input channels.
+        stacked: Whether the new net is stacked, as in `build`.
         seed: Seed of the initial weights.
-        dtype: Name of the dtype policy; the model's own where None, whatever Keras's global one is.
+        dtype: Name of the dtype policy. Keras's global policy has no effect.
 
     Raises:
-        ValueError: If the model carries no spec, or has layers that `build` does not make.
+        ValueError: If the model has layers that `build` does not create.
     """
     layers = {layer.name: layer for layer in model.layers}
     shape = list(model.inputs[0].shape[1:])
     if channels is not None:
         shape[channel_axis() if channel_axis() < 0 else 0] = channels
-    form: dict[str, Any] = {"include_top": False}
+    head: dict[str, Any] = {"include_top": False}
     if isinstance(model.output, dict):
-        form["features"] = tuple(model.output)
+        head["features"] = tuple(model.output)
     elif "logits" in layers:
         top = layers.get("predictions")
-        form = {
+        head = {
             "classes": layers["logits"].units if classes is None else classes,
             "classifier_activation": None if top is None else top.activation,
         }
     elif "pool" in layers:
-        form["pooling"] = "max" if "Max" in type(layers["pool"]).__name__ else "avg"
+        head["pooling"] = "max" if "Max" in type(layers["pool"]).__name__ else "avg"
     with dtype_policy(_policy_of(model) if dtype is None else dtype):
         twin = build(
             model.spec if spec is None else spec,
@@ -68,22 +68,22 @@ def rebuild(
             stacked=model.stacked if stacked is None else stacked,
             seed=seed,
             name=model.name,
-            **form,
+            **head,
         )
     inputs = {layer.name for layer in model.layers if isinstance(layer, keras.layers.InputLayer)}
-    spare = {*layer_names(model)} - inputs
-    spare -= {*layer_names(twin), *HEAD, "predictions", "pool"}
-    if spec is None and spare:
+    lost = {*layer_names(model)} - inputs
+    lost -= {*layer_names(twin), *HEAD, "predictions", "pool"}
+    if spec is None and lost:
         raise ValueError(
-            f"{model.name!r} has layers that `build` does not make, which would be lost: "
-            f"{', '.join(sorted(spare)[:4])}"
+            f"{model.name!r} has layers that `build` does not create and that would be lost: "
+            f"{', '.join(sorted(lost)[:4])}"
         )
     twin.preprocess = model.preprocess
     return twin
 
 
 def _policy_of(model: ResNet) -> keras.DTypePolicy:
-    """Returns the policy of the net's layers; the head keeps the precision of its weights."""
+    """Returns the dtype policy of the layers before the head, whose precision may differ."""
     return next(
         layer.dtype_policy for layer in model.layers if layer.weights and layer.name not in HEAD
     )
@@ -93,27 +93,27 @@ def copy_weights(source: keras.Model, target: keras.Model, *, skip: Sequence[str
     """Copies weights from one model to another, layer by layer, by name.
 
     Args:
-        source: Where they are taken from.
-        target: Where they are put.
-        skip: Names of layers that are left as they are, on both sides.
+        source: The model to copy from.
+        target: The model to copy to.
+        skip: Names of layers that are not copied.
 
     Raises:
         ValueError: If a layer with weights is missing on either side or differs in shape; names
-            the first of each.
+            the first ones.
     """
     stored = {name: arrays for name, arrays in read_weights(source).items() if name not in skip}
     assign(stored, target, source=source.name, skip=skip)
 
 
 def restack(model: ResNet, *, stacked: bool) -> ResNet:
-    """Returns the net in the other form, with its weights; the same model if it has it already.
+    """Returns the net in stacked or unrolled form with its weights, or the model if it fits.
 
     Args:
         model: A net made by `build`.
-        stacked: Whether units that are alike become one layer.
+        stacked: Whether equal units are one layer.
 
     Raises:
-        ValueError: If the model carries no spec, or has layers that `build` does not make.
+        ValueError: If the model has layers that `build` does not create.
     """
     if model.stacked is stacked:
         return model
@@ -123,14 +123,14 @@ def restack(model: ResNet, *, stacked: bool) -> ResNet:
 
 
 def clone_as_float32(model: ResNet, *, stacked: bool | None = None) -> ResNet:
-    """Builds the same net anew in float32 and copies the weights: what exports start from.
+    """Returns a float32 copy of a net, from which exports start.
 
     Args:
         model: A net with its classifier, made by `build` under any dtype policy.
-        stacked: Whether the new net is stacked; as the model where None.
+        stacked: Whether the copy is stacked; None keeps the form of the model.
 
     Raises:
-        ValueError: If the model has no classifier or carries no spec.
+        ValueError: If the model has no classifier.
     """
     if "logits" not in {layer.name for layer in model.layers}:
         raise ValueError(f"{model.name!r} has no layer 'logits': build it with include_top=True")

@@ -1,4 +1,4 @@
-"""Telling a net by its tensors: whose names they are, and which spec has their shapes."""
+"""Recognition of a net by its tensors: the library of their names, the spec of their shapes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from keras_resnet.nets.catalog import VARIANTS
 from keras_resnet.nets.spec import ResNetSpec
 from keras_resnet.weights.layouts import KERAS3_ROLES, LAYOUTS, Layout, LayoutName
 
-# A tensor that only this library's nets have, in the order in which they are asked for.
+# Tensors that only the nets of one library have, in the order in which they are looked up.
 _SIGNS: tuple[tuple[str, LayoutName], ...] = (
     ("resnet.embedder.embedder.convolution.weight", "hf"),
     ("stem.conv_kxk.conv.weight", "timm_repvgg"),
@@ -23,7 +23,7 @@ _SIGNS: tuple[tuple[str, LayoutName], ...] = (
     ("conv2_block1_1_conv/0", "keras"),  # as Keras 3 writes them
     ("conv2d/kernel", "mlperf_tiny"),
 )
-# What tells two nets of the catalog apart by the names and shapes of their tensors alone.
+# Spec fields that names and shapes of tensors determine.
 _VISIBLE = (
     "depths",
     "widths",
@@ -40,14 +40,14 @@ _VISIBLE = (
 
 @dataclasses.dataclass(frozen=True)
 class Recognized:
-    """What a set of tensors shows of the net that they belong to.
+    """A net recognised by its tensors.
 
     Attributes:
-        layout: Whose names they are.
-        spec: A net with these names and shapes. What they do not show (stride placement, eps,
-            padding) is as the library's nets usually have it.
+        layout: The library whose names the tensors have.
+        spec: A net with these names and shapes. Fields that they do not determine (stride
+            placement, eps, padding) have the library's usual values.
         variants: Names of the catalog's nets that have the same shapes.
-        classes: Outputs of the classifier; None without one.
+        classes: Number of outputs of the classifier; None if there is no classifier.
     """
 
     layout: Layout
@@ -56,25 +56,25 @@ class Recognized:
     classes: int | None
 
 
-def find_layout(tensors: Mapping[str, np.ndarray], *, source: str) -> Layout:
-    """Returns whose tensors these are.
+def _find_layout(tensors: Mapping[str, np.ndarray], *, source: str) -> Layout:
+    """Returns the layout of tensors.
 
     Raises:
-        ValueError: If no library that is known names its tensors so, or the net has group norms.
+        ValueError: If no known library uses these names, or the net has group norms.
     """
     name = next((layout for sign, layout in _SIGNS if sign in tensors), None)
     if name is None:
         listed = ", ".join(list(tensors)[:4])
         raise ValueError(
-            f"{source} holds no residual net of {', '.join(LAYOUTS)}. Its tensors: {listed} ..."
+            f"{source} is not a residual net of {', '.join(LAYOUTS)}. Its tensors: {listed} ..."
         )
     layout = LAYOUTS[name]
     if name == "keras" and "conv2_block1_1_conv/0" in tensors:
         layout = dataclasses.replace(layout, roles=KERAS3_ROLES)
     if layout.torch and not any(key.endswith("running_mean") for key in tensors):
         raise ValueError(
-            f"{source} holds a net without batch-norm statistics: GroupNorm nets such as BiT are "
-            "other nets (weight-standardised convolutions), which this package does not build"
+            f"{source} has no batch-norm statistics: this package does not build GroupNorm nets "
+            "such as BiT (weight-standardised convolutions)"
         )
     if name == "torchvision":
         if "linear.weight" in tensors:
@@ -90,69 +90,75 @@ def _timm_only(tensors: Mapping[str, np.ndarray]) -> bool:
 
 
 def recognize(tensors: Mapping[str, np.ndarray], *, source: str) -> Recognized:
-    """Reads a spec off names and shapes.
+    """Recognises the net that tensors belong to; builds no net.
+
+    Args:
+        tensors: Arrays by the names of their library.
+        source: Name of their source, for messages.
 
     Raises:
-        ValueError: If they are of no net that this package builds.
+        ValueError: If this package does not build the net.
     """
-    layout = find_layout(tensors, source=source)
-    found = _Shapes(tensors, layout)
+    layout = _find_layout(tensors, source=source)
+    shapes = _Shapes(tensors, layout)
     try:
-        spec = found.spec()
+        spec = shapes.spec()
     except (KeyError, TypeError, ValueError, IndexError, ArithmeticError) as error:
         raise ValueError(
-            f"{source} has names as {layout.library}, but not the shapes of a residual net: {error}"
+            f"{source} has the names of {layout.library}, but not the shapes of a residual net: "
+            f"{error}"
         ) from error
     variants = tuple(name for name in VARIANTS if same_shapes(VARIANTS[name], spec))
-    return Recognized(layout, spec, variants, found.classes())
+    return Recognized(layout, spec, variants, shapes.classes())
 
 
 def same_shapes(one: ResNetSpec, other: ResNetSpec) -> bool:
-    """Whether two nets cannot be told apart by the shapes of their weights."""
-    return all(getattr(one, field) == getattr(other, field) for field in _VISIBLE) and (
-        (one.stem, one.stem_filters, one.shortcut == "A", _opens(one))
-        == (other.stem, other.stem_filters, other.shortcut == "A", _opens(other))
-    )
+    """Whether the weights of two nets have the same shapes."""
+    return _visible(one) == _visible(other)
 
 
-def _opens(spec: ResNetSpec) -> bool:
-    """Whether `stage_projection` adds projections: the first of bottlenecks projects anyway."""
-    return spec.stage_projection and spec.branch == "basic"
+def _visible(spec: ResNetSpec) -> tuple[Any, ...]:
+    """Returns the properties of a net that determine the shapes of its weights."""
+    # With bottlenecks, `stage_projection` adds nothing: their first unit projects anyway.
+    projects = spec.stage_projection and spec.branch == "basic"
+    fields = tuple(getattr(spec, field) for field in _VISIBLE)
+    return (*fields, spec.stem, spec.stem_filters, spec.shortcut == "A", projects)
 
 
 class _Shapes:
-    """The tensors of one net, asked for by our names."""
+    """The shapes of one net's tensors, by our layer names, and the spec that they show."""
 
     def __init__(self, tensors: Mapping[str, np.ndarray], layout: Layout) -> None:
         self.tensors = tensors
         self.layout = layout
         pools = "layer2.0.downsample.2.weight" in tensors
-        form: dict[str, Any] = {"shortcut": "D" if pools else "B", **layout.base}
-        if layout.name == "mlperf_tiny":
-            form = _form(VARIANTS["mlperf_tiny_resnet8"])
-        elif layout.name == "timm_repvgg":
-            form = _form(VARIANTS["repvgg_a0"])
+        fields: dict[str, Any] = {"shortcut": "D" if pools else "B", **layout.base}
+        if layout.name == "timm_repvgg":
+            fields = _fields(VARIANTS["repvgg_a0"])
         elif layout.name == "keras_hub" and "conv2_conv/0" in tensors:
-            form["shortcut"] = "D"
+            fields["shortcut"] = "D"
         if any(key in tensors for key in ("post_bn/0", "post_bn/gamma")):
-            bare = VARIANTS["keras_resnet50v2" if layout.name == "keras" else "resnetv2_50"]
-            form = {**_form(bare), "branch": "basic", "stride_placement": "3x3"}
-        if layout.name == "keras" and form.get("order") != "pre":
-            form["stride_placement"] = "1x1"
-        self.probe = ResNetSpec("net", (1,), (1,), **form)
+            variant = VARIANTS["keras_resnet50v2" if layout.name == "keras" else "resnetv2_50"]
+            fields = {**_fields(variant), "branch": "basic", "stride_placement": "3x3"}
+        if layout.name == "keras" and fields.get("order") != "pre":
+            fields["stride_placement"] = "1x1"
+        # A net with the same layer names, which the name maps need.
+        self.probe = ResNetSpec("net", (1,), (1,), **fields)
+        if layout.name == "mlperf_tiny":
+            self.probe = VARIANTS["mlperf_tiny_resnet8"]
 
-    def shape(self, layer: str, role: int = 0) -> tuple[int, ...] | None:
-        """Shape of a layer's tensor with Keras's axes; None if there is none."""
+    def shape(self, layer: str) -> tuple[int, ...] | None:
+        """Returns the shape of a layer's first tensor with Keras's axes; None if there is none."""
         prefix = self.layout.translate(layer, self.probe)
         kind = "norm" if "norm" in layer else "dense" if layer == "logits" else "conv"
         if prefix is None:
             return None
-        name = f"{prefix}{self.layout.separator}{self.layout.roles[kind][role]}"
+        name = f"{prefix}{self.layout.separator}{self.layout.roles[kind][0]}"
         array = self.tensors.get(name)
         if array is None:
             return None
         shape = tuple(array.shape)
-        if self.layout.torch and kind != "norm" and role == 0 and len(shape) > 1:
+        if self.layout.torch and kind != "norm" and len(shape) > 1:
             shape = (*shape[2:], shape[1], shape[0])
         return shape
 
@@ -168,7 +174,7 @@ class _Shapes:
 
     def spec(self) -> ResNetSpec:
         if self.layout.name == "mlperf_tiny":
-            return VARIANTS["mlperf_tiny_resnet8"]
+            return self.probe
         depths: list[int] = []
         widths: list[int] = []
         while self.shape(f"stage{len(depths) + 1}_unit1_conv1"):
@@ -226,8 +232,8 @@ class _Shapes:
         }
 
 
-def _form(spec: ResNetSpec) -> dict[str, Any]:
-    """Returns a spec's fields but those that the tensors show."""
+def _fields(spec: ResNetSpec) -> dict[str, Any]:
+    """Returns a spec's fields without those that the tensors determine."""
     shown = {"name", "depths", "widths", "stem_width"}
     return {
         field.name: getattr(spec, field.name)

@@ -1,7 +1,7 @@
-"""What PyTorch's nets compute, in NumPy and float64: the other side of a comparison.
+"""A reference implementation of PyTorch's residual nets, in NumPy and float64.
 
-A forward pass that reads another library's tensors by that library's own names, with none of
-this package's specs, name maps or Keras layers in it, so that an error in those shows.
+The forward pass reads the tensors by their original names. It shares no spec, name map or Keras
+layer with the rest of the package, so that an error in those shows in a comparison.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ def forward(
     stride_in_1x1: bool = False,
     first_stride: int = 1,
 ) -> np.ndarray:
-    """Returns logits, `(batch, classes)`, or pooled features where there is no classifier.
+    """Returns logits, `(batch, classes)`, or pooled features if there is no classifier.
 
     Args:
-        tensors: Of torchvision, timm (`resnet`, `resnetv2`, `repvgg`), transformers or akamaster.
-        images: Normalised, `(batch, height, width, channels)`.
-        stride_in_1x1: Whether bottlenecks stride in their first 1x1 (transformers'
-            `downsample_in_bottleneck`).
+        tensors: Tensors of torchvision, timm (`resnet`, `resnetv2`, `repvgg`), transformers or
+            akamaster, by name.
+        images: Normalised images, `(batch, height, width, channels)`.
+        stride_in_1x1: Whether the stride of bottlenecks is in their first 1x1 convolution
+            (transformers' `downsample_in_bottleneck`).
         first_stride: Stride of the first stage (transformers' `downsample_in_first_stage`).
 
     Raises:
-        ValueError: If the tensors are of none of these.
+        ValueError: If the tensors belong to another library.
     """
     x = np.moveaxis(np.asarray(images, "float64"), -1, 1)
     if "stem.conv_kxk.conv.weight" in tensors:
@@ -42,10 +43,10 @@ def forward(
         x, head = _residual(tensors, x), "linear" if "linear.weight" in tensors else "fc"
     elif "resnet.embedder.embedder.convolution.weight" in tensors:
         tensors = {_as_torchvision(name): array for name, array in tensors.items()}
-        x = _residual(tensors, x, early=stride_in_1x1, first=first_stride)
+        x = _residual(tensors, x, stride_in_1x1=stride_in_1x1, first_stride=first_stride)
         head = "classifier.1"
     else:
-        raise ValueError("The NumPy reference knows PyTorch's residual nets only")
+        raise ValueError("The NumPy reference computes only PyTorch's residual nets")
     x = x.mean((2, 3))
     if f"{head}.weight" not in tensors:
         return x
@@ -101,23 +102,23 @@ def _average_pool(x: np.ndarray) -> np.ndarray:
 
 
 def _blocks(tensors: Tensors, form: str) -> list[tuple[str, int]]:
-    """Names of the blocks and the strides of a net whose later stages stride."""
-    found, stage = [], 0
+    """Returns the names and strides of all blocks; every stage but the first has stride 2."""
+    blocks, stage = [], 0
     first = 1 if form.startswith("layer") else 0
     while f"{form.format(stage + first, 0)}.conv1.weight" in tensors:
         block = 0
         while f"{form.format(stage + first, block)}.conv1.weight" in tensors:
             stride = 2 if stage and not block else 1
-            found.append((form.format(stage + first, block), stride))
+            blocks.append((form.format(stage + first, block), stride))
             block += 1
         stage += 1
-    return found
+    return blocks
 
 
 def _residual(
-    tensors: Tensors, x: np.ndarray, *, early: bool = False, first: int = 1
+    tensors: Tensors, x: np.ndarray, *, stride_in_1x1: bool = False, first_stride: int = 1
 ) -> np.ndarray:
-    """Torchvision's and timm's `resnet.py`, and akamaster's CIFAR nets."""
+    """Computes torchvision's and timm's `resnet.py`, and akamaster's CIFAR nets."""
     if "conv1.weight" in tensors:
         small = tensors["conv1.weight"].shape[-1] == 3
         x = _conv(x, tensors, "conv1", stride=1 if small else 2)
@@ -132,15 +133,19 @@ def _residual(
         x = _relu(_norm(_conv(x, tensors, "maxpool.0", stride=2), tensors, "maxpool.1"))
     elif not small:
         x = _max_pool(x)
-    for name, later in _blocks(tensors, "layer{}.{}"):
-        stride = first if name == "layer1.0" else later
-        x = _relu(_shortcut(tensors, name, x, stride) + _block(tensors, name, x, stride, early))
+    for name, stride in _blocks(tensors, "layer{}.{}"):
+        if name == "layer1.0":
+            stride = first_stride
+        if f"{name}.conv3.weight" not in tensors:
+            strides = [stride, 1]
+        else:
+            strides = [stride, 1, 1] if stride_in_1x1 else [1, stride, 1]
+        x = _relu(_shortcut(tensors, name, x, stride) + _block(tensors, name, x, strides))
     return x
 
 
-def _block(tensors: Tensors, name: str, x: np.ndarray, stride: int, early: bool) -> np.ndarray:
-    deep = f"{name}.conv3.weight" in tensors
-    strides = [stride, 1] if not deep else [stride, 1, 1] if early else [1, stride, 1]
+def _block(tensors: Tensors, name: str, x: np.ndarray, strides: list[int]) -> np.ndarray:
+    """Computes the residual branch of a block."""
     for number, step in enumerate(strides, start=1):
         x = _conv(x, tensors, f"{name}.conv{number}", stride=step)
         x = _norm(x, tensors, f"{name}.bn{number}")
@@ -153,6 +158,7 @@ def _block(tensors: Tensors, name: str, x: np.ndarray, stride: int, early: bool)
 
 
 def _shortcut(tensors: Tensors, name: str, x: np.ndarray, stride: int) -> np.ndarray:
+    """Computes the shortcut of a block: option D, B or A, or the identity."""
     if f"{name}.downsample.2.weight" in tensors:
         x = _average_pool(x) if stride > 1 else x
         return _norm(_conv(x, tensors, f"{name}.downsample.1"), tensors, f"{name}.downsample.2")
@@ -166,25 +172,25 @@ def _shortcut(tensors: Tensors, name: str, x: np.ndarray, stride: int) -> np.nda
 
 
 def _preactivation(tensors: Tensors, x: np.ndarray) -> np.ndarray:
-    """Timm's `resnetv2.py` with batch norm."""
+    """Computes timm's `resnetv2.py` with batch norm."""
     x = _max_pool(_conv(x, tensors, "stem.conv", stride=2))
     for name, stride in _blocks(tensors, "stages.{}.blocks.{}"):
         start = _relu(_norm(x, tensors, f"{name}.norm1"))
-        carried = x
+        shortcut = x
         if f"{name}.downsample.conv.weight" in tensors:
-            carried = _conv(start, tensors, f"{name}.downsample.conv", stride=stride)
-        deep = f"{name}.conv3.weight" in tensors
-        y = _conv(start, tensors, f"{name}.conv1", stride=1 if deep else stride)
+            shortcut = _conv(start, tensors, f"{name}.downsample.conv", stride=stride)
+        bottleneck = f"{name}.conv3.weight" in tensors
+        y = _conv(start, tensors, f"{name}.conv1", stride=1 if bottleneck else stride)
         y = _relu(_norm(y, tensors, f"{name}.norm2"))
-        y = _conv(y, tensors, f"{name}.conv2", stride=stride if deep else 1)
-        if deep:
+        y = _conv(y, tensors, f"{name}.conv2", stride=stride if bottleneck else 1)
+        if bottleneck:
             y = _conv(_relu(_norm(y, tensors, f"{name}.norm3")), tensors, f"{name}.conv3")
-        x = carried + y
+        x = shortcut + y
     return _relu(_norm(x, tensors, "norm"))
 
 
 def _repvgg(tensors: Tensors, x: np.ndarray) -> np.ndarray:
-    """Timm's RepVGG in its training form."""
+    """Computes timm's RepVGG in its training form."""
     names = ["stem"]
     stage = 0
     while f"stages.{stage}.0.conv_kxk.conv.weight" in tensors:
@@ -195,19 +201,13 @@ def _repvgg(tensors: Tensors, x: np.ndarray) -> np.ndarray:
         stage += 1
     for name in names:
         stride = 2 if name == "stem" or name.endswith(".0") else 1
-        y = _norm(
-            _conv(x, tensors, f"{name}.conv_kxk.conv", stride=stride),
-            tensors,
-            f"{name}.conv_kxk.bn",
-        )
-        y = y + _norm(
-            _conv(x, tensors, f"{name}.conv_1x1.conv", stride=stride),
-            tensors,
-            f"{name}.conv_1x1.bn",
-        )
+        branches = []
+        for branch in ("conv_kxk", "conv_1x1"):
+            y = _conv(x, tensors, f"{name}.{branch}.conv", stride=stride)
+            branches.append(_norm(y, tensors, f"{name}.{branch}.bn"))
         if f"{name}.identity.weight" in tensors:
-            y = y + _norm(x, tensors, f"{name}.identity")
-        x = _relu(y)
+            branches.append(_norm(x, tensors, f"{name}.identity"))
+        x = _relu(np.sum(branches, axis=0))
     return x
 
 

@@ -1,8 +1,4 @@
-"""Published weights, as data: where they are, what computes them, and what they want to see.
-
-A `Source` names a file, its hash as its publishers give it, its licence, the spec that computes
-what the publisher's code does, and the preprocessing that it was evaluated with.
-"""
+"""The table of published weights: URL, hash, licence, net and preprocessing of each file."""
 
 from __future__ import annotations
 
@@ -31,20 +27,25 @@ _TORCHVISION = "not stated for the weights; torchvision's code is BSD-3-Clause"
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """One published file of weights.
+    """One published file of weights, an entry of `SOURCES`.
 
     Attributes:
-        net: The net that it is for: the catalog's name, as the applications are called.
-        name: What `weights=` takes.
-        spec: What computes the publisher's function with these weights.
-        layout: Whose names the tensors have.
-        url: Where the file is.
+        net: Name of the net in the catalog, as in the applications.
+        name: Name of the weights, as `weights=` takes it.
+        spec: The net that computes the publisher's function with these weights.
+        layout: The library whose names the tensors have.
+        url: URL of the file.
         hash: `"sha256:..."` (a prefix where only that is published), `"md5:..."`, or None.
         licence: As its publisher states it.
-        preprocess: What it was evaluated with.
-        top1: Published accuracy on ImageNet's validation images, one crop, percent; or on
-            CIFAR-10's test images.
-        headless: URL and hash of a file without the classifier, where one is published.
+        preprocess: The preprocessing that it was evaluated with.
+        top1: Published top-1 accuracy in percent, on ImageNet's validation images with one crop,
+            or on CIFAR-10's test images.
+        headless: URL and hash of a file without the classifier, if one is published.
+
+    Example:
+        >>> source = keras_resnet.weights.SOURCES["resnet50", "torchvision/v2"]
+        >>> source.top1, source.preprocess.size, source.hash
+        (80.858, (224, 224), 'sha256:11ad3fa6')
     """
 
     net: str
@@ -59,53 +60,22 @@ class Source:
     headless: tuple[str, str] | None = None
 
 
+# keras.applications: net, top-1 accuracy, MD5 of the file and of the one without the classifier.
+_KERAS = (
+    ("resnet50", 74.9, "2cb95161c43110f7111970584f804107", "4d473c1dd8becc155b73f8504c6f6626"),
+    ("resnet101", 76.4, "f1aeb4b969a6efcfb50fad2f0c20cfc5", "88cf7a10940856eca736dc7b7e228a21"),
+    ("resnet152", 76.6, "100835be76be38e30d865e96f2aaae62", "ee4c566cf9a93f14d82f913c2dc6dd0c"),
+    ("resnet50v2", 76.0, "3ef43a0b657b3be2300d5770ece849e0", "fac2f116257151a9d068a22e544a4917"),
+    ("resnet101v2", 77.2, "6343647c601c52e1368623803854d971", "c0ed64b8031c3730f411d2eb4eea35b5"),
+    ("resnet152v2", 78.0, "a49b44d1979771252814e80f8ec446f9", "ed17cf2e0169df9d443503ef94b23b33"),
+)
+
+
 def _keras() -> Iterator[Source]:
-    """keras.applications' files; their MD5 sums stand in its source."""
+    """keras.applications' files; its source code lists their MD5 sums."""
     base = "https://storage.googleapis.com/tensorflow/keras-applications/resnet/"
-    for net, licence, top1, full, headless in (
-        (
-            "resnet50",
-            "MIT (He et al.)",
-            74.9,
-            "2cb95161c43110f7111970584f804107",
-            "4d473c1dd8becc155b73f8504c6f6626",
-        ),
-        (
-            "resnet101",
-            "MIT (He et al.)",
-            76.4,
-            "f1aeb4b969a6efcfb50fad2f0c20cfc5",
-            "88cf7a10940856eca736dc7b7e228a21",
-        ),
-        (
-            "resnet152",
-            "MIT (He et al.)",
-            76.6,
-            "100835be76be38e30d865e96f2aaae62",
-            "ee4c566cf9a93f14d82f913c2dc6dd0c",
-        ),
-        (
-            "resnet50v2",
-            "Apache-2.0 (TensorFlow)",
-            76.0,
-            "3ef43a0b657b3be2300d5770ece849e0",
-            "fac2f116257151a9d068a22e544a4917",
-        ),
-        (
-            "resnet101v2",
-            "Apache-2.0 (TensorFlow)",
-            77.2,
-            "6343647c601c52e1368623803854d971",
-            "c0ed64b8031c3730f411d2eb4eea35b5",
-        ),
-        (
-            "resnet152v2",
-            "Apache-2.0 (TensorFlow)",
-            78.0,
-            "a49b44d1979771252814e80f8ec446f9",
-            "ed17cf2e0169df9d443503ef94b23b33",
-        ),
-    ):
+    for net, top1, full, headless in _KERAS:
+        v2 = net.endswith("v2")
         stem = f"{base}{net}_weights_tf_dim_ordering_tf_kernels"
         yield Source(
             net,
@@ -114,15 +84,15 @@ def _keras() -> Iterator[Source]:
             "keras",
             f"{stem}.h5",
             f"md5:{full}",
-            licence,
-            TENSORFLOW if net.endswith("v2") else CAFFE,
+            "Apache-2.0 (TensorFlow)" if v2 else "MIT (He et al.)",
+            TENSORFLOW if v2 else CAFFE,
             top1,
             (f"{stem}_notop.h5", f"md5:{headless}"),
         )
 
 
 def _torchvision() -> Iterator[Source]:
-    """torchvision's; the start of the SHA-256 stands in each file's name."""
+    """Torchvision's files; each file name contains the start of the SHA-256."""
     for net, name, digest, top1 in (
         ("resnet18", "v1", "f37072fd", 69.758),
         ("resnet34", "v1", "b627a593", 73.314),
@@ -142,7 +112,7 @@ def _torchvision() -> Iterator[Source]:
         ("wide_resnet101_2", "v1", "32ee1156", 78.848),
         ("wide_resnet101_2", "v2", "d733dc28", 82.510),
     ):
-        # The recipe of torchvision's second weights, with its resize to 232, made this file too.
+        # Trained by the recipe of torchvision's second weights, which resizes to 232.
         second = name == "v2" or net == "resnext101_64x4d"
         yield Source(
             net,
@@ -158,7 +128,7 @@ def _torchvision() -> Iterator[Source]:
 
 
 def _cifar() -> Iterator[Source]:
-    """Akamaster's CIFAR-10 nets; the start of the SHA-256 stands in each file's name."""
+    """Akamaster's CIFAR-10 nets, whose file names contain the start of the SHA-256; MLPerf Tiny."""
     base = "https://github.com/akamaster/pytorch_resnet_cifar10/raw/master/pretrained_models/"
     for layers, digest, top1 in (
         (20, "12fca82f", 91.73),
@@ -193,6 +163,7 @@ def _cifar() -> Iterator[Source]:
     )
 
 
+# All published weights, by (net, name): `SOURCES["resnet50", "torchvision/v2"]`.
 SOURCES: dict[tuple[str, str], Source] = {
     (source.net, source.name): source
     for table in (_keras(), _torchvision(), _cifar())
@@ -201,29 +172,24 @@ SOURCES: dict[tuple[str, str], Source] = {
 
 
 def find_source(name: str, net: str | None = None) -> Source:
-    """Returns the source called `name`, of a net.
+    """Returns the published weights of a net.
 
     Args:
-        name: Such as `"imagenet"` or `"torchvision/v2"`.
-        net: Name of the net; where None, of several nets' the first (their preprocessing is the
-            same).
+        name: Name of the weights, such as `"imagenet"` or `"torchvision/v2"`.
+        net: Name of the net; None returns the first net that has weights of this name.
 
     Raises:
-        ValueError: If there is none; lists those that there are.
+        ValueError: If there are none; lists the names that exist.
     """
-    if net is not None:  # publishers' forms of a net go by its own name
+    if net is not None:  # variants of a net for one publisher share its name here
         net = net.removesuffix("_v1_5").removeprefix("keras_")
     for source in SOURCES.values():
         if source.name == name and net in (None, source.net):
             return source
-    known = sorted({each.name for each in SOURCES.values() if net in (None, each.net)})
-    if not known:
-        raise ValueError(
-            f"No weights named {name!r} for {net!r}, nor any others of known sources; "
-            "`hf://owner/repository` and the path of a file are taken too"
-        )
-    where = "" if net is None else f" for {net!r}"
+    names = sorted({source.name for source in SOURCES.values() if net in (None, source.net)})
+    of_net = "" if net is None else f" for {net!r}"
+    hint = nearest(name, names) if names else "There are no published weights for this net"
     raise ValueError(
-        f"No weights named {name!r}{where}. {nearest(name, known)}; `hf://owner/repository` and "
-        "the path of a file are taken too"
+        f"No weights named {name!r}{of_net}. {hint}; `hf://owner/repository` or the path of a file "
+        "also works"
     )

@@ -1,4 +1,4 @@
-"""Tensors of other libraries into a net, and a net's weights into such tensors."""
+"""Conversion of weights: tensors of other libraries into a net, and back."""
 
 from __future__ import annotations
 
@@ -19,14 +19,23 @@ Conv = keras.layers.Conv1D | keras.layers.Conv2D | keras.layers.Conv3D
 
 @dataclasses.dataclass(frozen=True)
 class LoadReport:
-    """What a load found; empty lists where everything fitted.
+    """The result of loading weights: what was loaded, and what did not fit.
+
+    Names are those of tensors for files of other libraries, and of layers for files of this
+    package.
 
     Attributes:
-        loaded: Tensors that were taken.
-        missing: Tensors that the net needs and the source has not.
-        unexpected: Tensors that the source has and the net does not need.
+        loaded: Names that were loaded.
+        missing: Names that the net needs and the source does not have.
+        unexpected: Names that the source has and the net does not need.
         misshaped: Name, shape in the source and shape that the net needs.
-        left_out: Tensors of the classifier, for a net that is built without.
+        left_out: Names of the classifier's tensors, if the net has no classifier.
+
+    Example:
+        >>> report = keras_resnet.weights.load(model, "net.safetensors", strict=False)
+        >>> if not report.complete:
+        ...     print(report.describe())
+        1 missing: bn1.bias; 1 unexpected: extra.weight
     """
 
     loaded: tuple[str, ...]
@@ -37,13 +46,13 @@ class LoadReport:
 
     @property
     def complete(self) -> bool:
-        """Whether every tensor found its place."""
+        """Whether nothing is missing, unexpected or misshaped."""
         return not (self.missing or self.unexpected or self.misshaped)
 
     def describe(self, limit: int = 4) -> str:
-        """Returns what did not fit, on one line, with at most `limit` names of a kind."""
+        """Returns what did not fit, on one line, with at most `limit` names of each kind."""
         parts = []
-        shapes = [f"{name} {had} in place of {need}" for name, had, need in self.misshaped]
+        shapes = [f"{name} {shape}, not {needed}" for name, shape, needed in self.misshaped]
         for kind, names in (
             ("missing", self.missing),
             ("unexpected", self.unexpected),
@@ -57,7 +66,7 @@ class LoadReport:
 
 @dataclasses.dataclass(frozen=True)
 class _Slot:
-    """One weight of the net and the tensor that it stands for."""
+    """One weight of the net and the name of the tensor that corresponds to it."""
 
     layer: str
     kind: str
@@ -70,8 +79,8 @@ class _Slot:
         return self.kind != "norm" and self.position == 0
 
 
-def kind_of(layer: keras.layers.Layer) -> str | None:
-    """Returns the kind of layer that name maps know, or None."""
+def _kind_of(layer: keras.layers.Layer) -> str | None:
+    """Returns the kind of a layer, a key of `Layout.roles`, or None."""
     if isinstance(layer, Conv):
         return "conv"
     if isinstance(layer, keras.layers.Dense):
@@ -82,11 +91,11 @@ def kind_of(layer: keras.layers.Layer) -> str | None:
 def _slots(model: ResNet, layout: Layout) -> Iterator[_Slot]:
     if len(model.inputs[0].shape) != 4:
         raise ValueError(
-            f"{layout.library} has nets for images only. Received: {model.name!r} for inputs of "
+            f"{layout.library} only has nets for images. Received: {model.name!r} for inputs of "
             f"shape {tuple(model.inputs[0].shape)}"
         )
     for own, layer in weighted_layers(model):
-        kind, prefix = kind_of(layer), layout.translate(own, model.spec)
+        kind, prefix = _kind_of(layer), layout.translate(own, model.spec)
         if kind is None or prefix is None:
             raise ValueError(f"{layout.library} has no place for layer {own!r} of {model.name!r}")
         roles = layout.roles[kind]
@@ -98,7 +107,7 @@ def _slots(model: ResNet, layout: Layout) -> Iterator[_Slot]:
 
 
 def to_keras(array: np.ndarray, kind: str) -> np.ndarray:
-    """Returns a PyTorch kernel with Keras's axes: OIHW to HWIO, or a dense one transposed.
+    """Returns a PyTorch kernel with Keras's axes: OIHW to HWIO; a dense kernel transposed.
 
     A classifier that is stored as a 1x1 convolution, `(out, in, 1, 1)`, becomes a dense kernel.
     """
@@ -125,19 +134,19 @@ def load_tensors(
     """Sets a net's weights from another library's tensors.
 
     Args:
-        model: The net, made by `build`.
-        tensors: By the library's names.
-        layout: The library's name map.
-        source: What they came from, for messages.
-        strict: Whether anything that is missing, unexpected or misshaped is an error.
+        model: A net made by `build`.
+        tensors: Arrays by the library's names.
+        layout: The layout of the library.
+        source: Name of the source, for messages.
+        strict: Whether missing, unexpected or misshaped tensors are an error.
 
     Returns:
-        What was loaded and what did not fit. The classifier's tensors are left out, without
-        being an error, where the net is built without the top.
+        The tensors that were loaded, and those that did not fit. If the net has no classifier,
+        the classifier's tensors are left out, which is not an error.
 
     Raises:
-        ValueError: If something does not fit and `strict`; the model is then as it was. Always
-            if nothing fits, or a value is not finite.
+        ValueError: If something does not fit and `strict`; always if nothing fits or a value is
+            not finite. The model is unchanged then.
     """
     values: dict[str, list[Any]] = {}
     missing, misshaped, loaded = [], [], []
@@ -152,11 +161,11 @@ def load_tensors(
             misshaped.append((slot.tensor, tuple(array.shape), slot.shape))
             continue
         if not np.isfinite(array).all():
-            raise ValueError(f"{slot.tensor!r} of {source} holds values that are not finite")
+            raise ValueError(f"{slot.tensor!r} of {source} contains values that are not finite")
         loaded.append(slot.tensor)
         values.setdefault(slot.layer, []).append((slot.position, array))
     rest = set(tensors) - set(loaded) - {name for name, *_ in misshaped}
-    head = _head(model, layout)
+    head = _absent_head(model, layout)
     counters = {name for name in rest if name.endswith("num_batches_tracked")}
     report = LoadReport(
         tuple(loaded),
@@ -175,8 +184,8 @@ def load_tensors(
     return report
 
 
-def _head(model: ResNet, layout: Layout) -> set[str]:
-    """Returns the classifier's tensors where the net has none."""
+def _absent_head(model: ResNet, layout: Layout) -> set[str]:
+    """Returns the names of the classifier's tensors if the net has no classifier."""
     names = {layer.name for layer in model.layers}
     prefixes = [layout.translate(name, model.spec) for name in HEAD if name not in names]
     return {
@@ -188,13 +197,12 @@ def _head(model: ResNet, layout: Layout) -> set[str]:
 
 
 def dump_tensors(model: ResNet, layout: Layout) -> dict[str, np.ndarray]:
-    """Returns a net's weights as another library names and shapes them.
+    """Returns a net's weights with the names and axes of another library.
 
-    PyTorch's `num_batches_tracked` are among them, so that a strict `load_state_dict` finds all
-    that it wants.
+    For PyTorch, `num_batches_tracked` is included, so that a strict `load_state_dict` succeeds.
 
     Raises:
-        ValueError: If the library has no such net.
+        ValueError: If the library cannot express the net.
     """
     misfits = layout.misfits(model.spec)
     if misfits:

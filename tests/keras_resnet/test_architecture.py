@@ -22,7 +22,7 @@ RANKS = {
     "preprocessing": 0,
     "nets.spec": 1,
     "nets.spec_rules": 0,
-    "nets.tensor": 0,
+    "nets.tensor": -1,
     "nets.named_weights": 0,
     "nets.precision": 0,
     "nets.catalog": 2,

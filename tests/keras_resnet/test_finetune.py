@@ -1,7 +1,8 @@
-"""Fine-tuning: what is frozen stays to the bit, what is adapted answers as before."""
+"""Fine-tuning: frozen layers do not change by a bit, adapted nets respond as before."""
 
 from __future__ import annotations
 
+import functools
 import re
 
 import keras
@@ -30,16 +31,16 @@ def _run(model: keras.Model, x: np.ndarray, training: bool = False) -> np.ndarra
     return keras.ops.convert_to_numpy(model(keras.ops.convert_to_tensor(x), training=training))
 
 
-def _fit(model: keras.Model, shape: tuple[int, ...] = (8, 8, 3)) -> dict[str, bool]:
-    """Trains some steps; returns, of each layer with weights, whether any of them has moved."""
+def _fit(model: keras.Model) -> dict[str, bool]:
+    """Trains two steps; returns for each layer with weights whether any of them has changed."""
     before = {layer.name: layer.get_weights() for layer in model.layers if layer.weights}
     # Momentum and decay would move weights without a gradient.
     optimizer = keras.optimizers.SGD(0.05, momentum=0.9, weight_decay=1e-2)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(optimizer, loss)
-    classes = model.output_shape[-1]
-    labels = np.arange(24) % classes
-    model.fit(_images(24, *shape), labels, batch_size=8, epochs=2, verbose=0)
+    model.compile(optimizer, loss, run_eagerly=True)  # two steps cost less than a trace
+    labels = np.arange(8) % model.output_shape[-1]
+    for seed in (0, 1):
+        model.train_on_batch(_images(8, 8, 8, 3, seed=seed), labels)
     return {
         name: any(
             not np.array_equal(old, new)
@@ -49,19 +50,26 @@ def _fit(model: keras.Model, shape: tuple[int, ...] = (8, 8, 3)) -> dict[str, bo
     }
 
 
-def _trained(spec: ResNetSpec = SPEC, **form: object) -> keras.Model:
-    """A net whose weights and statistics are none that a new one has."""
+@functools.cache
+def _built(spec: ResNetSpec, **form: object) -> tuple[keras.Model, list[np.ndarray]]:
     model = build(spec, seed=0, **form)
     rng = np.random.default_rng(1)
-    for layer in model.layers:
-        layer.set_weights(
-            [value + rng.uniform(0.05, 0.3, value.shape) for value in layer.get_weights()]
-        )
+    return model, [w + rng.uniform(0.05, 0.3, w.shape) for w in model.get_weights()]
+
+
+def _trained(spec: ResNetSpec = SPEC, **form: object) -> keras.Model:
+    """A net with other weights and statistics than a new one; built once, reset at each call."""
+    model, weights = _built(spec, **form)
+    for layer in (model, *model.layers):
+        layer.trainable = True
+    model.set_weights(weights)
+    model.preprocess = None
     return model
 
 
-@pytest.mark.parametrize("order", ["post", "pre"])
-@pytest.mark.parametrize("through", [0, 1, 2, "all"])
+@pytest.mark.parametrize(
+    ("through", "order"), [(0, "post"), (1, "pre"), (2, "pre"), ("all", "post"), ("all", "pre")]
+)
 def test_what_is_frozen_stays_to_the_bit_and_the_rest_learns(through, order):
     model = _trained(SPEC.replace(order=order))
     assert freeze(model, through) is model
@@ -87,10 +95,11 @@ def test_frozen_norms_infer_under_training():
 
 def test_freezing_adds_up_and_unfreezing_takes_back():
     model = _trained()
+    variables = len(model.trainable_weights)
     freeze(freeze(model, 1), 0)
     frozen = {layer.name for layer in model.layers if not layer.trainable}
     assert {name.split("_")[0] for name in frozen} == {"stem", "stage1"}
-    assert len(model.trainable_weights) < len(build(SPEC).trainable_weights)
+    assert len(model.trainable_weights) < variables
     assert all(layer.trainable for layer in unfreeze(model).layers)
     moved = _fit(model)
     assert all(moved.values())
@@ -125,7 +134,7 @@ def test_norms_of_nested_models():
 def test_no_such_stage(through):
     message = rf"`through` must be 'all' or a stage of net, 0 \(the stem\) to 2.*{through}"
     with pytest.raises(ValueError, match=message):
-        freeze(build(SPEC), through)
+        freeze(_trained(), through)
 
 
 def test_models_of_others_are_refused():
@@ -140,18 +149,19 @@ def test_models_of_others_are_refused():
 
 
 @pytest.mark.parametrize(
-    "form",
+    ("changes", "form"),
     [
-        {},
-        {"classifier_activation": "softmax"},
-        {"include_top": False},
-        {"include_top": False, "pooling": "max"},
-        {"features": True},
-        {"input_shape": (None, 12, 2)},
+        ({}, {}),
+        ({}, {"classifier_activation": "softmax"}),
+        ({}, {"include_top": False}),
+        ({"order": "pre"}, {"include_top": False, "pooling": "max"}),
+        ({}, {"features": True}),
+        ({}, {"input_shape": (None, 12, 2)}),
+        ({"merge": "fixup", "norm": "none"}, {}),
+        ({"merge": "fixup", "norm": "none"}, {"include_top": False}),
     ],
     ids=str,
 )
-@pytest.mark.parametrize("changes", [{}, {"order": "pre"}, {"merge": "fixup", "norm": "none"}])
 def test_another_head_on_the_same_body(changes, form):
     model = _trained(SPEC.replace(**changes), **form)
     model.preprocess = IMAGENET
@@ -169,9 +179,9 @@ def test_another_head_on_the_same_body(changes, form):
             layer.get_weights(), twin.get_layer(layer.name).get_weights(), strict=True
         ):
             np.testing.assert_array_equal(old, new)
-    head, again = (with_classes(model, 7, seed=s).get_layer("logits").get_weights() for s in (3, 3))
-    np.testing.assert_array_equal(head[0], twin.get_layer("logits").get_weights()[0])
-    np.testing.assert_array_equal(head[0], again[0])
+    if not form and not changes:
+        again = with_classes(model, 7, seed=3).get_layer("logits").get_weights()
+        np.testing.assert_array_equal(again[0], twin.get_layer("logits").get_weights()[0])
     # Its own weights: the net that it came from does not follow.
     twin.set_weights([value * 0 for value in twin.get_weights()])
     assert any(np.abs(value).max() > 0.01 for value in model.get_weights())
@@ -188,7 +198,7 @@ def test_some_stages_are_no_net():
     with pytest.raises(ValueError, match="'stage2_unit1_conv1' in the source"):
         with_classes(model, 4)
     with pytest.raises(ValueError, match="`classes` must be a positive integer.*classes=0"):
-        with_classes(build(SPEC), 0)
+        with_classes(_trained(), 0)
 
 
 # Input channels.
@@ -204,9 +214,14 @@ STEMS = {
 }
 
 
-@pytest.mark.parametrize("stem", STEMS)
 @pytest.mark.parametrize(
-    ("channels", "method"), [(1, "repeat"), (1, "mean"), (6, "repeat"), (5, "mean"), (2, "mean")]
+    ("stem", "channels", "method"),
+    [
+        *(("cifar", 1, method) for method in ("repeat", "mean")),
+        ("cifar", 2, "mean"),
+        ("imagenet", 5, "mean"),
+        *((stem, 6, "repeat") for stem in STEMS),
+    ],
 )
 def test_images_of_equal_channels_are_answered_as_before(stem, channels, method):
     model = _trained(STEMS[stem], input_shape=(16, 16, 3))
@@ -222,14 +237,15 @@ def test_images_of_equal_channels_are_answered_as_before(stem, channels, method)
 def test_the_kernels_are_those_of_timm():
     model = _trained()
     kernel = model.get_layer("stem_conv").get_weights()[0]
-    adapted = with_input_channels(model, 5).get_layer("stem_conv").get_weights()[0]
+    five = with_input_channels(model, 5)
+    adapted = five.get_layer("stem_conv").get_weights()[0]
     wanted = np.concatenate([kernel, kernel[:, :, :2]], axis=2) * 3 / 5
     np.testing.assert_allclose(adapted, wanted, rtol=1e-6)
     one = with_input_channels(model, 1).get_layer("stem_conv").get_weights()[0]
     np.testing.assert_allclose(one, kernel.sum(2, keepdims=True), rtol=1e-5)
     for layer in model.layers:
         if layer.name != "stem_conv" and layer.weights:
-            twin = with_input_channels(model, 5).get_layer(layer.name)
+            twin = five.get_layer(layer.name)
             for old, new in zip(layer.get_weights(), twin.get_weights(), strict=True):
                 np.testing.assert_array_equal(old, new)
 
@@ -307,7 +323,7 @@ def test_a_net_of_bgr_takes_channels_in_the_images_order():
 def test_wrong_channels(arguments, message):
     channels, method = arguments
     with pytest.raises(ValueError, match=re.escape(message)):
-        with_input_channels(build(SPEC), channels, method=method)
+        with_input_channels(_trained(), channels, method=method)
 
 
 @pytest.mark.parametrize(

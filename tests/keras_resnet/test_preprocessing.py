@@ -9,9 +9,8 @@ import keras
 import numpy as np
 import pytest
 
-import keras_resnet
 from keras_resnet import PreprocessSpec, decode_predictions, preprocess_input
-from keras_resnet.imagenet_utils import for_weights
+from keras_resnet.weights import preprocess_spec
 
 PIXEL = np.array([[[0, 128, 255]]], "uint8")
 
@@ -116,7 +115,7 @@ def test_refuses(arguments, message):
 def test_published_preprocessing_is_that_of_keras_applications(name, net, mode):
     images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3)).astype("float32")
     wanted = keras.applications.imagenet_utils.preprocess_input(images.copy(), mode=mode)
-    found = for_weights(name, net).normalize(images)
+    found = preprocess_spec(name, net).normalize(images)
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
     np.testing.assert_array_equal(preprocess_input(images.copy(), mode=mode), wanted)
 
@@ -134,9 +133,9 @@ def test_preprocess_input_as_keras_applications_call_it():
 
 def test_preprocessing_of_unknown_weights():
     with pytest.raises(ValueError, match="No weights named 'imagenet21k'. Nearest: imagenet; "):
-        for_weights("imagenet21k")
+        preprocess_spec("imagenet21k")
     with pytest.raises(ValueError, match="No weights named 'imagenet' for 'resnet18'. Known: "):
-        for_weights("imagenet", "resnet18")
+        preprocess_spec("imagenet", "resnet18")
 
 
 def test_decode_predictions(monkeypatch):
@@ -156,11 +155,13 @@ def test_decode_predictions(monkeypatch):
         decode_predictions(np.zeros((2, 10)))
 
 
-def test_the_package_has_both_modules():
-    assert keras_resnet.imagenet_utils.PreprocessSpec is PreprocessSpec
-    assert set(keras_resnet.imagenet_utils.__all__) == {
-        "PreprocessSpec",
-        "decode_predictions",
-        "for_weights",
-        "preprocess_input",
-    }
+def test_old_names_are_still_there():
+    """The module once held the functions too."""
+    from keras_resnet import preprocessing
+
+    assert preprocessing.PreprocessSpec is PreprocessSpec
+    assert preprocessing.for_weights is preprocess_spec
+    assert preprocessing.preprocess_input is preprocess_input
+    assert preprocessing.decode_predictions is decode_predictions
+    with pytest.raises(AttributeError, match="preprocessing' has no attribute 'nothing'"):
+        preprocessing.nothing  # noqa: B018

@@ -33,6 +33,11 @@ def _weights_file(shared: pathlib.Path, name: str) -> pathlib.Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def resnet20(shared) -> keras.Model:
+    return from_pretrained(_weights_file(shared, AKAMASTER))
+
+
 def test_mlperf_tiny_resnet8(shared, cifar10_sample):
     """88.0 % of 1,017 images: 895. Raw pixels, "same" padding, norm eps 1e-3."""
     model = from_pretrained(_weights_file(shared, "mlperf_tiny_resnet8.h5"))
@@ -44,12 +49,11 @@ def test_mlperf_tiny_resnet8(shared, cifar10_sample):
     assert _accurate(model, pixels, labels) == pytest.approx(895, abs=1)
 
 
-def test_akamaster_resnet20_classifies_932_of_1017(shared, cifar10_sample):
-    """91.6 %, of 91.73 % that its author publishes for all 10,000 test images."""
-    model = from_pretrained(_weights_file(shared, AKAMASTER))
-    assert model.spec is variants["cifar_resnet20"]
+def test_akamaster_resnet20_classifies_932_of_1017(resnet20, cifar10_sample):
+    """91.6 %; its author publishes 91.73 % for all 10,000 test images."""
+    assert resnet20.spec is variants["cifar_resnet20"]
     images, labels = cifar10_sample
-    assert _accurate(model, model.preprocess.normalize(images), labels) == 932
+    assert _accurate(resnet20, resnet20.preprocess.normalize(images), labels) == 932
 
 
 @pytest.mark.parametrize("name", ["resnet20-12fca82f.th", "mlperf_tiny_resnet8.h5"])
@@ -62,15 +66,14 @@ def test_published_files_under_other_names(shared, tmp_path, name):
     assert (opened.spec, opened.preprocess) == (source.spec, source.preprocess)
 
 
-def test_akamaster_resnet20_has_a_certificate(shared):
-    """The NumPy side of it reads the file's own names and knows none of ours."""
+def test_akamaster_resnet20_has_a_certificate(shared, resnet20):
+    """The NumPy reference reads the file's own names and shares no code with the net."""
     opened = open_weights(_weights_file(shared, AKAMASTER))
-    model = from_pretrained(opened)
-    told = source_of(opened)
-    certificate = certify(model, opened.tensors, opened.layout, source=told)
+    source = source_of(opened)
+    certificate = certify(resnet20, opened.tensors, opened.layout, source=source)
     assert certificate.holds
     assert certificate.max_logit > 5
-    assert told["files"][0]["sha256"].startswith("12fca82f")
+    assert source["files"][0]["sha256"].startswith("12fca82f")
 
 
 @pytest.fixture(scope="module")
@@ -109,25 +112,17 @@ def _pytorch_resnet20(state, x):
 
 
 @pytest.mark.torch
-def test_akamaster_resnet20_has_pytorchs_logits(shared, akamaster):
+@pytest.mark.parametrize("images", ["random", "cifar10"])
+def test_akamaster_resnet20_has_pytorchs_logits(request, akamaster, resnet20, images):
     import torch
 
-    model = from_pretrained(_weights_file(shared, AKAMASTER))
-    pixels = np.random.default_rng(8).integers(0, 256, (16, 32, 32, 3)).astype("uint8")
-    x = model.preprocess.normalize(pixels)
+    if images == "random":
+        pixels = np.random.default_rng(8).integers(0, 256, (16, 32, 32, 3)).astype("uint8")
+    else:
+        pixels = request.getfixturevalue("cifar10_sample")[0][:BATCH]
+    x = resnet20.preprocess.normalize(pixels)
     with torch.no_grad():
         wanted = _pytorch_resnet20(akamaster, torch.tensor(x).permute(0, 3, 1, 2)).numpy()
     assert wanted.std() > 1
-    np.testing.assert_allclose(model.predict(x, verbose=0), wanted, atol=1e-4)
-
-
-@pytest.mark.torch
-def test_akamaster_resnet20_has_pytorchs_logits_of_the_images(shared, akamaster, cifar10_sample):
-    import torch
-
-    model = from_pretrained(_weights_file(shared, AKAMASTER))
-    x = model.preprocess.normalize(cifar10_sample[0][:BATCH])
-    with torch.no_grad():
-        wanted = _pytorch_resnet20(akamaster, torch.tensor(x).permute(0, 3, 1, 2)).numpy()
-    logits = model.predict(x, batch_size=BATCH, verbose=0)
+    logits = resnet20.predict(x, batch_size=BATCH, verbose=0)
     np.testing.assert_allclose(logits, wanted, atol=1e-4)

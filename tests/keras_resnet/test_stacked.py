@@ -18,7 +18,7 @@ from keras_resnet.finetune import freeze, freeze_norms, unfreeze, with_classes, 
 from keras_resnet.nets.geometry import runs
 from keras_resnet.nets.named_weights import layer_names, read_weights, write_weights
 from keras_resnet.nets.stacked import StackedUnits
-from keras_resnet.weights.files.tensors import read
+from keras_resnet.weights.files.tensor_file import read
 from keras_resnet.weights.rebuild import clone_as_float32, copy_weights, rebuild, restack
 
 BASIC = ResNetSpec("tiny", (4, 3), (8, 16), shortcut="A", stem="cifar", classes=5, input_size=8)

@@ -382,7 +382,7 @@ def test_a_full_disk_leaves_no_part_of_a_file(refused, monkeypatch, file, to, na
     if name.endswith("safetensors"):
         # Half of a file stands under a temporary name when the disk is full.
         monkeypatch.setattr(
-            "keras_resnet.weights.files.tensors.os.replace", lambda old, new: full(old)
+            "keras_resnet.weights.files.tensor_file.os.replace", lambda old, new: full(old)
         )
     line = refused(file, "--to", to / name, "--certificate", to / "c.json")
     assert line == "Error: No space left on device"

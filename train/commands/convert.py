@@ -14,7 +14,7 @@ import keras_resnet
 from keras_resnet.nets.catalog import get_spec
 from keras_resnet.weights import Certificate, certify, from_pretrained, open_weights, save
 from keras_resnet.weights.certificate import NoReferenceError, source_of
-from keras_resnet.weights.files.tensors import read
+from keras_resnet.weights.files.tensor_file import read
 from keras_resnet.weights.layouts import Layout
 from keras_resnet.weights.publish import target_layout
 

@@ -12,8 +12,8 @@ import keras_resnet
 from keras_resnet import PreprocessSpec, ResNet, ResNetSpec
 from keras_resnet.nets.precision import dtype_policy
 from keras_resnet.weights import SOURCES, open_weights
-from keras_resnet.weights.own_files import stored_spec
 from keras_resnet.weights.rebuild import copy_weights
+from keras_resnet.weights.saved_nets import stored_spec
 
 from ..files import read_json
 from ..rundir import Run, Which, open_run

@@ -1,1 +1,1 @@
-"""Files and downloads: arrays by name from files that nobody vouches for; see README.md."""
+"""Readers and downloads for files of weights from untrusted sources; see README.md beside this."""

@@ -1,4 +1,4 @@
-"""Files of weights from the network into a cache, checked against their hashes."""
+"""Downloads of weights into a cache, resumed after a break and checked against hashes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from collections.abc import Iterator
 from typing import Any, Literal, get_args
 from urllib.parse import unquote, urlsplit
 
+from keras_resnet.weights.files.errors import DownloadError
+from keras_resnet.weights.files.http_transfer import Transfer
 from keras_resnet.weights.files.progress import Progress
-from keras_resnet.weights.files.tensors import file_sha256
-from keras_resnet.weights.files.transport import DownloadError as DownloadError
-from keras_resnet.weights.files.transport import NotFoundError as NotFoundError
-from keras_resnet.weights.files.transport import Transfer
+from keras_resnet.weights.files.tensor_file import file_sha256
 
 Verified = Literal["pinned", "server", "none"]
 
@@ -29,12 +28,13 @@ class Download:
     """A file in the cache.
 
     Attributes:
-        path: Where it lies.
-        sha256: Of its bytes.
-        url: Where it is from.
-        verified_by: What its hash was checked against: one that the caller gave, one that the
-            server named, or nothing, as with a file that was put there by hand.
-        from_cache: Whether it was there already.
+        path: Its path.
+        sha256: SHA-256 of its bytes, hexadecimal.
+        url: Its URL; empty for a file that was not downloaded.
+        verified_by: The hash that it was checked against: `"pinned"`, given by the caller;
+            `"server"`, named by the server; `"none"`, not checked, such as a file that a user
+            put into the cache.
+        from_cache: Whether it was in the cache before the call.
     """
 
     path: str
@@ -53,43 +53,43 @@ def fetch(
     progress: bool = True,
     timeout: float = 30.0,
 ) -> Download:
-    """Fetches a file, or finds it in the cache.
+    """Returns a file from the cache; downloads it first where necessary.
 
-    A break is resumed where it happened, also by a later call. A file is put in its place when it
-    is whole and its hash has been checked. Where processes fetch the same file, one does and the
-    others wait for it: the operating system holds a lock on `<file>.lock` and drops it with the
-    process. Where it has no such locks (Windows), each fetches into a part file of its own.
+    A transfer that breaks off is resumed, also by a later call. The file gets its final name only
+    when it is complete and its hash has been checked. If several processes fetch one file, one
+    downloads it and the others wait. They share a lock on `<file>.lock`, which the operating
+    system releases when its holder ends. On systems without such locks (Windows), each process
+    downloads into its own part file.
 
     Args:
-        url: Of `http` or `https`.
-        name: Of the file in the cache; by default the last part of the URL. Files of different
-            URLs need different names.
+        url: An `http` or `https` URL.
+        name: Name of the file in the cache; by default the last part of the URL. Files from
+            different URLs need different names.
         cache_dir: Default: `models/keras_resnet` in `$KERAS_HOME` or `~/.keras`.
-        hash: `"sha256:"` and the hash or its first 8 or more digits, or `"md5:"` and the hash.
-            Where None, the SHA-256 that the server names is checked, if it does: `X-Linked-ETag`
-            of a redirect, or an `ETag` of 64 hexadecimal digits.
-        progress: Whether to tell on stderr how far it is.
-        timeout: Seconds without a byte after which the server is asked again.
+        hash: `"sha256:"` with the hash or at least its first 8 digits, or `"md5:"` with the hash.
+            If None, the file is checked against the SHA-256 that the server names, if it names
+            one: `X-Linked-ETag` of a redirect, or an `ETag` of 64 hexadecimal digits.
+        progress: Whether to print the progress to stderr.
+        timeout: Seconds without data after which the request is repeated.
 
     Raises:
-        DownloadError: If the file cannot be had or kept; says where it may be put by hand. It is
-            a `NotFoundError` if the server has no such file.
-        ValueError: If the file has another hash; or if an argument is outside its range.
+        DownloadError: If the file cannot be downloaded or stored; the message says where to put
+            it by hand. A `NotFoundError` if the server does not have the file.
+        ValueError: If the file has another hash, or an argument is invalid.
     """
-    wanted = _check(url, hash, timeout)
-    path = os.path.join(_folder(cache_dir), _name(url, name))
+    pinned = _check(url, hash, timeout)
+    path = os.path.join(_folder(cache_dir), _file_name(url, name))
     try:
-        found = _cached(path, url, wanted)
-        if found is None:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            with _locked(path) as part:
-                found = _cached(path, url, wanted)  # what another process has fetched meanwhile
-                if found is None:
-                    shown = Progress(os.path.basename(path), shown=progress)
-                    found = _bring(
-                        Transfer(url, part, timeout=timeout, progress=shown), url, path, wanted
-                    )
-        return found
+        cached = _find_in_cache(path, url, pinned)
+        if cached is not None:
+            return cached
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with _part_file(path) as part:
+            cached = _find_in_cache(path, url, pinned)  # another process may have fetched it
+            if cached is not None:
+                return cached
+            bar = Progress(os.path.basename(path), shown=progress)
+            return _download(Transfer(url, part, timeout=timeout, progress=bar), url, path, pinned)
     except DownloadError:
         raise
     except OSError as error:
@@ -97,14 +97,18 @@ def fetch(
 
 
 def _check(url: str, hash: str | None, timeout: float) -> str | None:
-    """Checks arguments; returns the hash in lower case."""
+    """Checks the arguments; returns the hash in lower case."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"`url` must be of http or https. Received: url={url!r}")
-    if "@" in parts.netloc:  # and is not repeated: a password may stand there
-        raise ValueError(f"`url` must hold no user name. Received: one for {parts.hostname!r}")
+        raise ValueError(f"`url` must be an http or https URL. Received: url={url!r}")
+    if "@" in parts.netloc:  # The message leaves the URL out: it may contain a password.
+        raise ValueError(
+            f"`url` must not contain a user name. Received: one for host {parts.hostname!r}"
+        )
     if any(ord(letter) <= 32 or ord(letter) > 126 for letter in url):
-        raise ValueError(f"`url` must be of ASCII without blanks. Received: url={url!r}")
+        raise ValueError(
+            f"`url` must contain printable ASCII characters only, no spaces. Received: url={url!r}"
+        )
     if not timeout > 0:
         raise ValueError(f"`timeout` must be above 0. Received: timeout={timeout}")
     if hash is None:
@@ -124,28 +128,25 @@ def _folder(cache_dir: str | os.PathLike[str] | None) -> str:
     return os.path.abspath(os.path.join(home, "models", "keras_resnet"))
 
 
-def _name(url: str, name: str | None) -> str:
+def _file_name(url: str, name: str | None) -> str:
     chosen = unquote(urlsplit(url).path.rsplit("/", 1)[-1]) if name is None else name
-    if (
-        not chosen
-        or chosen.startswith(".")
-        or not chosen.isprintable()
-        or set(chosen) & set("/\\:")
-    ):
+    hidden = not chosen or chosen.startswith(".")
+    if hidden or not chosen.isprintable() or set(chosen) & set("/\\:"):
         raise ValueError(
-            "`name`, or else the last part of `url`, must be a plain name of a file. "
+            "`name`, by default the last part of `url`, must be a plain file name. "
             f"Received: name={name!r}, url={url!r}"
         )
     return chosen
 
 
-def _cached(path: str, url: str, wanted: str | None) -> Download | None:
-    """Returns the file in the cache if it is the one that is asked for."""
+def _find_in_cache(path: str, url: str, pinned: str | None) -> Download | None:
+    """Returns the file in the cache if it is the requested one."""
     if not os.path.isfile(path):
         return None
     sha256 = file_sha256(path)
-    if wanted is not None:
-        return Download(path, sha256, url, "pinned", True) if _has(path, sha256, wanted) else None
+    if pinned is not None:
+        matches = _has_hash(path, sha256, pinned)
+        return Download(path, sha256, url, "pinned", True) if matches else None
     try:
         with open(f"{path}.json", encoding="utf-8") as file:
             notes: Any = json.load(file)
@@ -155,48 +156,49 @@ def _cached(path: str, url: str, wanted: str | None) -> Download | None:
         return None
     if not isinstance(notes, dict) or (notes.get("url"), notes.get("sha256")) != (url, sha256):
         return None
-    verified = notes.get("verified_by")
-    known: Verified = next((each for each in get_args(Verified) if each == verified), "none")
-    return Download(path, sha256, url, known, True)
+    noted = notes.get("verified_by")
+    verified: Verified = next((value for value in get_args(Verified) if value == noted), "none")
+    return Download(path, sha256, url, verified, True)
 
 
-def _bring(transfer: Transfer, url: str, path: str, wanted: str | None) -> Download:
-    """Fetches a file, checks it and puts it in its place."""
+def _download(transfer: Transfer, url: str, path: str, pinned: str | None) -> Download:
+    """Downloads a file, checks its hash and moves it to its final name."""
     try:
         transfer.run()
     except DownloadError as error:
-        kept = transfer.describe() if transfer.part == f"{path}.part" else ""
+        resumable = transfer.describe() if transfer.part == f"{path}.part" else ""
         raise type(error)(
-            f"{url} could not be fetched: {error}{kept}. The file may be put by hand at {path!r}"
+            f"{url} could not be fetched: {error}{resumable}. "
+            f"The file may be put by hand at {path!r}"
         ) from error
     sha256 = file_sha256(transfer.part)
-    named = transfer.named and f"sha256:{transfer.named}"
-    expected = wanted or named
-    if expected and not _has(transfer.part, sha256, expected):
-        whose = "that was asked for" if wanted else "that its server names (`hash` goes before it)"
+    named = transfer.server_sha256 and f"sha256:{transfer.server_sha256}"
+    expected = pinned or named
+    if expected and not _has_hash(transfer.part, sha256, expected):
+        origin = "that was asked for" if pinned else "that its server names (`hash` overrides it)"
         received = _md5(transfer.part) if expected.startswith("md5:") else f"sha256:{sha256}"
         transfer.drop()
-        # No DownloadError: whoever tries another address after one must not pass over this.
+        # Not a DownloadError: a caller that tries another URL after one must not ignore this.
         raise ValueError(
-            f"{url} does not have the hash {whose}, and what came was deleted. "
+            f"{url} does not have the hash {origin}; the download was deleted. "
             f"Expected: {expected}. Received: {received}"
         )
-    verified: Verified = "pinned" if wanted else "server" if named else "none"
+    verified: Verified = "pinned" if pinned else "server" if named else "none"
     notes = {"url": url, "sha256": sha256, "verified_by": verified}
     temporary = f"{path}.json.{secrets.token_hex(4)}.tmp"
     with open(temporary, "w", encoding="utf-8") as file:
         json.dump(notes, file)
-    # The sidecar first: beside an older file it says that this is another, should we end here.
+    # Notes first: if the process ends between the two, they mark an older file as another one.
     os.replace(temporary, f"{path}.json")
     os.replace(transfer.part, path)
     transfer.drop()
     return Download(path, sha256, url, verified, from_cache=False)
 
 
-def _has(path: str, sha256: str, wanted: str) -> bool:
-    if wanted.startswith("md5:"):
-        return _md5(path) == wanted
-    return f"sha256:{sha256}".startswith(wanted)
+def _has_hash(path: str, sha256: str, expected: str) -> bool:
+    if expected.startswith("md5:"):
+        return _md5(path) == expected
+    return f"sha256:{sha256}".startswith(expected)
 
 
 def _md5(path: str) -> str:
@@ -206,17 +208,17 @@ def _md5(path: str) -> str:
 
 
 @contextlib.contextmanager
-def _locked(path: str) -> Iterator[str]:
-    """Yields the name of a part file that no other process writes meanwhile."""
+def _part_file(path: str) -> Iterator[str]:
+    """Yields the name of a part file that no other process writes in the meantime."""
     lock = _lock(f"{path}.lock")
     if lock is None:
         part = f"{path}.{os.getpid()}-{secrets.token_hex(4)}.part"
         try:
             yield part
         finally:
-            for left in (part, f"{part}.json"):  # under this name nobody would find them again
+            for leftover in (part, f"{part}.json"):  # no later call would find this name
                 with contextlib.suppress(FileNotFoundError):
-                    os.remove(left)
+                    os.remove(leftover)
         return
     try:
         yield f"{path}.part"
@@ -226,7 +228,7 @@ def _locked(path: str) -> Iterator[str]:
 
 
 def _lock(path: str) -> int | None:
-    """Waits for the lock on a file; None where there are no locks."""
+    """Waits for the lock on a file; returns its descriptor, or None where locks do not exist."""
     try:
         import fcntl
     except ImportError:
@@ -235,12 +237,12 @@ def _lock(path: str) -> int | None:
         lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            # Whoever held it removes the file: then the lock is on a file without a name.
+            # The previous holder removes the file: the lock may be on a file without a name.
             if os.path.samestat(os.fstat(lock), os.stat(path)):
                 return lock
         except FileNotFoundError:
             pass
-        except OSError:  # a network's file system without locks
+        except OSError:  # a network file system without locks
             os.close(lock)
             return None
         except BaseException:

@@ -1,4 +1,4 @@
-"""How far a download is, told on stderr."""
+"""Progress of a download on stderr."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ import time
 
 
 class Progress:
-    """How far a transfer is: one line on stderr, rewritten on a terminal, else at start and end."""
+    """Progress of one transfer: a line that a terminal rewrites, else one at start and end.
+
+    Args:
+        name: Name of the file, as it is printed.
+        shown: Whether to print at all.
+    """
 
     def __init__(self, name: str, *, shown: bool) -> None:
         self._name, self._stream = name, sys.stderr if shown else None
@@ -15,21 +20,21 @@ class Progress:
         self._started, self._first, self._last = 0.0, 0, 0.0
 
     def begin(self, have: int, total: int | None) -> None:
-        """Notes where a try starts; the first one is announced."""
+        """Records the bytes at the start of an attempt; announces the first attempt."""
         first, self._started, self._first = not self._started, time.monotonic(), have
         if self._stream and first and not self._live:
             size = "" if total is None else f", {megabytes(total)} MB"
             print(f"Fetching {self._name}{size}", file=self._stream)
 
     def update(self, have: int, total: int | None) -> None:
-        """Shows on a terminal how far it is, ten times a second at most."""
+        """Prints the progress on a terminal, at most ten times per second."""
         now = time.monotonic()
         if self._stream and self._live and now - self._last >= 0.1:
             self._last = now
             print(f"\r{self._line(have, total)}\x1b[K", end="", file=self._stream, flush=True)
 
     def end(self, have: int, total: int | None) -> None:
-        """Shows how far it came, if it began."""
+        """Prints the final state if the transfer began."""
         if self._stream and self._started:
             start, rest = ("\r", "\x1b[K") if self._live else ("", "")
             print(f"{start}{self._line(have, total)}{rest}", file=self._stream, flush=True)

@@ -103,6 +103,12 @@ def net(request: pytest.FixtureRequest, small_net: Callable[[str], Net]) -> Net:
     return small_net(request.param)
 
 
+@pytest.fixture(scope="session")
+def resnet18() -> keras.Model:
+    """ResNet-18 for 3 classes; no test changes it."""
+    return build("resnet18", classes=3, input_shape=(32, 32, 3))
+
+
 @pytest.fixture
 def images() -> np.ndarray:
     """Normalised images of an odd height and an even width."""

@@ -1,4 +1,4 @@
-"""Configs of the hub: what they say of a net, its preprocessing, and which are refused."""
+"""Configs of the hub: the net, its preprocessing, and configs that are refused."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ def test_parse(name, wanted):
 @pytest.mark.parametrize("name", ["hf://", "hf://a", "hf://a/b/c", "hf://a/b@", "hf://a/b?x=1"])
 def test_other_forms_are_refused(name):
     message = (
-        "A net of the hub is named `hf://owner/repository` or `hf://owner/repository@revision`. "
+        "The name of a net of the hub must be `hf://owner/repository` or "
+        "`hf://owner/repository@revision`. "
         f"Received: {name!r}"
     )
     with pytest.raises(ValueError, match=re.escape(message)):
@@ -115,7 +116,7 @@ def test_timms_plain_forms_are_taken(architecture):
     ],
 )
 def test_timms_other_nets_are_refused(architecture):
-    message = f"hf://x/y is timm's {architecture!r}, whose function is not known here"
+    message = f"hf://x/y is timm's {architecture!r}, which is not supported"
     with pytest.raises(ValueError, match=re.escape(message)):
         hub.describe("x/y", {"architecture": architecture, "pretrained_cfg": {}}, {})
 
@@ -130,7 +131,7 @@ def test_group_norms_are_refused(architecture):
 def test_arguments_of_timms_model_are_refused():
     """They change the net's function, and shapes need not show it."""
     config = {**TIMM, "model_args": {"act_layer": "silu"}}
-    message = "hf://x/y is timm's 'resnet50' with {'act_layer': 'silu'}, whose function is not"
+    message = "hf://x/y is timm's 'resnet50' with {'act_layer': 'silu'}, which is not supported"
     with pytest.raises(ValueError, match=re.escape(message)):
         hub.describe("x/y", config, {})
 
@@ -176,7 +177,7 @@ def test_transformers_without_a_processor():
 
 
 def test_transformers_activations_are_refused():
-    with pytest.raises(ValueError, match="hf://x/y has the activation 'gelu'; the nets built here"):
+    with pytest.raises(ValueError, match="hf://x/y has the activation 'gelu'; this package builds"):
         hub.describe("x/y", TRANSFORMERS | {"hidden_act": "gelu"}, {})
 
 
@@ -219,7 +220,8 @@ def test_keras_hubs_vd():
 )
 def test_other_nets_are_refused(config, kind):
     message = (
-        f"hf://x/y is no residual net of timm, transformers or KerasHub: its config names {kind!r}"
+        "hf://x/y is not a residual net of timm, transformers or KerasHub: its config names "
+        f"{kind!r}"
     )
     with pytest.raises(ValueError, match=re.escape(message)):
         hub.describe("x/y", config, {})
@@ -228,9 +230,9 @@ def test_other_nets_are_refused(config, kind):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"<html>", "is no JSON file: "),
-        (b"\xff\xfe", "is no JSON file: "),
-        (b"[1]", "no JSON object"),
+        (b"<html>", "is not a JSON file: "),
+        (b"\xff\xfe", "is not a JSON file: "),
+        (b"[1]", "does not contain a JSON object"),
     ],
 )
 def test_read_json(tmp_path, content, message):

@@ -1,4 +1,4 @@
-"""Name maps: literal names of every layer, axes of kernels, and what a library cannot express."""
+"""Layouts: literal names of every layer, axes of kernels, specs that a library cannot express."""
 
 from __future__ import annotations
 
@@ -371,16 +371,18 @@ def test_roles(small_net):
         assert {key for key in tensors if key.startswith(("conv1", "bn1", "fc", "pred"))} == wanted
 
 
-def test_what_is_dumped_loads_bit_for_bit(net):
-    source, target = net.make(1), net.make(2)
-    tensors = dump_tensors(source, net.layout)
-    report = load_tensors(target, tensors, net.layout, source="itself")
+def test_what_is_dumped_loads_bit_for_bit(net, randomize):
+    model = net.make(1)
+    weights = model.get_weights()
+    tensors = dump_tensors(model, net.layout)
+    randomize(model, 2)
+    report = load_tensors(model, tensors, net.layout, source="itself")
     assert report.complete
     assert not report.left_out
     counters = {name for name in tensors if name.endswith("num_batches_tracked")}
     assert set(report.loaded) == set(tensors) - counters
     assert bool(counters) == net.layout.torch
-    for one, other in zip(source.get_weights(), target.get_weights(), strict=True):
+    for one, other in zip(weights, model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
 
 

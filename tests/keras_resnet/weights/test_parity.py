@@ -1,7 +1,7 @@
-"""Nets of other libraries, run beside ours on the same weights: their code, their logits.
+"""Nets of other libraries and ours on the same weights: equal structure, equal logits.
 
-Weights and batch-norm statistics are random, the sizes odd and even, and the tensors take the
-way that published ones take: read by name, recognised, loaded.
+Weights and batch-norm statistics are random, sizes odd and even. Tensors are recognised and loaded
+like published ones.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+from keras.src.applications import resnet
 
 from keras_resnet import build
 from keras_resnet.weights.recognize import recognize
-from keras_resnet.weights.transfer import load_tensors
+from keras_resnet.weights.transfer import _slots, load_tensors
 
-SIZES = ((64, 64), (71, 85))
+SIZES = ((32, 32), (39, 53))
 CLASSES = 7
 
 
@@ -70,53 +71,93 @@ KERAS = {
     "norm": ("gamma", "beta", "moving_mean", "moving_variance"),
     "other": ("kernel", "bias"),
 }
+KERAS_HUB = {"norm": ("0", "1", "2", "3"), "other": ("0", "1")}
 
 
-@pytest.mark.parametrize(
-    "name", ["ResNet50", "ResNet101", "ResNet152", "ResNet50V2", "ResNet101V2", "ResNet152V2"]
-)
-def test_keras_applications(name):
-    # Their top wants one size; the dense layer behind the pool is all that it adds.
-    body = getattr(keras.applications, name)(
-        weights=None, input_shape=(None, None, 3), include_top=False, pooling="avg"
+def _check_structure(theirs: list, roles: dict[str, tuple[str, ...]], name: str) -> None:
+    """Compares names and shapes of all tensors with our net's; no weights are initialised."""
+    tensors = {
+        f"{layer.name}/{role}": np.broadcast_to(np.float32(0), weight.shape)
+        for layer in theirs
+        for role, weight in zip(
+            roles["norm" if isinstance(layer, keras.layers.BatchNormalization) else "other"],
+            layer.weights,
+            strict=False,
+        )
+    }
+    found = recognize(tensors, source="the test")
+    assert name in found.variants
+    with keras.StatelessScope(initialize_variables=False):
+        ours = build(found.spec, include_top=False)
+    wanted = {slot.tensor: slot.shape for slot in _slots(ours, found.layout)}
+    assert {key: tensor.shape for key, tensor in tensors.items()} == wanted
+
+
+@pytest.mark.parametrize("name", ["ResNet101", "ResNet152V2"])
+def test_structure_of_keras_applications(name):
+    with keras.StatelessScope(initialize_variables=False):
+        theirs = getattr(keras.applications, name)(weights=None, include_top=False)
+    _check_structure(theirs.layers, KERAS, f"keras_{name.lower()}")
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_keras_applications(version):
+    """Two stages of their blocks: the full nets repeat them."""
+
+    def stages(x):
+        stack = getattr(resnet, f"stack_residual_blocks_v{version}")
+        # In v1 the first unit of a stage strides, in v2 the last one.
+        strides = (1, 2) if version == 1 else (2, 1)
+        for number, (filters, stride) in enumerate(zip((64, 128), strides, strict=True)):
+            x = stack(x, filters, 2, stride1=stride, name=f"conv{number + 2}")
+        return x
+
+    # Their top needs one size; the dense layer behind the pool is all that it adds.
+    body = resnet.ResNet(
+        stages, version == 2, True, False, None, input_shape=(None, None, 3), pooling="avg"
     )
     logits = keras.layers.Dense(CLASSES, name="predictions")(body.output)
     theirs = keras.Model(body.input, logits)
     tensors = _randomize_layers(theirs.layers, KERAS)
-    _compare(
-        tensors,
-        {},
-        lambda images: keras.ops.convert_to_numpy(theirs(images)),
-        name=f"keras_{name.lower()}",
-    )
+    _compare(tensors, {}, lambda images: keras.ops.convert_to_numpy(theirs(images)))
 
 
 @pytest.mark.parametrize(
     ("stem", "block", "preactivation", "name"),
     [
         ([64], "basic_block", False, "resnet18"),
-        ([64], "bottleneck_block", False, "resnet50_v1_5"),
-        ([64], "basic_block", True, "resnetv2_18"),
+        ([64], "bottleneck_block", False, None),
+        ([64], "basic_block", True, None),
         ([64], "bottleneck_block", True, "resnetv2_50"),
-        ([32, 32, 64], "basic_block_vd", False, "resnet18vd"),
+        ([32, 32, 64], "basic_block_vd", False, None),
         ([32, 32, 64], "bottleneck_block_vd", False, "resnet50d"),
     ],
 )
 def test_keras_hub(stem, block, preactivation, name):
+    """The structure of full nets with a name, and the logits of two stages of their blocks."""
     keras_hub = pytest.importorskip("keras_hub", reason="KerasHub is not installed")
-    backbone = keras_hub.models.ResNetBackbone(
-        input_conv_filters=stem,
-        input_conv_kernel_sizes=[7] if len(stem) == 1 else [3] * len(stem),
-        stackwise_num_filters=[64, 128, 256, 512],
-        stackwise_num_blocks=[2, 2, 2, 2] if "basic" in block else [3, 4, 6, 3],
-        stackwise_num_strides=[1, 2, 2, 2],
-        block_type=block,
-        use_pre_activation=preactivation,
-    )
-    theirs = keras_hub.models.ResNetImageClassifier(backbone=backbone, num_classes=CLASSES)
-    layers = [*backbone.layers, *(x for x in theirs.layers if x is not backbone)]
-    tensors = _randomize_layers(layers, {"norm": ("0", "1", "2", "3"), "other": ("0", "1")})
-    _compare(tensors, {}, lambda images: keras.ops.convert_to_numpy(theirs(images)), name=name)
+
+    def backbone(widths: list[int], depths: list[int]):
+        return keras_hub.models.ResNetBackbone(
+            input_conv_filters=stem,
+            input_conv_kernel_sizes=[7] if len(stem) == 1 else [3] * len(stem),
+            stackwise_num_filters=widths,
+            stackwise_num_blocks=depths,
+            stackwise_num_strides=[1, 2, 2, 2][: len(widths)],
+            block_type=block,
+            use_pre_activation=preactivation,
+        )
+
+    if name is not None:
+        with keras.StatelessScope(initialize_variables=False):
+            depths = [2, 2, 2, 2] if "basic" in block else [3, 4, 6, 3]
+            full = backbone([64, 128, 256, 512], depths)
+        _check_structure(full.layers, KERAS_HUB, name)
+    small = backbone([64, 128], [2, 2])
+    theirs = keras_hub.models.ResNetImageClassifier(backbone=small, num_classes=CLASSES)
+    layers = [*small.layers, *(layer for layer in theirs.layers if layer is not small)]
+    tensors = _randomize_layers(layers, KERAS_HUB)
+    _compare(tensors, {}, lambda images: keras.ops.convert_to_numpy(theirs(images)))
 
 
 @pytest.mark.torch

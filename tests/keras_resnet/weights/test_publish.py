@@ -1,4 +1,4 @@
-"""Weights given to other libraries: their names, axes and configs, or an error and no file."""
+"""Weights saved for other libraries: names, axes and configs, or an error and no file."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_metadata(tmp_path, small_net):
         with safe_open(tmp_path / "net.safetensors", "np") as file:
             told = file.metadata()
         assert told["format"] == "pt"
-        assert ResNetSpec.from_dict(json.loads(told["keras_resnet.nets.spec"])) == model.spec
+        assert ResNetSpec.from_dict(json.loads(told["keras_resnet.spec"])) == model.spec
         assert ("keras_resnet.preprocess" in told) == (preprocess is not None)
         if preprocess:
             read = PreprocessSpec.from_dict(json.loads(told["keras_resnet.preprocess"]))
@@ -98,7 +98,7 @@ def test_a_net_without_a_classifier(tmp_path, small_net):
         name.startswith("fc") for name in weights.save(model, tmp_path / "net.safetensors")
     )
     (tmp_path / "hf").mkdir()
-    message = "transformers' ResNetForImageClassification has a classifier, 'bottleneck' none"
+    message = "ResNetForImageClassification needs a classifier, which 'bottleneck' does not have"
     with pytest.raises(ValueError, match=message):
         weights.save(model, tmp_path / "hf" / "model.safetensors", layout="hf")
     assert list((tmp_path / "hf").iterdir()) == []
@@ -120,7 +120,7 @@ def test_transformers_config(tmp_path, small_net):
 def test_anothers_config_is_left_alone(tmp_path, small_net):
     model = small_net("hf").make()
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"config.json' exists: .*choose a folder of its own"):
+    with pytest.raises(ValueError, match=r"config.json' exists: .*choose another folder"):
         weights.save(model, tmp_path / "model.safetensors", layout="hf")
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
     assert (tmp_path / "config.json").read_text() == "{}"

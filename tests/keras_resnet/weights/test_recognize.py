@@ -1,4 +1,4 @@
-"""Nets told by the names and shapes of their tensors."""
+"""Recognition of nets by the names and shapes of their tensors."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def test_a_net_without_a_classifier():
     ids=["BiT", "resnet50_gn"],
 )
 def test_group_norms_are_refused_by_name(tensors):
-    message = "x holds a net without batch-norm statistics: GroupNorm nets such as BiT are other"
+    message = "x has no batch-norm statistics: this package does not build GroupNorm nets"
     with pytest.raises(ValueError, match=re.escape(message)):
         recognize({name: np.zeros((8, 8, 1, 1)) for name in tensors}, source="x")
 
@@ -200,11 +200,11 @@ def test_tensors_of_other_nets_are_refused():
     names = [f"features.{index}.weight" for index in range(6)]
     with pytest.raises(
         ValueError,
-        match=r"^net.pth holds no residual net of torchvision, .*\. Its tensors: features\.0\."
+        match=r"^net.pth is not a residual net of torchvision, .*\. Its tensors: features\.0\."
         r"weight, features\.1\.weight, features\.2\.weight, features\.3\.weight \.\.\.$",
     ):
         recognize({name: np.zeros(3) for name in names}, source="net.pth")
-    with pytest.raises(ValueError, match="^x holds no residual net of "):
+    with pytest.raises(ValueError, match="^x is not a residual net of "):
         recognize({}, source="x")
 
 
@@ -212,7 +212,7 @@ def test_tensors_of_other_nets_are_refused():
 def test_names_without_the_shapes_are_refused(lacks):
     tensors = _tensors(variants["resnet18"], LAYOUTS["torchvision"])
     del tensors[lacks]
-    message = "x has names as torchvision, but not the shapes of a residual net: no kernel for "
+    message = "x has the names of torchvision, but not the shapes of a residual net: no kernel for "
     with pytest.raises(ValueError, match=re.escape(message)):
         recognize(tensors, source="x")
 
@@ -233,15 +233,15 @@ def test_names_without_the_shapes_are_refused(lacks):
 def test_odd_shapes_are_refused_in_words(name, shape):
     tensors = _tensors(variants["resnet50_v1_5"], LAYOUTS["torchvision"])
     tensors[name] = np.zeros(shape, "float32")
-    with pytest.raises(ValueError, match="^x has names as torchvision, but not the shapes of"):
+    with pytest.raises(ValueError, match="^x has the names of torchvision, but not the shapes of"):
         recognize(tensors, source="x")
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod."])
 def test_prefixes_of_wrappers(tmp_path, small_net, prefix):
     """DataParallel and torch.compile put a word before every name; safetensors keep it too."""
-    from keras_resnet.weights.files.tensors import write_safetensors
-    from keras_resnet.weights.pretrained import open_weights
+    from keras_resnet.weights import open_weights
+    from keras_resnet.weights.files.tensor_file import write_safetensors
 
     net = small_net("torchvision-basic")
     tensors = dump_tensors(net.make(), net.layout)

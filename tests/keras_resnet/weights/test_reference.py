@@ -1,4 +1,4 @@
-"""The NumPy forward pass: that it computes what the nets compute, and PyTorch's operations."""
+"""The NumPy reference computes the same as the nets and as PyTorch's operations."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _torch(layer):
 def test_other_tensors_are_refused(small_net, images, name):
     net = small_net(name)
     tensors = dump_tensors(net.make(), net.layout)
-    with pytest.raises(ValueError, match="The NumPy reference knows PyTorch's residual nets only"):
+    with pytest.raises(ValueError, match="NumPy reference computes only PyTorch's residual nets"):
         reference.forward(tensors, images)
 
 

@@ -131,7 +131,7 @@ def test_find_source():
             "torchvision/v3",
             "resnet50",
             "No weights named 'torchvision/v3' for 'resnet50'. Nearest: "
-            "torchvision/v2, torchvision/v1; `hf://owner/repository` and the path of a file",
+            "torchvision/v2, torchvision/v1; `hf://owner/repository` or the path of a file",
         ),
         ("imagnet", None, "No weights named 'imagnet'. Nearest: imagenet; `hf://"),
         (
@@ -143,8 +143,8 @@ def test_find_source():
         (
             "imagenet",
             "resnet200",
-            "No weights named 'imagenet' for 'resnet200', nor any others of "
-            "known sources; `hf://owner/repository` and the path of a file are taken too",
+            "No weights named 'imagenet' for 'resnet200'. There are no published weights for this "
+            "net; `hf://owner/repository` or the path of a file also works",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""Partial loads: what is missing, unexpected or misshaped is told, and nothing is half done."""
+"""Partial loads: missing, unexpected and misshaped tensors are reported; none loads by half."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_all_that_does_not_fit_is_told_at_once(net, tensors):
     before = model.get_weights()
     message = (
         "the file does not fit basic: 1 missing: bn1.bias; 1 unexpected: layer9.0.conv1.weight; "
-        "1 of another shape: layer2.0.conv1.weight (1, 1, 8, 16) in place of (3, 3, 8, 16)"
+        "1 of another shape: layer2.0.conv1.weight (1, 1, 8, 16), not (3, 3, 8, 16)"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         load_tensors(model, tensors, net.layout, source="the file")
@@ -95,7 +95,7 @@ def test_values_that_are_not_finite_are_refused(net, tensors, value, strict):
     tensors["layer2.0.bn1.running_var"][3] = value
     model = net.make(2)
     before = model.get_weights()
-    message = "'layer2.0.bn1.running_var' of x holds values that are not finite"
+    message = "'layer2.0.bn1.running_var' of x contains values that are not finite"
     with pytest.raises(ValueError, match=re.escape(message)):
         load_tensors(model, tensors, net.layout, source="x", strict=strict)
     _unchanged(model, before)

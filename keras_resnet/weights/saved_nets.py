@@ -1,4 +1,4 @@
-"""Weights in this package's own files: `.keras` and `.weights.h5`."""
+"""`.keras` and `.weights.h5` files that nets of this package were saved to."""
 
 from __future__ import annotations
 
@@ -21,19 +21,35 @@ from keras_resnet.nets.named_weights import (
 )
 from keras_resnet.nets.spec import ResNetSpec
 from keras_resnet.preprocessing import PreprocessSpec
+from keras_resnet.weights.files.errors import first_line
 from keras_resnet.weights.rebuild import HEAD
 from keras_resnet.weights.transfer import LoadReport
 
+# Spec fields that do not change the function of a net with given weights in inference.
+_IRRELEVANT = {
+    "name",
+    "classes",
+    "input_size",
+    "input_channels",
+    "init",
+    "norm_momentum",
+    "norm_sync",
+    "zero_init_residual",
+    "stochastic_depth",
+    "shortcut_dropout",
+    "gate_bias",
+}
 
-def load_own(model: ResNet, path: str, *, strict: bool) -> LoadReport | None:
-    """Loads a file that a net of this package was saved to, layer by layer, by name.
+
+def load_saved(model: ResNet, path: str, *, strict: bool) -> LoadReport | None:
+    """Loads a file that a net of this package was saved to, by layer name.
 
     Returns:
-        What was loaded; None if the file is none of this package's.
+        The layers that were loaded; None if the file is not one of this package.
 
     Raises:
-        ValueError: If the file is damaged or, where `strict`, holds another net; the model is
-            then as it was.
+        ValueError: If the file is damaged or, with `strict`, belongs to another net; the model is
+            unchanged then.
     """
     preprocess = None
     spec = stored_spec(path)
@@ -47,14 +63,16 @@ def load_own(model: ResNet, path: str, *, strict: bool) -> LoadReport | None:
         return None
     if not {"stem_conv", "stem_conv1"} & set(stored):
         return None
-    # A net without the top takes the file of one with it.
-    spare = [name for name in HEAD if name not in {layer.name for layer in model.layers}]
-    left_out = tuple(name for name in spare if stored.pop(name, None))
+    # A net without the top takes the file of a net with it.
+    names = {layer.name for layer in model.layers}
+    left_out = tuple(name for name in HEAD if name in stored and name not in names)
+    for name in left_out:
+        del stored[name]
     if strict:
         assign(stored, model, source=repr(path))
         report = LoadReport(tuple(stored), left_out=left_out)
     else:
-        report = _assign_what_fits(stored, model)
+        report = _assign_fitting(stored, model)
     if model.preprocess is None:
         model.preprocess = preprocess
     return report
@@ -63,7 +81,7 @@ def load_own(model: ResNet, path: str, *, strict: bool) -> LoadReport | None:
 def stored_spec(path: str) -> ResNetSpec | None:
     """Returns the spec in a `.keras` file of this package; None for any other file.
 
-    Its classes are those of the classifier that the file holds.
+    Its `classes` is the number of outputs of the stored classifier.
     """
     if not path.endswith(".keras") or not zipfile.is_zipfile(path):
         return None
@@ -80,13 +98,12 @@ def stored_spec(path: str) -> ResNetSpec | None:
 
 
 def _check_function(stored: ResNetSpec, wanted: ResNetSpec, path: str) -> None:
-    """Refuses a file whose net has the same layers and computes another function."""
-    free = {"name", "classes", "input_size", "input_channels", "init", "norm_momentum"}
-    free |= {"norm_sync", "zero_init_residual", "stochastic_depth", "shortcut_dropout", "gate_bias"}
+    """Refuses a file whose net computes another function, even with the same layers."""
     differences = [
         f"{field.name}={getattr(stored, field.name)!r}, not {getattr(wanted, field.name)!r}"
         for field in dataclasses.fields(stored)
-        if field.name not in free and getattr(stored, field.name) != getattr(wanted, field.name)
+        if field.name not in _IRRELEVANT
+        and getattr(stored, field.name) != getattr(wanted, field.name)
     ]
     if differences:
         raise ValueError(
@@ -98,32 +115,26 @@ def _read_keras(path: str) -> tuple[dict[str, list[np.ndarray]], PreprocessSpec 
     try:
         source: Any = keras.saving.load_model(path, compile=False)
     except (zipfile.BadZipFile, OSError, KeyError, ValueError) as error:
-        raise ValueError(f"{path!r} is no readable `.keras` file: {_line(error)}") from error
+        message = f"{path!r} is not a readable `.keras` file: {first_line(error)}"
+        raise ValueError(message) from error
     return read_weights(source), source.preprocess if isinstance(source, ResNet) else None
 
 
-def _assign_what_fits(stored: dict[str, list[np.ndarray]], model: ResNet) -> LoadReport:
-    """Sets the layers that are on both sides and of the same shapes, and says which are not."""
+def _assign_fitting(stored: dict[str, list[np.ndarray]], model: ResNet) -> LoadReport:
+    """Sets the layers that exist on both sides with the same shapes; reports the others."""
     missing, misshaped, loaded = [], [], []
     for name, layer in weighted_layers(model):
-        arrays = stored.get(name)
-        if arrays is None:
+        if name not in stored:
             missing.append(name)
             continue
-        had, need = [a.shape for a in arrays], [tuple(w.shape) for w in layer.weights]
-        if had != need:
-            first = next(
-                (pair for pair in zip(had, need, strict=False) if pair[0] != pair[1]), ((), ())
-            )
-            misshaped.append((name, *first))
+        shapes = [array.shape for array in stored[name]]
+        needed = [tuple(weight.shape) for weight in layer.weights]
+        if shapes == needed:
+            loaded.append(name)
             continue
-        loaded.append(name)
+        pairs = zip(shapes, needed, strict=False)
+        misshaped.append((name, *next((pair for pair in pairs if pair[0] != pair[1]), ((), ()))))
     write_weights(model, {name: stored[name] for name in loaded})
     ours = {*layer_names(model)}
-    return LoadReport(
-        tuple(loaded), tuple(missing), tuple(n for n in stored if n not in ours), tuple(misshaped)
-    )
-
-
-def _line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    unexpected = tuple(name for name in stored if name not in ours)
+    return LoadReport(tuple(loaded), tuple(missing), unexpected, tuple(misshaped))

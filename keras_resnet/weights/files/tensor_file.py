@@ -1,4 +1,4 @@
-"""Files of weights as arrays by name, whatever library wrote them."""
+"""Files of weights from any supported library, read as arrays by name."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from typing import Any, Literal
 
 import numpy as np
 
-from keras_resnet.weights.files import pickles
+from keras_resnet.weights.files.errors import first_line
 from keras_resnet.weights.files.hdf5 import MAX_EXPANSION, SIGNATURE, read_hdf5
+from keras_resnet.weights.files.torch_checkpoint import read_checkpoint, state_dict_of
 
 Kind = Literal["safetensors", "torch", "hdf5"]
 
 _INSTALL = "safetensors files need another package: pip install 'keras3-resnet[weights]'"
 _ZIP = b"PK\x03\x04"
-_KERAS = "model.weights.h5"  # in a `.keras` archive
-# What is often found in the place of weights, by its beginning in lower case.
-_OTHERS = (
+_KERAS_MEMBER = "model.weights.h5"  # in a `.keras` archive
+# Other files that often have the name of a weights file, by their first bytes in lower case.
+_OTHER_FILES = (
     (b"version https://git-lfs", "a pointer of git-lfs, not the file itself: run `git lfs pull`"),
-    (b"<!doctype html", "a web page: its address is not that of the file"),
-    (b"<html", "a web page: its address is not that of the file"),
+    (b"<!doctype html", "a web page: the URL is not that of the file"),
+    (b"<html", "a web page: the URL is not that of the file"),
     (b"<?xml", "an XML document, perhaps a server's error message"),
     (b"{", "JSON, perhaps a server's error message"),
     (b"\x1f\x8b", "compressed by gzip: unpack it first"),
@@ -35,15 +36,17 @@ _OTHERS = (
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TensorFile:
-    """What a file of weights holds.
+    """The contents of a file of weights.
 
     Attributes:
         path: The file.
         kind: Its format.
-        tensors: Arrays by name, as the library that wrote them calls them; halves as float32.
-        metadata: Of safetensors its `__metadata__`; of PyTorch's what stands beside the tensors,
-            such as an epoch; of HDF5 `format`, `"keras 2"` or `"keras 3"`, and versions.
-        sha256: Of the file.
+        tensors: Arrays by the names that the writing library gave them; float16 and bfloat16 as
+            float32.
+        metadata: For safetensors, its `__metadata__`; for PyTorch, the single values beside the
+            tensors, such as an epoch; for HDF5, `format` (`"keras 2"` or `"keras 3"`) and
+            versions.
+        sha256: SHA-256 of the file, hexadecimal.
     """
 
     path: str
@@ -54,16 +57,16 @@ class TensorFile:
 
 
 def read(path: str | os.PathLike[str]) -> TensorFile:
-    """Reads a file of weights; its content tells its kind, not its name.
+    """Reads a file of weights; its contents decide its format, not its name.
 
     Args:
-        path: safetensors, a PyTorch checkpoint, Keras's HDF5 (Keras 2's, or `.weights.h5`), or a
-            `.keras` archive. Nothing in it is run, and nothing outside it is read.
+        path: A safetensors file, a PyTorch checkpoint, an HDF5 file of Keras 2 or 3, or a `.keras`
+            archive. Nothing in it is executed, and no other file is read.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ImportError: If it is of safetensors and the package for them is missing.
-        ValueError: If it is of no such kind, or damaged.
+        FileNotFoundError: If the file does not exist.
+        ImportError: If it is a safetensors file and the package `safetensors` is not installed.
+        ValueError: If it has another format or is damaged.
     """
     path = os.fspath(path)
     if not os.path.exists(path):
@@ -78,18 +81,19 @@ def read(path: str | os.PathLike[str]) -> TensorFile:
     kind, member = _kind(path, start)
     metadata: dict[str, Any]
     if kind == "torch":
-        checkpoint = pickles.read_checkpoint(path)
-        tensors = pickles.state_dict_of(checkpoint, source=repr(path))
-        metadata = _scalars(checkpoint)
+        checkpoint = read_checkpoint(path)
+        tensors = state_dict_of(checkpoint, source=repr(path))
+        metadata = _single_values(checkpoint)
     elif kind == "safetensors":
-        tensors, metadata = _safetensors(path)
+        tensors, metadata = _read_safetensors(path)
     else:
         try:
             source = path if member is None else _unpack(path, member, size)
             tensors, metadata = read_hdf5(source, size)
-        except Exception as error:  # zlib has errors of its own, and so has h5py
-            raise ValueError(f"{path!r} holds no readable weights: {_line(error)}") from error
-    return TensorFile(path, kind, _widened(path, tensors), metadata, sha256)
+        except Exception as error:  # zlib and h5py raise errors of many types
+            message = f"{path!r} contains no readable weights: {first_line(error)}"
+            raise ValueError(message) from error
+    return TensorFile(path, kind, _widen(path, tensors), metadata, sha256)
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
@@ -103,18 +107,18 @@ def write_safetensors(
     tensors: Mapping[str, np.ndarray],
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Writes arrays to a safetensors file; all of it or nothing.
+    """Writes arrays to a safetensors file, atomically.
 
-    Floating-point arrays are written as float32, whole numbers as they are.
+    Floating-point arrays are written as float32, integers unchanged.
 
     Args:
-        path: The file; one that is there is replaced.
+        path: The file; an existing one is replaced.
         tensors: Arrays of any shape by name.
-        metadata: Strings by name, kept in the header.
+        metadata: Strings by name, stored in the header.
 
     Raises:
-        ImportError: If the package for safetensors is missing.
-        ValueError: If `metadata` holds anything but strings.
+        ImportError: If the package `safetensors` is not installed.
+        ValueError: If `metadata` contains anything but strings.
     """
     try:
         from safetensors.numpy import save
@@ -125,7 +129,7 @@ def write_safetensors(
             raise ValueError(
                 f"`metadata` must map strings to strings. Received: metadata[{key!r}]={value!r}"
             )
-    # Not `ascontiguousarray`, which makes a vector of a scalar.
+    # Not `ascontiguousarray`, which turns a scalar into a vector.
     arrays = {
         key: np.asarray(value, value.dtype if value.dtype.kind in "iu" else "<f4", order="C")
         for key, value in tensors.items()
@@ -133,7 +137,7 @@ def write_safetensors(
     path = os.fspath(path)
     temporary = f"{path}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
     try:
-        # Not its `save_file`, whose files nobody else may read.
+        # Not `safetensors.save_file`, whose files only their owner may read.
         with open(temporary, "xb") as file:
             file.write(save(arrays, metadata=dict(metadata) if metadata else None))
         os.replace(temporary, path)
@@ -143,7 +147,7 @@ def write_safetensors(
 
 
 def _kind(path: str, start: bytes) -> tuple[Kind, str | None]:
-    """Returns the kind of a file and, of a `.keras` archive, the member with the weights."""
+    """Returns the format of a file and, for a `.keras` archive, the member with the weights."""
     if start.startswith(SIGNATURE):
         return "hdf5", None
     if start.startswith(_ZIP):
@@ -151,27 +155,33 @@ def _kind(path: str, start: bytes) -> tuple[Kind, str | None]:
             with zipfile.ZipFile(path) as archive:
                 members = archive.namelist()
         except Exception as error:
-            raise ValueError(f"{path!r} is a damaged archive: {_line(error)}") from error
-        if _KERAS in members:
-            return "hdf5", _KERAS
+            raise ValueError(f"{path!r} is a damaged archive: {first_line(error)}") from error
+        if _KERAS_MEMBER in members:
+            return "hdf5", _KERAS_MEMBER
         if any(name.endswith("/data.pkl") for name in members):
             return "torch", None
-        found = f"a zip archive of {', '.join(members[:4]) or 'nothing'}"
+        content = f"a zip archive of {', '.join(members[:4]) or 'nothing'}"
     elif start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 2**32:
         return "safetensors", None
     elif start[:1] == b"\x80" and start[1:2] in (b"\2", b"\3", b"\4", b"\5"):
         return "torch", None
     else:
-        begin = start.lstrip().lower()
-        found = next(
-            (name for mark, name in _OTHERS if begin.startswith(mark)),
-            f"something that begins with {start[:12]!r}" if start else "an empty file",
-        )
-        found = "a TFLite model" if start[4:8] == b"TFL3" else found
+        content = _describe_other(start)
     raise ValueError(
         f"{path!r} must be safetensors, a PyTorch checkpoint, Keras's HDF5 or a `.keras` archive. "
-        f"Received: {found}"
+        f"Received: {content}"
     )
+
+
+def _describe_other(start: bytes) -> str:
+    """Describes a file that is not a file of weights, by its first bytes."""
+    if not start:
+        return "an empty file"
+    if start[4:8] == b"TFL3":
+        return "a TFLite model"
+    begin = start.lstrip().lower()
+    unknown = f"a file that begins with {start[:12]!r}"
+    return next((name for mark, name in _OTHER_FILES if begin.startswith(mark)), unknown)
 
 
 def _unpack(path: str, member: str, size: int) -> io.BytesIO:
@@ -182,7 +192,7 @@ def _unpack(path: str, member: str, size: int) -> io.BytesIO:
         return io.BytesIO(archive.read(info))
 
 
-def _safetensors(path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def _read_safetensors(path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     try:
         from safetensors import safe_open
     except ImportError as error:
@@ -191,32 +201,25 @@ def _safetensors(path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         with safe_open(path, framework="np") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return tensors, dict(file.metadata() or {})
-    except Exception as error:  # SafetensorError, and whatever NumPy makes of its types
-        message = f"{path!r} is no readable safetensors file: {_line(error)}"
+    except Exception as error:  # SafetensorError, and NumPy's errors about its types
+        message = f"{path!r} is not a readable safetensors file: {first_line(error)}"
         raise ValueError(message) from error
 
 
-def _widened(path: str, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Makes float32 of halves; the other small floats have no place in weights."""
+def _widen(path: str, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Converts float16 and bfloat16 to float32; refuses other unusual types."""
+    widened = {}
     for name, array in tensors.items():
-        if array.dtype.kind not in "fiubc" and array.dtype.name != "bfloat16":
-            raise ValueError(f"{name!r} in {path!r} has the type {array.dtype.name}")
-    return {
-        name: array.astype(np.float32) if array.dtype.itemsize == 2 and _is_float(array) else array
-        for name, array in tensors.items()
-    }
+        dtype = array.dtype
+        if dtype.name in ("float16", "bfloat16"):
+            array = array.astype(np.float32)
+        elif dtype.kind not in "fiubc":
+            raise ValueError(f"{name!r} in {path!r} has the type {dtype.name}")
+        widened[name] = array
+    return widened
 
 
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _is_float(array: np.ndarray) -> bool:
-    return array.dtype.kind not in "iub"
-
-
-def _scalars(checkpoint: Any) -> dict[str, Any]:
-    if not isinstance(checkpoint, dict):
-        return {}
+def _single_values(checkpoint: dict[Any, Any]) -> dict[str, Any]:
+    """Returns the numbers and strings on the first level of a checkpoint."""
     plain = str | int | float | bool | np.generic
     return {str(key): value for key, value in checkpoint.items() if isinstance(value, plain)}

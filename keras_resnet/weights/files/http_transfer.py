@@ -1,4 +1,4 @@
-"""One file over HTTP: resumed after a break, led by safe redirects alone."""
+"""The transfer of one file over HTTP: resumed after a break, safe redirects only."""
 
 from __future__ import annotations
 
@@ -17,61 +17,60 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from keras_resnet.version import __version__
+from keras_resnet.weights.files.errors import DownloadError, NotFoundError
 from keras_resnet.weights.files.progress import Progress, megabytes
 
-# Seconds before each further try; a try that brought `_ADVANCE` bytes or more sets them back.
+# Seconds before each further attempt; an attempt that brought `_ADVANCE` bytes starts them over.
 BACKOFF = (0.5, 1.0, 2.0, 4.0)
 _ADVANCE = 1 << 20
 _BLOCK = 1 << 18
-_TRY_AGAIN = (408, 425, 429)  # and all from 500 up
+_RETRIED = (408, 425, 429)  # HTTP status codes, besides those from 500 up
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _SHA256 = re.compile(r'(?:W/)?"?([0-9a-fA-F]{64})"?')
 
 
-class DownloadError(OSError):
-    """A file could not be fetched or kept."""
-
-
-class NotFoundError(DownloadError):
-    """The server has no such file."""
-
-
-class _Broken(Exception):
-    """A try ended before the file did; another may bring the rest."""
+class _Interrupted(Exception):
+    """An attempt ended before the file did; another one may fetch the rest."""
 
 
 class Transfer:
-    """The way of one file from a URL into a part file, which outlives the process.
+    """The transfer of one file from a URL into a part file that outlives the process.
+
+    Args:
+        url: The URL of the file.
+        part: Path of the part file. Its URL, version and length are noted in `<part>.json`.
+        timeout: Seconds without data after which an attempt ends.
+        progress: Prints the progress.
 
     Attributes:
-        part: The part file; what is noted about it lies beside it.
-        named: SHA-256 that the server gave for the file, or None.
-        have: Bytes that lie in the part file.
-        total: Length of the file, bytes; None while unknown.
+        part: Path of the part file.
+        server_sha256: SHA-256 that the server named for the file, or None.
+        have: Bytes in the part file.
+        total: Length of the file in bytes; None while unknown.
     """
 
     def __init__(self, url: str, part: str, *, timeout: float, progress: Progress) -> None:
-        self.named: str | None = None
+        self.server_sha256: str | None = None
         self.have = os.path.getsize(part) if os.path.exists(part) else 0
         self.total: int | None = None
         self.part, self._url, self._notes = part, url, f"{part}.json"
         self._timeout, self._progress = timeout, progress
-        self._validator = self._recall()
+        self._validator = self._read_notes()
         if self._validator is None:
-            self.drop()  # without one, a changed file would be continued as if it were the same
+            self.drop()  # without a version, a changed file would be continued
 
     def run(self) -> None:
-        """Fetches what is missing.
+        """Downloads the missing bytes.
 
         Raises:
-            DownloadError: With the reason alone, if it cannot be had; what came is kept.
+            DownloadError: If that fails, with the reason only. Received bytes are kept.
         """
         try:
-            self._try()
+            self._run_attempts()
         finally:
             self._progress.end(self.have, self.total)
 
-    def _try(self) -> None:
+    def _run_attempts(self) -> None:
         failures, best = 0, self.have
         while True:
             try:
@@ -79,7 +78,7 @@ class Transfer:
                 return
             except DownloadError:
                 raise
-            except (_Broken, http.client.HTTPException, OSError, ValueError) as error:
+            except (_Interrupted, http.client.HTTPException, OSError, ValueError) as error:
                 _raise_if_final(error)
                 failures = 1 if self.have - best >= _ADVANCE else failures + 1
                 best = max(best, self.have)
@@ -88,14 +87,14 @@ class Transfer:
             time.sleep(BACKOFF[failures - 1])
 
     def describe(self) -> str:
-        """Says what another call could continue; empty if there is nothing."""
+        """Describes the bytes that a later call can resume from; empty if there are none."""
         if not self.have or not self._validator:
             return ""
         of = "" if self.total is None else f" of {self.total}"
-        return f"; {self.have}{of} bytes are kept in {self.part!r} for the next try"
+        return f"; {self.have}{of} bytes are kept in {self.part!r} for the next call"
 
     def drop(self) -> None:
-        """Removes the part file and what is noted about it."""
+        """Removes the part file and its notes."""
         for path in (self.part, self._notes):
             with _on_disk(), contextlib.suppress(FileNotFoundError):
                 os.remove(path)
@@ -113,42 +112,42 @@ class Transfer:
             with error:
                 if error.code == 416 and self.have:
                     self._check_end(error.headers.get("Content-Range", ""))
-                    self.named = redirects.named or _named(error.headers)
+                    self.server_sha256 = redirects.sha256 or _server_sha256(error.headers)
                     return
                 raise
         with response:
-            self.named = redirects.named or _named(response.headers)
+            self.server_sha256 = redirects.sha256 or _server_sha256(response.headers)
             encoding = response.headers.get("Content-Encoding", "identity")
             if encoding != "identity":
-                raise DownloadError(f"the server compresses it, unasked, by {encoding[:20]!r}")
+                raise DownloadError(f"the server compressed it by {encoding[:20]!r}, unasked")
             self._begin(response)
             self._receive(response)
 
     def _check_end(self, content_range: str) -> None:
-        """Takes "range not satisfiable" for the end where it is the end."""
+        """Accepts "range not satisfiable" where the part file is already complete."""
         if content_range.strip() != f"bytes */{self.have}":
             self.drop()
-            raise _Broken("the server has another file than the one begun")
+            raise _Interrupted("the server has another file now")
         self.total = self.have
 
     def _begin(self, response: Any) -> None:
         if response.status == 206 and self.have:
-            found = _RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
-            total = int(found[3]) if found and found[3] != "*" else None
-            same = self.total is None or total is None or total == self.total
-            # Some servers leave `If-Range` aside.
-            tags = {self._validator, _validator(response.headers)} - {None}
-            if not found or int(found[1]) != self.have or not same or len(tags) > 1:
+            sent = _RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
+            total = int(sent[3]) if sent and sent[3] != "*" else None
+            same_length = self.total is None or total is None or total == self.total
+            # Some servers ignore `If-Range`, so versions are compared here too.
+            versions = {self._validator, _validator(response.headers)} - {None}
+            if not sent or int(sent[1]) != self.have or not same_length or len(versions) > 1:
                 self.drop()
-                raise _Broken("the server sent another part than the one asked for")
+                raise _Interrupted("the server sent another range than the requested one")
             self.total = total
         elif response.status == 200:
             self.drop()
             length = response.headers.get("Content-Length")
             self.total = int(length) if length and length.isdecimal() else None
-            self._note(response.headers)
+            self._write_notes(response.headers)
         else:
-            raise _Broken(f"the server answered {response.status}")
+            raise _Interrupted(f"the server answered {response.status}")
         if self.total is not None:
             with _on_disk():
                 free = shutil.disk_usage(os.path.dirname(self.part)).free
@@ -159,7 +158,7 @@ class Transfer:
     def _receive(self, response: Any) -> None:
         self._progress.begin(self.have, self.total)
         with _on_disk():
-            # Unbuffered: what came is on disk whenever the process ends.
+            # Unbuffered: received bytes are on disk whenever the process ends.
             file = open(self.part, "ab", buffering=0)  # noqa: SIM115
         with file:
             while self.total is None or self.have < self.total:
@@ -171,10 +170,10 @@ class Transfer:
                 self.have += len(block)
                 self._progress.update(self.have, self.total)
         if self.total is not None and self.have < self.total:
-            raise _Broken("the connection ended early")
+            raise _Interrupted("the connection ended early")
 
-    def _recall(self) -> str | None:
-        """Returns what the part file's server called its version, if it is of the same URL."""
+    def _read_notes(self) -> str | None:
+        """Returns the version that is noted for the part file, if it is from the same URL."""
         try:
             with open(self._notes, encoding="utf-8") as file:
                 notes = json.load(file)
@@ -185,7 +184,7 @@ class Transfer:
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def _note(self, headers: Any) -> None:
+    def _write_notes(self, headers: Any) -> None:
         self._validator = _validator(headers)
         notes = {"url": self._url, "validator": self._validator, "total": self.total}
         with _on_disk(), open(self._notes, "w", encoding="utf-8") as file:
@@ -193,31 +192,31 @@ class Transfer:
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects by HTTP, never from https back to http, and reads the hash off them."""
+    """Follows redirects to HTTP(S), never from https to http; keeps the SHA-256 they name."""
 
     max_redirections = 8
 
     def __init__(self) -> None:
-        self.named: str | None = None
+        self.sha256: str | None = None
 
     def redirect_request(
         self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
     ) -> Any:
-        fp.length, fp.chunked = 0, False  # or its body would be read, however long
+        fp.length, fp.chunked = 0, False  # else its body would be read, of any length
         scheme = urlsplit(newurl).scheme
         if scheme not in ("http", "https") or (scheme == "http" and req.type == "https"):
             fp.close()
             raise DownloadError(f"it redirects from {req.type} to {scheme}, which is refused")
-        # The hub of Hugging Face names the hash of a file where it redirects to its store.
-        self.named = _sha256(headers.get("X-Linked-ETag")) or self.named
+        # The Hugging Face hub names the hash of a file when it redirects to its storage.
+        self.sha256 = _parse_sha256(headers.get("X-Linked-ETag")) or self.sha256
         request = super().redirect_request(req, fp, code, msg, headers, newurl)
         if request is not None:
-            request.remove_header("Proxy-authorization")  # the next host may be beyond the proxy
+            request.remove_header("Proxy-authorization")  # the next host may bypass the proxy
         return request
 
 
 def _opener(redirects: _Redirects) -> urllib.request.OpenerDirector:
-    """Makes an opener of HTTP alone: the usual one opens files and FTP as well."""
+    """Returns an opener for HTTP(S) only: the default one also opens files and FTP."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
@@ -232,11 +231,11 @@ def _opener(redirects: _Redirects) -> urllib.request.OpenerDirector:
 
 
 def _raise_if_final(error: Exception) -> None:
-    """Raises where another try would end the same way."""
+    """Raises if another attempt would end the same way."""
     if isinstance(error, urllib.error.HTTPError):
-        final = error.code < 500 and error.code not in _TRY_AGAIN
+        final = error.code < 500 and error.code not in _RETRIED
     else:
-        # A ValueError is an address that cannot be asked, or a certificate that does not hold.
+        # A ValueError is an invalid address or certificate.
         final = isinstance(
             _cause(error),
             socket.gaierror | ConnectionRefusedError | http.client.InvalidURL | ValueError,
@@ -270,7 +269,7 @@ def _write(file: Any, block: bytes) -> None:
 
 @contextlib.contextmanager
 def _on_disk() -> Iterator[None]:
-    """Ends the transfer for an error that no server has made."""
+    """Turns an error of the local disk into one that ends the transfer."""
     try:
         yield
     except OSError as error:
@@ -278,17 +277,17 @@ def _on_disk() -> Iterator[None]:
 
 
 def _validator(headers: Any) -> str | None:
-    """Returns what a response calls its version."""
+    """Returns the version of the file that a response names."""
     tag = headers.get("ETag", "")
-    # A weak tag holds for equivalent files too, not only for the same bytes.
+    # A weak tag also covers equivalent files with other bytes.
     return tag if tag.startswith('"') else headers.get("Last-Modified")
 
 
-def _named(headers: Any) -> str | None:
-    """Returns the SHA-256 that a response names."""
-    return _sha256(headers.get("X-Linked-ETag") or headers.get("ETag"))
+def _server_sha256(headers: Any) -> str | None:
+    """Returns the SHA-256 of the file that a response names."""
+    return _parse_sha256(headers.get("X-Linked-ETag") or headers.get("ETag"))
 
 
-def _sha256(tag: str | None) -> str | None:
-    found = _SHA256.fullmatch((tag or "").strip())
-    return found[1].lower() if found else None
+def _parse_sha256(tag: str | None) -> str | None:
+    match = _SHA256.fullmatch((tag or "").strip())
+    return match[1].lower() if match else None

@@ -1,9 +1,9 @@
-"""The pickle inside a PyTorch checkpoint, read as data: followed, but nothing it names is called.
+"""A parser for the pickle in a PyTorch checkpoint that imports and calls nothing it refers to.
 
-A pickle is a program that can import and call anything. The standard library's `Unpickler` can be
-told which names to import, yet it still sets attributes, calls methods and hashes what it is given.
-This machine knows the few opcodes of protocols 2 to 5 that containers, numbers and tensors need,
-and makes stand-ins of its own for what PyTorch would build; every other opcode or name ends it.
+A pickle is a program that can import and call anything. The standard library's `Unpickler` can
+restrict the imports, but still sets attributes, calls methods and hashes keys. This parser executes
+only the opcodes of protocols 2 to 5 that containers, numbers and tensors need, and creates the
+placeholders of `pickle_objects` instead of PyTorch's objects. Any other opcode or name is an error.
 """
 
 from __future__ import annotations
@@ -13,47 +13,48 @@ import pickletools
 from collections.abc import Callable
 from typing import Any
 
-from keras_resnet.weights.files.stand_ins import (
+from keras_resnet.weights.files.pickle_objects import (
     CALLS,
     VALUES,
-    LeftOut,
-    NumberType,
-    Storage,
-    Storages,
+    DTypeHolder,
+    IgnoredObject,
+    StorageSlice,
+    StorageType,
     is_size,
-    keyed,
-    ordered,
+    to_dict,
+    with_byte_order,
 )
 
 _MAX_STEPS = 5_000_000  # each takes up to about 100 bytes; a ResNet-152 needs 30,000
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Name:
-    """A function or class that the pickle named."""
+class _Function:
+    """A function that the pickle refers to, by its name in `CALLS`."""
 
     name: str
 
 
-def parse(stream: Any) -> tuple[Any, dict[str, Storage]]:
-    """Reads one pickle and leaves the stream behind it.
+def parse(stream: Any) -> tuple[Any, dict[str, StorageSlice]]:
+    """Parses one pickle; the stream then stands after it.
 
     Args:
-        stream: Has `read(n)`, `readline()` and `tell()`; `read` must not trust `n`.
+        stream: An object with `read(n)`, `readline()` and `tell()`; `read` must not reserve memory
+            for `n` bytes that do not exist.
 
     Returns:
-        Dicts, lists, tuples, strings, bytes, numbers and None, with `Storage` and `Tensor` in
-        them; and the storages that it names, by key. The same object may occur several times, and
+        Dicts, lists, tuples, strings, bytes, numbers and None that contain `StorageSlice` and
+        `TensorView`; and all its storages by key. The same object may occur several times, and
         a list or dict may contain itself.
 
     Raises:
-        ValueError: If it asks for anything else, or is damaged.
+        ValueError: If it refers to anything else, or is damaged.
     """
     machine = _Machine()
     for step, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
         name = opcode.name
         if step == _MAX_STEPS:
-            raise ValueError(f"its pickle has more than {_MAX_STEPS} steps")
+            raise ValueError(f"its pickle has more than {_MAX_STEPS} opcodes")
         if name in _LITERALS:
             machine.stack.append(argument)
         elif name in _STEPS:
@@ -69,11 +70,13 @@ def parse(stream: Any) -> tuple[Any, dict[str, Storage]]:
 
 
 class _Machine:
+    """The stack machine of a pickle; each method executes one opcode."""
+
     def __init__(self) -> None:
         self.stack: list[Any] = []
         self.marks: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
-        self.storages: dict[str, Storage] = {}
+        self.storages: dict[str, StorageSlice] = {}
 
     def mark(self, _: Any) -> None:
         self.marks.append(self.stack)
@@ -109,24 +112,24 @@ class _Machine:
         target = self.stack[-1]
         if type(target) is not dict or len(items) % 2:
             raise ValueError(f"its pickle sets items of a {type(target).__name__}")
-        target.update(keyed(zip(items[::2], items[1::2], strict=True)))
+        target.update(to_dict(zip(items[::2], items[1::2], strict=True)))
 
     def name(self, dotted: str) -> None:
         if dotted not in CALLS and dotted not in VALUES:
             shown = repr(dotted if len(dotted) <= 80 else dotted[:77] + "...")
-            raise ValueError(f"it asks for {shown}, which no tensor needs; no code was run")
-        self.stack.append(VALUES.get(dotted) or _Name(dotted))
+            raise ValueError(f"it refers to {shown}, which no tensor needs; no code was run")
+        self.stack.append(VALUES.get(dotted) or _Function(dotted))
 
     def name_from_stack(self, _: Any) -> None:
         name, module = self.stack.pop(), self.stack.pop()
         if type(name) is not str or type(module) is not str:
-            raise ValueError("its pickle asks for a name that is no string; no code was run")
+            raise ValueError("its pickle refers to a name that is not a string; no code was run")
         self.name(f"{module}.{name}")
 
     def reduce(self, _: Any) -> None:
         arguments, called = self.stack.pop(), self.stack.pop()
-        if type(called) is not _Name or called.name not in CALLS or type(arguments) is not tuple:
-            raise ValueError("its pickle calls what is no known function; no code was run")
+        if type(called) is not _Function or type(arguments) is not tuple:
+            raise ValueError("its pickle calls an unknown function; no code was run")
         try:
             self.stack.append(CALLS[called.name](*arguments))
         except TypeError as error:  # too many arguments, too few, or of another type
@@ -134,29 +137,29 @@ class _Machine:
 
     def new(self, _: Any) -> None:
         arguments, called = self.stack.pop(), self.stack.pop()
-        if called is not LeftOut or arguments != ():
-            raise ValueError("its pickle makes an object that no tensor needs; no code was run")
-        self.stack.append(LeftOut())
+        if called is not IgnoredObject or arguments != ():
+            raise ValueError("its pickle creates an object that no tensor needs; no code was run")
+        self.stack.append(IgnoredObject())
 
     def build(self, _: Any) -> None:
         state, target = self.stack.pop(), self.stack[-1]
-        if type(target) is LeftOut:
+        if type(target) is IgnoredObject:
             return
-        if type(target) is NumberType:
-            target.dtype = ordered(target.dtype, state)
+        if type(target) is DTypeHolder:
+            target.dtype = with_byte_order(target.dtype, state)
+        # A dict's state is the `_metadata` of a module's state dict: the versions of its layers.
         elif type(target) is not dict:
             raise ValueError(f"its pickle sets the state of a {type(target).__name__}")
-        # What is left is the `_metadata` of a module's state dict: versions of its layers.
 
     def persistent(self, _: Any) -> None:
-        """Takes `("storage", type, key, device, count[, view])` and leaves the storage."""
+        """Replaces `("storage", type, key, device, count[, view])` by a `StorageSlice`."""
         entry = self.stack.pop()
         if type(entry) is not tuple or len(entry) not in (5, 6) or entry[0] != "storage":
-            raise ValueError("its pickle refers to something outside it that is no storage")
+            raise ValueError("its pickle refers to an external object that is not a storage")
         kind, key, count = entry[1], entry[2], entry[4]
-        if type(kind) is not Storages or type(key) is not str or not is_size(count):
+        if type(kind) is not StorageType or type(key) is not str or not is_size(count):
             raise ValueError("its pickle describes a storage wrongly")
-        storage = self.storages.setdefault(key, Storage(key, kind.dtype, count))
+        storage = self.storages.setdefault(key, StorageSlice(key, kind.dtype, count))
         if (storage.dtype, storage.count) != (kind.dtype, count):
             raise ValueError(f"its pickle describes the storage {key[:80]!r} in two ways")
         if len(entry) == 6 and entry[5] is not None:
@@ -165,8 +168,8 @@ class _Machine:
                 raise ValueError("its pickle describes a part of a storage wrongly")
             _, start, length = part
             if not is_size(start) or not is_size(length) or start + length > count:
-                raise ValueError(f"a part of the storage {key[:80]!r} lies outside it")
-            storage = Storage(key, kind.dtype, length, start)
+                raise ValueError(f"a part of the storage {key[:80]!r} is outside it")
+            storage = StorageSlice(key, kind.dtype, length, start)
         self.stack.append(storage)
 
 

@@ -1,0 +1,322 @@
+"""`weights=` resolved: a path, a published name or a hub repository to tensors and their net."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from keras_resnet.nets.catalog import VARIANTS, get_spec
+from keras_resnet.nets.spec import ResNetSpec
+from keras_resnet.preprocessing import PreprocessSpec
+from keras_resnet.weights import hub
+from keras_resnet.weights.files.download import Download, fetch
+from keras_resnet.weights.files.errors import NotFoundError
+from keras_resnet.weights.files.tensor_file import TensorFile, read
+from keras_resnet.weights.files.torch_checkpoint import state_dict_of
+from keras_resnet.weights.layouts import LAYOUTS, Layout
+from keras_resnet.weights.recognize import Recognized, recognize, same_shapes
+from keras_resnet.weights.sources import SOURCES, Source, find_source
+
+Path = str | os.PathLike[str]
+
+# Keys of the metadata that `weights.save` writes.
+SPEC_KEY, PREPROCESS_KEY = "keras_resnet.spec", "keras_resnet.preprocess"
+# Spec fields that neither the tensors nor the library determine, if there is no config.
+_UNDETERMINED: dict[str, tuple[str, ...]] = {
+    "hf": ("stride_placement", "first_stride"),
+    "torchvision": ("max_stride",),
+    "timm": ("max_stride", "blur"),
+}
+_ENDINGS = (".keras", ".h5", ".safetensors", ".pth", ".pt", ".th", ".bin", ".tar", ".ckpt")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Weights:
+    """Tensors of a published net, with the net that they belong to.
+
+    Attributes:
+        name: The name or path that was requested.
+        spec: The net that computes the publisher's function.
+        layout: The library whose names the tensors have.
+        tensors: Arrays by these names.
+        preprocess: The preprocessing that the weights were evaluated with, or None if unknown.
+        licence: The licence as its publisher states it; None for a file.
+        files: The files that were read: path, SHA-256 and the hash that was checked.
+        assumed: Fields of the spec that neither tensors nor a config determine; they have the
+            library's usual values.
+
+    Example:
+        >>> weights = keras_resnet.weights.open_weights("torchvision/v2", net="resnet50")
+        >>> weights.spec.name, weights.classes
+        ('resnet50_v1_5', 1000)
+        >>> model = keras_resnet.from_pretrained(weights)
+    """
+
+    name: str
+    spec: ResNetSpec
+    layout: Layout
+    tensors: Mapping[str, np.ndarray]
+    preprocess: PreprocessSpec | None
+    licence: str | None
+    files: tuple[Download, ...]
+    assumed: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def classes(self) -> int | None:
+        """Number of outputs of the classifier; None if there is no classifier."""
+        return recognize(self.tensors, source=self.name).classes
+
+    def describe(self) -> str:
+        """Returns the net's name in the catalog, or its number of layers."""
+        listed = self.spec.name in VARIANTS
+        return self.spec.name if listed else f"a {self.spec.layers}-layer net"
+
+
+def open_weights(
+    name: Path, *, net: str | ResNetSpec | None = None, include_top: bool = True
+) -> Weights:
+    """Finds, downloads if necessary, and reads published weights.
+
+    Args:
+        name: The path of a file; `"imagenet"`, `"torchvision/v1"`, `"torchvision/v2"`,
+            `"akamaster"`, `"mlperf_tiny"`; or `hf://owner/repository[@revision]`.
+        net: The net, as a name in the catalog or a spec. Required for published names; files and
+            repositories determine it themselves and are checked against it.
+        include_top: Whether the classifier is needed.
+
+    Returns:
+        The tensors, and the net that they belong to.
+
+    Raises:
+        DownloadError: If a file cannot be downloaded.
+        FileNotFoundError: If a path does not exist.
+        ValueError: If there are no weights of this name, or the file is damaged, hostile, or
+            belongs to another net.
+
+    Example:
+        >>> weights = keras_resnet.weights.open_weights("resnet18-f37072fd.pth")
+        >>> weights.spec.name, weights.layout.library, weights.files[0].sha256[:8]
+        ('resnet18', 'torchvision', 'f37072fd')
+    """
+    text = os.fspath(name)
+    if text.startswith("hf://"):
+        return _from_hub(text, net)
+    if not names_source(text):
+        return _from_file(text, net)
+    if net is None:
+        raise ValueError(
+            f"{text!r} is published for several nets: say which one (`net=`). A path that does "
+            "not exist is taken for a published name too"
+        )
+    return _from_source(find_source(text, get_spec(net).name), include_top=include_top)
+
+
+def preprocess_spec(name: str, net: str | None = None) -> PreprocessSpec:
+    """Returns the preprocessing that published weights were evaluated with.
+
+    No weights are downloaded. For a repository of the hub, its config is.
+
+    Args:
+        name: A published name, such as `"imagenet"`, `"torchvision/v2"` or `"akamaster"`, or
+            `hf://owner/repository[@revision]`.
+        net: The net, where the preprocessing depends on it: `"imagenet"` is keras.applications'
+            mode "caffe" for `"resnet50"` and -1..1 for `"resnet50v2"`.
+
+    Raises:
+        DownloadError: If the config of a repository cannot be downloaded.
+        ValueError: If there are no weights of this name, or their publisher does not state the
+            preprocessing.
+
+    Example:
+        >>> preprocess = keras_resnet.weights.preprocess_spec("torchvision/v2", "resnet50")
+        >>> preprocess.size
+        (224, 224)
+        >>> images = preprocess(np.zeros((2, 300, 400, 3), "uint8"))  # (2, 224, 224, 3), float32
+    """
+    if not name.startswith("hf://"):
+        return find_source(name, net).preprocess
+    preprocess = _read_config(name).preprocess
+    if preprocess is None:
+        raise ValueError(f"{name} does not say how it was evaluated")
+    return preprocess
+
+
+def names_source(text: str) -> bool:
+    """Whether `weights=` is a published name, not a file or a repository of the hub."""
+    if text.startswith("hf://") or os.path.isfile(text):
+        return False
+    # A folder with this name does not count: a folder "imagenet" usually contains the data.
+    if any(text == source.name for source in SOURCES.values()):
+        return True
+    return not os.path.exists(text) and not text.endswith(_ENDINGS)
+
+
+def check_function(spec: ResNetSpec, recognized: Recognized, name: str) -> None:
+    """Refuses a net that fits the shapes but that the tensors' library cannot express."""
+    misfits = recognized.layout.misfits(spec)
+    if misfits:
+        raise ValueError(
+            f"{name!r} has the shapes of {spec.name}, but {recognized.layout.library} computes "
+            f"another function with them, without {'; '.join(misfits)}. Nets of these shapes: "
+            f"{', '.join(recognized.variants)}"
+        )
+
+
+def _from_source(source: Source, *, include_top: bool) -> Weights:
+    url, digest = source.url, source.hash
+    if not include_top and source.headless is not None:
+        url, digest = source.headless
+    name = f"{source.name.replace('/', '--')}--{url.rsplit('/', 1)[1]}"
+    download = fetch(url, name=name, hash=digest)
+    return Weights(
+        f"{source.name} of {source.net}",
+        source.spec,
+        LAYOUTS[source.layout],
+        read(download.path).tensors,
+        source.preprocess,
+        source.licence,
+        (download,),
+    )
+
+
+def _from_file(path: str, net: str | ResNetSpec | None) -> Weights:
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"No weights file at {path!r}")
+    file = read(path)
+    # Safetensors may have the prefixes of DataParallel and torch.compile too.
+    tensors = state_dict_of(file.tensors, source=repr(path))
+    recognized = recognize(tensors, source=repr(path))
+    preprocess = None
+    assumed = _UNDETERMINED.get(recognized.layout.name, ())
+    config = os.path.join(os.path.dirname(path), "config.json")
+    if recognized.layout.name == "hf" and os.path.isfile(config):
+        # The config that transformers keeps beside its weights states where the stride is.
+        changes = hub.describe(path, hub.read_json(config), {}).changes
+        recognized = _with_spec(recognized, recognized.spec.replace(**changes))
+        assumed = ()
+    if SPEC_KEY in file.metadata:
+        recognized = _with_spec(recognized, _saved_spec(file, recognized))
+        assumed = ()
+        if PREPROCESS_KEY in file.metadata:
+            preprocess = PreprocessSpec.from_dict(json.loads(file.metadata[PREPROCESS_KEY]))
+    spec = _choose_spec(recognized, path, net)
+    published = _published_source(file, spec)
+    if published is not None:
+        preprocess, assumed = published.preprocess, ()
+        spec = spec if net else published.spec
+    if net is not None:
+        assumed = ()
+    local = Download(path=path, sha256=file.sha256, url="", verified_by="none", from_cache=True)
+    return Weights(
+        repr(path), spec, recognized.layout, tensors, preprocess, None, (local,), assumed
+    )
+
+
+def _with_spec(recognized: Recognized, spec: ResNetSpec) -> Recognized:
+    return dataclasses.replace(recognized, spec=spec)
+
+
+def _saved_spec(file: TensorFile, recognized: Recognized) -> ResNetSpec:
+    """Returns the spec that `weights.save` wrote into the metadata."""
+    try:
+        spec = ResNetSpec.from_dict(json.loads(file.metadata[SPEC_KEY]))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{file.path!r} has a damaged spec in its metadata: {error}") from error
+    if not same_shapes(spec, recognized.spec):
+        raise ValueError(f"{file.path!r} contains tensors of another net than its metadata names")
+    return spec.replace(classes=recognized.classes or spec.classes)
+
+
+def _published_source(file: TensorFile, spec: ResNetSpec) -> Source | None:
+    """Returns the published file that this one is, by its SHA-256; its name does not matter."""
+    for source in SOURCES.values():
+        kind, _, digest = (source.hash or "").partition(":")
+        if kind == "sha256" and file.sha256.startswith(digest) and same_shapes(source.spec, spec):
+            return source
+    return None
+
+
+def _choose_spec(recognized: Recognized, name: str, net: str | ResNetSpec | None) -> ResNetSpec:
+    """Returns the requested net if the tensors fit it, or the recognised one."""
+    if net is None:
+        return _with_catalog_name(recognized)
+    spec = get_spec(net)
+    _check_shapes(spec, recognized, repr(name))
+    check_function(spec, recognized, name)
+    return spec
+
+
+def _check_shapes(spec: ResNetSpec, recognized: Recognized, name: str) -> None:
+    if not same_shapes(spec, recognized.spec):
+        raise ValueError(
+            f"{name} does not hold {spec.name}. Nets of its shapes: "
+            f"{', '.join(recognized.variants) or 'none of the catalog'}"
+        )
+
+
+def _with_catalog_name(recognized: Recognized) -> ResNetSpec:
+    """Returns the recognised spec, with the name of the equal net of the catalog if any."""
+    spec = recognized.spec
+    for name in recognized.variants:
+        listed = VARIANTS[name]
+        if listed == spec.replace(name=name, classes=listed.classes, input_size=listed.input_size):
+            return spec.replace(name=name, input_size=listed.input_size)
+    return spec
+
+
+def _from_hub(name: str, net: str | ResNetSpec | None) -> Weights:
+    described = _read_config(name)
+    files = [_fetch_first(name, described.files)]
+    tensors = dict(read(files[0].path).tensors)
+    if described.head is not None:
+        files.append(_fetch(name, described.head))
+        head = read(files[1].path).tensors
+        tensors.update({key: head[key] for key in head if key.startswith("predictions/")})
+    recognized = recognize(tensors, source=name)
+    recognized = _with_spec(recognized, recognized.spec.replace(**described.changes))
+    if net is not None:
+        _check_shapes(get_spec(net), recognized, name)
+    return Weights(
+        name,
+        _with_catalog_name(recognized),
+        recognized.layout,
+        tensors,
+        described.preprocess,
+        described.licence,
+        tuple(files),
+    )
+
+
+def _read_config(name: str) -> hub.HubNet:
+    """Downloads and reads the config of a repository of the hub."""
+    config = hub.read_json(_fetch(name, "config.json").path)
+    processor: dict[str, Any] = {}
+    if "architecture" not in config:  # timm's config is complete
+        kind = "preprocessor.json" if "class_name" in config else "preprocessor_config.json"
+        with contextlib.suppress(NotFoundError):  # it is optional
+            processor = hub.read_json(_fetch(name, kind).path)
+    return hub.describe(hub.parse(name)[0], config, processor)
+
+
+def _fetch(name: str, file: str) -> Download:
+    """Fetches one file of a repository of the hub."""
+    repository, revision = hub.parse(name)
+    cache_name = "--".join((*repository.split("/"), revision, file))
+    return fetch(hub.file_url(repository, revision, file), name=cache_name)
+
+
+def _fetch_first(name: str, files: tuple[str, ...]) -> Download:
+    """Fetches the first of several files that the repository has."""
+    for file in files[:-1]:
+        try:
+            return _fetch(name, file)
+        except NotFoundError:
+            continue
+    return _fetch(name, files[-1])
