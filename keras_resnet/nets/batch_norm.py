@@ -1,4 +1,4 @@
-"""Batch norm as one operation of TensorFlow, where Keras makes it of some twenty."""
+"""Batch norm as one operation of TensorFlow; Keras's layer consists of about twenty."""
 
 from __future__ import annotations
 
@@ -7,26 +7,30 @@ from typing import Any
 
 import keras
 
-# What TensorFlow's operation takes; its statistics are float32 for all of them, as Keras's.
+from keras_resnet.nets.tensor import Tensor
+
+# The dtypes of TensorFlow's operation; its statistics are always float32, as Keras's are.
 _DTYPES = ("float32", "bfloat16", "float16")
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
 class BatchNormalization(keras.layers.BatchNormalization):
-    """Keras's batch norm, computed by TensorFlow's fused operation where there is one.
+    """Keras's batch norm, computed by TensorFlow's fused operation where possible.
 
-    Arguments, weights, names and numbers are those of `keras.layers.BatchNormalization`, and so is
-    the class's name, after which `.weights.h5` files name their groups: files of either load into
-    the other. One thing differs: an empty batch leaves the moving statistics as they are, where
-    Keras's become NaN.
+    Arguments, weights, names and results are those of `keras.layers.BatchNormalization`. The class
+    has the same name too, because `.weights.h5` files name their groups after it: files of either
+    layer load into the other. One thing differs: an empty batch does not change the moving
+    statistics, which become NaN in Keras.
 
-    Fused are signals, images and volumes, `(batch, ..., channels)`, on the TensorFlow backend. All
-    else is Keras's own: other backends, channels first, synchronized or renormed statistics,
-    masks, float64.
+    Signals, images and volumes, `(batch, ..., channels)`, are fused on the TensorFlow backend.
+    Everything else runs Keras's own code: other backends, channels first, synchronized or renormed
+    statistics, masks, float64.
     """
 
-    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Returns the normed inputs; in training the moving statistics follow."""
+    def call(
+        self, inputs: Tensor, training: bool | None = None, mask: Tensor | None = None
+    ) -> Tensor:
+        """Return the normalized inputs; in training, update the moving statistics."""
         if mask is not None or not self._fuses(inputs):
             return super().call(inputs, training=training, mask=mask)
         import tensorflow as tf
@@ -34,7 +38,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         shape = inputs.shape
         x = inputs if len(shape) == 4 else tf.reshape(inputs, (-1, 1, 1, shape[-1]))
         if training and self.trainable:
-            y = self._norm_and_follow(x)
+            y = self._normalize_and_update(x)
         else:
             y = self._fused(x, _float32(self.moving_mean), _float32(self.moving_variance))[0]
         if len(shape) != 4:
@@ -42,8 +46,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
             y.set_shape(shape)
         return tf.cast(y, self.compute_dtype)
 
-    def _fuses(self, inputs: Any) -> bool:
-        """Whether TensorFlow's fused operation computes what this layer is to compute."""
+    def _fuses(self, inputs: Tensor) -> bool:
+        """Whether TensorFlow's fused operation computes this layer's function."""
         rank = len(inputs.shape)
         return (
             keras.backend.backend() == "tensorflow"
@@ -54,16 +58,17 @@ class BatchNormalization(keras.layers.BatchNormalization):
             and not self.renorm
         )
 
-    def _norm_and_follow(self, x: Any) -> Any:
-        """Norms a batch by its own statistics, which the moving ones then follow.
+    def _normalize_and_update(self, x: Tensor) -> Tensor:
+        """Normalize a batch by its own statistics and update the moving ones.
 
-        Keras averages the biased variance, the operation the unbiased one, which is larger by
-        `bessel`. Averaging is linear, so dividing what it returns by that gives Keras's.
+        Keras averages the biased variance; the operation averages the unbiased one, which is
+        larger by the factor `bessel`. Averaging is linear, so dividing the result by `bessel`
+        gives Keras's.
         """
         import tensorflow as tf
 
         mean, variance = _float32(self.moving_mean), _float32(self.moving_variance)
-        count: Any
+        count: Tensor | int
         if None in x.shape:
             count = tf.cast(tf.size(x, tf.int64) // x.shape[-1], tf.float32)
             bessel = tf.maximum(count, 1.0) / tf.maximum(count - 1.0, 1.0)
@@ -81,8 +86,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
         self.moving_variance.assign(new_variance)
         return y
 
-    def _fused(self, x: Any, mean: Any, variance: Any, rate: float | None = None) -> Any:
-        """Returns the normed images and, where `rate` is given, the statistics a step further."""
+    def _fused(self, x: Tensor, mean: Tensor, variance: Tensor, rate: float | None = None) -> Any:
+        """Return the normalized images and, if `rate` is given, the updated statistics."""
         import tensorflow as tf
 
         channels = x.shape[-1]
@@ -98,8 +103,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
         )[:3]
 
 
-def _float32(variable: keras.Variable) -> Any:
-    """Returns a variable's value, read once."""
+def _float32(variable: keras.Variable) -> Tensor:
+    """Return a variable's value as float32."""
     import tensorflow as tf
 
     return tf.cast(variable.value, tf.float32)

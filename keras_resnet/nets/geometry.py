@@ -1,4 +1,4 @@
-"""Where a unit stands in a net: the geometry that every axis reads."""
+"""The units of a network: their channels, strides, dilations and drop rates."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from keras_resnet.nets.spec import ResNetSpec
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-    """One residual unit of a net.
+    """The position and shape of one residual unit.
 
     Attributes:
         stage: Number of the stage, from 1; 0 for a stem that is a unit.
         index: Number of the unit in its stage, from 1.
-        in_channels: Channels that come in.
+        in_channels: Channels of the input.
         inner: Filters of the 3x3 convolution.
-        out_channels: Channels that go out.
+        out_channels: Channels of the output.
         stride: Stride of the unit.
-        first: Whether it follows the stem.
-        opens: Whether it is the first of its stage.
+        first: Whether the unit follows the stem.
+        opens: Whether the unit is the first of its stage.
         dilation: Dilation of the 3x3 convolutions.
-        first_dilation: Dilation of the first of them: that of the unit before, where a stride
-            was turned into dilation.
-        drop_rate: Probability that its branch is dropped in training.
+        first_dilation: Dilation of the first 3x3 convolution. It is that of the unit before if
+            this unit's stride became dilation.
+        drop_rate: Probability that the branch is dropped in training.
     """
 
     stage: int
@@ -42,17 +42,17 @@ class Unit:
 
     @property
     def name(self) -> str:
-        """Prefix of the unit's layer names."""
+        """Prefix of the names of the unit's layers."""
         return f"stage{self.stage}_unit{self.index}" if self.stage else "stem"
 
     @property
     def changes_shape(self) -> bool:
-        """Whether what goes out has another shape than what comes in."""
+        """Whether the output has another shape than the input."""
         return self.stride != 1 or self.in_channels != self.out_channels
 
 
 def units(spec: ResNetSpec) -> Iterator[Unit]:
-    """Yields the units of a net in order."""
+    """Yield the units of a network in order."""
     channels = spec.stem_filters
     stride, dilation, number, total = spec.stem_stride, 1, 0, sum(spec.depths)
     for stage, (depth, width) in enumerate(zip(spec.depths, spec.widths, strict=True), start=1):
@@ -80,17 +80,17 @@ def units(spec: ResNetSpec) -> Iterator[Unit]:
 
 
 def runs(spec: ResNetSpec) -> Iterator[tuple[Unit, ...]]:
-    """Yields the units of a net in order, those that follow one another and are alike together.
+    """Yield the units of a network in order, consecutive equal units together.
 
-    Alike are units of a stage that differ in nothing but their weights and their drop rate: a
-    stage of n units is mostly one that changes the shape and a run of n - 1.
+    Units are equal if they are in one stage and differ only in their weights and drop rates. A
+    stage of n units is usually one that changes the shape and a run of n - 1.
     """
-    for _, alike in itertools.groupby(units(spec), lambda unit: _form(spec, unit)):
-        yield tuple(alike)
+    for _, equal in itertools.groupby(units(spec), lambda unit: _form(spec, unit)):
+        yield tuple(equal)
 
 
 def _form(spec: ResNetSpec, unit: Unit) -> Unit:
-    """Returns the unit without what makes no difference to how it is put together."""
+    """Return the unit with the fields that do not change its layers set to one value."""
     return dataclasses.replace(
         unit,
         index=0,
@@ -101,7 +101,7 @@ def _form(spec: ResNetSpec, unit: Unit) -> Unit:
 
 
 def inner_width(spec: ResNetSpec, width: int) -> int:
-    """Returns the filters of the 3x3 convolution in a stage of `width`."""
+    """Return the filters of the 3x3 convolution in a stage of this width."""
     return width * spec.base_width // 64 * spec.groups
 
 

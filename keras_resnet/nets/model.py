@@ -1,4 +1,4 @@
-"""`ResNet`: a functional Keras model that knows its spec and may be thousands of layers deep."""
+"""`ResNet`: a functional Keras model that knows its spec and may have thousands of layers."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ import keras
 
 from keras_resnet.nets.named_weights import HoldsUnits, assign, is_stacked, read_h5
 from keras_resnet.nets.spec import ResNetSpec
+from keras_resnet.nets.tensor import Tensor
 from keras_resnet.preprocessing import PreprocessSpec
 
-# Keras walks a functional graph recursively, one Python frame a layer, when a model is made. No
-# net here comes near this many layers (ResNet-1202 has 4,210); Python frames live on the heap.
-_DEEP = 100_000
+# Keras walks a functional graph recursively when it creates a model, with one Python frame per
+# layer. No network here has this many layers (ResNet-1202 has 4,210); frames are on the heap.
+_RECURSION_LIMIT = 100_000
 _lock = threading.RLock()
 
 
 @contextlib.contextmanager
 def deep_graph() -> Iterator[None]:
-    """Lets Keras walk graphs of any depth; Python's recursion limit is as before afterwards."""
+    """Raise Python's recursion limit for graphs of any depth; restore it afterwards."""
     with _lock:
         limit = sys.getrecursionlimit()
-        sys.setrecursionlimit(max(limit, _DEEP))
+        sys.setrecursionlimit(max(limit, _RECURSION_LIMIT))
         try:
             yield
         finally:
@@ -35,44 +36,67 @@ def deep_graph() -> Iterator[None]:
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
 class ResNet(keras.Model):
-    """A functional model made by `build`: a `keras.Model` that knows what it is.
+    """A functional model made by `build`: a `keras.Model` with a spec and its preprocessing.
 
-    Saving, loading and cloning keep the layer graph as any functional model does, so a net that a
-    user has extended or cut survives them; spec and preprocessing travel along in the config.
+    Saving, loading and cloning keep the layer graph as for any functional model, so a model that
+    was extended or cut can be saved. The config also holds the spec and the preprocessing.
+
+    Example:
+        >>> model = keras_resnet.build("cifar_resnet20")
+        >>> model.save("net.keras")
+        >>> keras.saving.load_model("net.keras").spec.name
+        'cifar_resnet20'
     """
 
     _spec: ResNetSpec | None = None
     _taps: tuple[tuple[str, str], ...] = ()
     _preprocess: PreprocessSpec | None = None
 
-    def __init__(self, inputs: Any, outputs: Any, name: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, inputs: Tensor, outputs: Tensor, name: str | None = None, **kwargs: Any
+    ) -> None:
         with deep_graph():
             super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
 
     @property
     def spec(self) -> ResNetSpec:
-        """What the net is.
+        """The spec that the model was built from.
 
         Raises:
             ValueError: If the model was not made by `build` (a clone, for instance).
+
+        Example:
+            >>> keras_resnet.build("resnet18").spec.depths
+            (2, 2, 2, 2)
         """
         if self._spec is None:
             raise ValueError(
-                f"Model {self.name!r} carries no ResNetSpec: it was cloned or rewired. "
-                "Take the spec of the model that it was made from."
+                f"Model {self.name!r} has no ResNetSpec: it was cloned or rewired. "
+                "Use the spec of the model that it was made from."
             )
         return self._spec
 
     @property
     def stacked(self) -> bool:
-        """Whether units that are alike are one layer (`build(..., stacked=True)`)."""
+        """Whether equal units are one layer (`build(..., stacked=True)`)."""
         return any(isinstance(layer, HoldsUnits) for layer in self.layers)
 
     def load_weights(self, filepath: Any, skip_mismatch: bool = False, **kwargs: Any) -> None:
-        """Loads a `.weights.h5` file as Keras does, of this form of the net or of the other.
+        """Load a `.weights.h5` file as Keras does, written by a stacked or an unrolled network.
+
+        Args:
+            filepath: Path of the file.
+            skip_mismatch: Whether to skip layers whose shapes differ; the file must then have
+                the model's own form.
+            **kwargs: See `keras.Model.load_weights`.
 
         Raises:
-            ValueError: If the file is damaged or of another net.
+            ValueError: If the file is damaged or holds the weights of another network.
+
+        Example:
+            >>> keras_resnet.build("cifar_resnet20").save_weights("net.weights.h5")
+            >>> stacked = keras_resnet.build("cifar_resnet20", stacked=True)
+            >>> stacked.load_weights("net.weights.h5")
         """
         path = os.fspath(filepath)
         by_name = path.endswith(".weights.h5") and (self.stacked or is_stacked(path))
@@ -83,10 +107,17 @@ class ResNet(keras.Model):
 
     @property
     def preprocess(self) -> PreprocessSpec | None:
-        """What is done to images before the net sees them; None where no weights have said it.
+        """The preprocessing of the images; None unless weights or the user set it.
 
-        `weights=` sets it, files carry it, and it may be assigned. `model.preprocess(images)`
-        applies it to RGB pixels of 0..255.
+        `weights=` sets it and files store it. `model.preprocess(images)` applies it to RGB pixels
+        of 0..255.
+
+        Raises:
+            TypeError: If it is set to anything but a `PreprocessSpec` or None.
+
+        Example:
+            >>> model = keras_resnet.ResNet50(weights="torchvision/v2")
+            >>> probabilities = model.predict(model.preprocess(images))
         """
         return self._preprocess
 
@@ -99,21 +130,21 @@ class ResNet(keras.Model):
         self._preprocess = value
 
     @property
-    def pyramid_outputs(self) -> dict[str, Any]:
-        """Keras tensors of the stages' outputs by level: `"P2"` is the first stage's.
+    def pyramid_outputs(self) -> dict[str, Tensor]:
+        """Keras tensors of the stages' outputs by level: `"P2"` is the output of the first stage.
 
-        KerasHub's detectors and segmenters take a net with this property as image encoder.
+        KerasHub's detectors and segmenters accept a model with this property as image encoder.
         """
         return {f"P{level[1:]}": self.get_layer(layer).output for level, layer in self._taps}
 
     def _describe(self, spec: ResNetSpec, taps: Iterable[tuple[str, str]]) -> None:
-        """Says what the net is, and which layers end its stages."""
+        """Set the spec, and by level the names of the layers that end the stages."""
         names = {layer.name for layer in self.layers}
         self._spec = spec
         self._taps = tuple((level, layer) for level, layer in taps if layer in names)
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the layer graph, the spec, the stages' ends and the preprocessing."""
+        """Return the layer graph, the spec, the ends of the stages and the preprocessing."""
         config = super().get_config()
         config["spec"] = self._spec and self._spec.to_dict()
         config["taps"] = [list(tap) for tap in self._taps]
@@ -122,7 +153,7 @@ class ResNet(keras.Model):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> ResNet:
-        """Makes the model from what `get_config` returned."""
+        """Create a model from the result of `get_config`."""
         config = dict(config)
         spec = config.pop("spec", None)
         taps = config.pop("taps", ())
@@ -135,10 +166,10 @@ class ResNet(keras.Model):
 
 
 def check_net(model: Any) -> None:
-    """Checks that a model is a net.
+    """Check that a model is a `ResNet`.
 
     Raises:
-        TypeError: If it was not made by `build`.
+        TypeError: If the model was not made by `build`.
     """
     if not isinstance(model, ResNet):
         raise TypeError(f"`model` must be a net made by `build`. Received: {type(model).__name__}")

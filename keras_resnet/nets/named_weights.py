@@ -1,7 +1,7 @@
-"""Weights by the names of the layers that the unrolled net has, whatever form a net is in.
+"""Weights by the layer names of the unrolled network, for unrolled and stacked networks alike.
 
-A stacked net keeps the weights of many units in one layer, along a first axis. Everything that
-maps, copies, saves or reads weights by layer name goes through here and never sees that.
+A stacked network keeps the weights of many units in one layer, along a first axis. Code that maps,
+copies, saves or reads weights by layer name uses this module and does not see the difference.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ Arrays = list[np.ndarray]
 
 @runtime_checkable
 class HoldsUnits(Protocol):
-    """A layer that holds several units; see `stacked.StackedUnits`."""
+    """A layer that holds several units: `stacked.StackedUnits`."""
 
     def unit_names(self) -> list[str]:
-        """Returns the names of all layers of all its units, those without weights too."""
+        """Return the names of all layers of all its units, including those without weights."""
 
     def unit_layers(self) -> Iterator[tuple[str, Any]]:
-        """Yields names of the units' layers with weights, and a layer of the same form."""
+        """Yield the name of each layer with weights, and a layer of the same shapes."""
 
     def read_units(self) -> dict[str, Arrays]:
-        """Returns the units' weights by layer name."""
+        """Return the units' weights by layer name."""
 
     def write_units(self, stored: Mapping[str, Arrays]) -> None:
-        """Sets the weights of those of the units' layers that are named."""
+        """Set the weights of those of the units' layers that are named."""
 
 
 def layer_names(model: keras.Model) -> list[str]:
-    """Returns the names of a net's layers as the unrolled net has them."""
+    """Return the names of the layers that the unrolled network has."""
     names: list[str] = []
     for layer in model.layers:
         names += layer.unit_names() if isinstance(layer, HoldsUnits) else [layer.name]
@@ -43,10 +43,10 @@ def layer_names(model: keras.Model) -> list[str]:
 
 
 def weighted_layers(model: keras.Model) -> Iterator[tuple[str, Any]]:
-    """Yields the name of each layer with weights, and a layer of its kind and shapes.
+    """Yield the name of each layer with weights, and a layer of the same kind and shapes.
 
-    The second is the layer itself but for units in a stack: their values are read and written by
-    the functions below alone.
+    The second is the layer itself, except for units in a stack: read and write their values with
+    `read_weights` and `write_weights`.
     """
     for layer in model.layers:
         if isinstance(layer, HoldsUnits):
@@ -56,7 +56,7 @@ def weighted_layers(model: keras.Model) -> Iterator[tuple[str, Any]]:
 
 
 def read_weights(model: keras.Model) -> dict[str, Arrays]:
-    """Returns a net's weights by layer name."""
+    """Return the weights by layer name."""
     stored: dict[str, Arrays] = {}
     for layer in model.layers:
         if isinstance(layer, HoldsUnits):
@@ -67,10 +67,10 @@ def read_weights(model: keras.Model) -> dict[str, Arrays]:
 
 
 def write_weights(model: keras.Model, stored: Mapping[str, Arrays]) -> None:
-    """Sets the weights of the layers that are named; names that the net has not are passed over.
+    """Set the weights of the layers that are named; names of other networks are ignored.
 
     Raises:
-        ValueError: If an array has another shape than the weight.
+        ValueError: If the shapes of an array and of its weight differ.
     """
     for layer in model.layers:
         if isinstance(layer, HoldsUnits):
@@ -82,51 +82,57 @@ def write_weights(model: keras.Model, stored: Mapping[str, Arrays]) -> None:
 def assign(
     stored: Mapping[str, Arrays], target: keras.Model, *, source: str, skip: Sequence[str] = ()
 ) -> None:
-    """Sets a model's weights, layer by layer, by name; all of them or none.
+    """Set all weights of a model by layer name, or raise and set none.
+
+    Args:
+        stored: Arrays by layer name.
+        target: The model to change.
+        source: Name of the source, for the error message.
+        skip: Layers of the target that keep their weights.
 
     Raises:
-        ValueError: If the two do not fit; names the first differences.
+        ValueError: If names or shapes differ; lists the first differences.
     """
-    ours = {name: layer for name, layer in weighted_layers(target) if name not in skip}
-    problems = [f"no {name!r} in the source" for name in ours if name not in stored]
-    problems += [f"no {name!r} in the target" for name in stored if name not in ours]
-    for name, layer in ours.items():
-        had = [array.shape for array in stored.get(name, [])]
-        wanted = [tuple(weight.shape) for weight in layer.weights]
-        if name in stored and had != wanted:
-            problems.append(f"{name!r} has shapes {had}, not {wanted}")
+    layers = {name: layer for name, layer in weighted_layers(target) if name not in skip}
+    problems = [f"no {name!r} in the source" for name in layers if name not in stored]
+    problems += [f"no {name!r} in the target" for name in stored if name not in layers]
+    for name, layer in layers.items():
+        shapes = [array.shape for array in stored.get(name, ())]
+        expected = [tuple(weight.shape) for weight in layer.weights]
+        if name in stored and shapes != expected:
+            problems.append(f"{name!r} has shapes {shapes}, not {expected}")
     if problems:
         raise ValueError(
             f"Weights of {source} do not fit {target.name}: {'; '.join(problems[:4])}"
             + (f"; and {len(problems) - 4} more" if len(problems) > 4 else "")
         )
-    write_weights(target, {name: stored[name] for name in ours})
+    write_weights(target, {name: stored[name] for name in layers})
 
 
-# A stack of units is named after the first and the last of them; its variables in a file after
-# their place, the role of their layer and their own name: `03.norm1.gamma`.
+# A stack is named after its first and last unit: `stage2_units2to18`. The key of a variable in a
+# file states its place, the role of its layer and its name: `03.norm1.gamma`.
 _STACK = re.compile(r"(stage\d+)_units(\d+)to(\d+)")
 _VARIABLE = re.compile(r"\d+\.(\w+)\.(\w+)")
 
 
 def stack_name(stage: str, first: int, last: int) -> str:
-    """Returns the name of the layer that holds the units `first` to `last` of a stage."""
+    """Return the name of the layer that holds the units `first` to `last` of a stage."""
     return f"{stage}_units{first}to{last}"
 
 
 def variable_key(place: int, role: str, name: str) -> str:
-    """Returns what a variable of such a layer is called in a file."""
+    """Return the key of a stack's variable in a file."""
     return f"{place:02d}.{role}.{name}"
 
 
 def read_h5(path: str | os.PathLike[str]) -> dict[str, Arrays]:
-    """Returns the weights of a `.weights.h5` file of Keras by layer name.
+    """Return the weights of a `.weights.h5` file of Keras by layer name.
 
-    `Model.load_weights` numbers layers of a kind in their order and leaves the names aside, so it
-    takes the weights of a post-activation net for a pre-activation one where the shapes agree.
+    `Model.load_weights` matches layers by kind and order and ignores their names, so it loads a
+    post-activation network into a pre-activation one if the shapes agree.
 
     Raises:
-        ValueError: If the file is no such file.
+        ValueError: If the file cannot be read as a `.weights.h5` file.
     """
     import h5py
 
@@ -145,7 +151,9 @@ def read_h5(path: str | os.PathLike[str]) -> dict[str, Arrays]:
                     stored |= _unstack(stack, {key: np.asarray(values[key]) for key in values})
     except (OSError, KeyError) as error:
         line = str(error).strip().splitlines() or [type(error).__name__]
-        raise ValueError(f"{str(path)!r} is no readable `.weights.h5` file: {line[0]}") from error
+        raise ValueError(
+            f"{str(path)!r} is not a readable `.weights.h5` file: {line[0]}"
+        ) from error
     return stored
 
 
@@ -161,7 +169,7 @@ def _unstack(stack: re.Match[str], values: Mapping[str, np.ndarray]) -> dict[str
 
 
 def is_stacked(path: str | os.PathLike[str]) -> bool | None:
-    """Says whether a `.weights.h5` file is of a stacked net; None if it cannot be read."""
+    """Return whether a `.weights.h5` file is that of a stacked network; None if unreadable."""
     import h5py
 
     try:

@@ -1,4 +1,4 @@
-"""The dtype policy that layers are made with."""
+"""The dtype policy of new layers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ import keras
 
 @contextlib.contextmanager
 def dtype_policy(policy: str | keras.DTypePolicy) -> Iterator[None]:
-    """Makes layers and models with a dtype policy; Keras's global one is as before afterwards."""
+    """Set the dtype policy of the layers and models created inside; restore the old one after.
+
+    Example:
+        >>> with dtype_policy("mixed_bfloat16"):
+        ...     model = build("cifar_resnet20")
+    """
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:

@@ -1,25 +1,25 @@
-"""A net cut into models of its own layers, where its units end."""
+"""Division of a network into models of its own layers, at the ends of its units."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import keras
 
 from keras_resnet.nets.model import deep_graph
+from keras_resnet.nets.tensor import Tensor
 
 HEAD = "head"
 
 
-def unit_ends(model: keras.Model) -> dict[str, Any]:
-    """Returns the Keras tensors that stem and units end with, by name, in order.
+def unit_ends(model: keras.Model) -> dict[str, Tensor]:
+    """Return the output tensors of the stem and of each unit, by name, in order.
 
-    The names are `"stem"` and the units' prefixes of layer names, such as `"stage2_unit1"`.
-    Every path through a residual net passes through each of them.
+    The names are `"stem"` and the prefixes of the units' layer names, such as `"stage2_unit1"`.
+    Every path through the network passes through each of these tensors.
     """
     ends = {}
-    for layer in model.layers:  # in the order of the graph: the last of a unit ends it
+    for layer in model.layers:  # in the order of the graph: the last layer of a unit is kept
         place = place_of(layer.name)
         if place != HEAD:
             ends[place] = layer.output
@@ -27,22 +27,25 @@ def unit_ends(model: keras.Model) -> dict[str, Any]:
 
 
 def place_of(layer: str) -> str:
-    """Returns the name of the stem, the unit or the head that a layer of this name belongs to."""
+    """Return the name of the part that a layer belongs to: `"stem"`, a unit's name or `HEAD`."""
     parts = layer.split("_")
     if parts[0] == "stem":
         return "stem"
     return "_".join(parts[:2]) if parts[0].startswith("stage") else HEAD
 
 
-def cut(model: keras.Model, outputs: Mapping[str, Sequence[Any]]) -> list[keras.Model]:
-    """Returns models in a row, whose composition computes what the net does.
+def cut(model: keras.Model, outputs: Mapping[str, Sequence[Tensor]]) -> list[keras.Model]:
+    """Divide a model into consecutive segments, which together compute the model's function.
 
-    They share the net's layers; its own graph, weights and files stay as they are.
+    The segments share the model's layers. The model itself does not change.
 
     Args:
         model: A functional model with one input.
-        outputs: By the segment's name, in order: the Keras tensors that the segment returns. The
-            next one starts from the first of them, so every path must pass through it.
+        outputs: The Keras tensors that each segment returns, by the segment's name, in order. The
+            next segment starts from the first of them, so every path must pass through it.
+
+    Returns:
+        One model per segment.
     """
     x, segments = model.inputs[0], []
     with deep_graph():

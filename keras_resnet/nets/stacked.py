@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -17,34 +17,38 @@ from keras_resnet.nets.precision import dtype_policy
 from keras_resnet.nets.primitives import Primitives, channel_axis, own_seed
 from keras_resnet.nets.residual_unit import residual_unit
 from keras_resnet.nets.spec import ResNetSpec
-
-_MOVING = ("moving_mean", "moving_variance")
+from keras_resnet.nets.tensor import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
 class StackedUnits(keras.layers.Layer):
-    """Several units of a stage that differ in their weights alone, in a loop.
+    """Units of a stage that differ only in their weights, run in a loop.
 
-    Each weight of the units is a row of one variable, `(units, *shape)`; the loop's body is one
-    unit, traced once, so that the graph of a net does not grow with its depth. The function is
-    that of the units one by one, and so are its gradients and statistics. In training each unit
-    keeps its input alone and is computed again for the gradient.
+    Each weight of a unit becomes a row of one variable, `(units, *shape)`. The body of the loop is
+    one unit, traced once, so that the graph of a network does not grow with its depth. Outputs,
+    gradients and statistics are those of the units one after the other. In training only the input
+    of each unit is kept; the unit is computed again for the gradient.
 
     Args:
-        spec: The net that the units are of, or its `to_dict()`.
+        spec: The network that the units belong to, or its `to_dict()`.
         stage: Number of their stage, from 1.
-        first: Number of the first of them in the stage, from 1.
+        first: Number of the first unit in the stage, from 1.
         dims: Space axes of the input.
-        seed: Seed of the initial weights and of the drops, each a function of it and of the name
-            that the unit's layer has in the unrolled net; None draws from Keras's global seed.
-        norms_trainable: Whether batch norms are trained; False freezes them as Keras does:
+        seed: Seed of the initial weights and of the random draws. Each layer's own seed is a
+            function of it and of the layer's name in the unrolled network. None draws from Keras's
+            global seed.
+        norms_trainable: Whether batch norms are trained. If False they are frozen as in Keras:
             they run in inference mode.
         **kwargs: Keras layer arguments (`name`, `dtype`).
 
     Shapes: `(batch, height, width, channels)`; unchanged.
 
     Raises:
-        ValueError: If no units that are alike begin there.
+        ValueError: If no run of equal units begins at `first`.
+
+    Example:
+        >>> StackedUnits(get_spec("cifar_resnet110"), stage=1, first=1).name
+        'stage1_units1to18'
     """
 
     def __init__(
@@ -59,13 +63,7 @@ class StackedUnits(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         self.spec = spec if isinstance(spec, ResNetSpec) else ResNetSpec.from_dict(spec)
-        found = [run for run in runs(self.spec) if (run[0].stage, run[0].index) == (stage, first)]
-        if not found:
-            raise ValueError(
-                f"No units of {self.spec.name} that are alike begin at unit {first} of stage "
-                f"{stage}"
-            )
-        self.members = found[0]
+        self.members = _members(self.spec, stage, first)
         kwargs.setdefault("name", stack_name(f"stage{stage}", first, self.members[-1].index))
         super().__init__(**kwargs)
         self.dims = dims
@@ -74,34 +72,39 @@ class StackedUnits(keras.layers.Layer):
         self._norms_trainable = norms_trainable
 
     def build(self, input_shape: Sequence[int | None]) -> None:
-        """Makes one unit to trace, and the stacked variables."""
-        model = self.make_unit((None,) * self.dims)
-        stacks = {}
-        for layer in model.layers:
-            for weight in layer.weights:
-                stacks[id(weight)] = self.add_weight(
-                    name=f"{layer.name.removeprefix(self._prefix)}_{weight.name}",
-                    shape=(len(self.members), *weight.shape),
-                    initializer=self._initializer(layer, weight),
-                    dtype=weight.dtype,
-                    trainable=weight.trainable,
-                    autocast=False,  # the unit's own layers cast what they are given
-                )
-        drawing = [layer for layer in model.layers if getattr(layer, "seed_generator", None)]
+        """Create the unit to trace and the stacked variables."""
+        unit = self.make_unit((None,) * self.dims)
+        slots = [
+            _Slot(self._role(layer), weight, self._add_stack(layer, weight))
+            for layer in unit.layers
+            for weight in layer.weights
+        ]
+        drawing = [layer for layer in unit.layers if getattr(layer, "seed_generator", None)]
         if drawing:
-            names = [[self._rename(layer, unit) for layer in drawing] for unit in self.members]
+            roles = [self._role(layer) for layer in drawing]
+            names = [[_name(member, role) for role in roles] for member in self.members]
             self.seed_generator = _Seeds(
-                [[_seed_state(n, self.seed) for n in row] for row in names]
+                [[_seed_state(name, self.seed) for name in row] for row in names]
             )
-        seeds = [layer.seed_generator.state for layer in drawing]
-        self._traced = _Traced(model, stacks, seeds)
-        self._train_norms()
+        self._traced = _Traced(
+            unit,
+            learned=[slot for slot in slots if slot.weight.trainable],
+            moving=[slot for slot in slots if not slot.weight.trainable],
+            slots=slots,
+            seeds=[layer.seed_generator.state for layer in drawing],
+        )
         self.built = True
+        self._freeze_norms()
 
     def make_unit(self, space: Sequence[int | None]) -> keras.Model:
-        """Makes the first of the units as a model of its own, for images of this height and width.
+        """Create the first of the units as a model of its own.
 
-        Where the net has stochastic depth the model takes the rate too, a scalar.
+        Args:
+            space: Height and width of its input; None where they vary.
+
+        Returns:
+            A model of the images, or of the images and the drop rate, a scalar, if the network has
+            stochastic depth.
         """
         unit = self.members[0]
         channels = unit.in_channels
@@ -115,80 +118,79 @@ class StackedUnits(keras.layers.Layer):
             y = residual_unit(x, dataclasses.replace(nn, drop_rate=rate), unit)
             return keras.Model([x, rate], y, name=unit.name)
 
-    def call(self, x: Any, training: bool = False) -> Any:
-        """Returns the last unit's output."""
+    def call(self, x: Tensor, training: bool = False) -> Tensor:
+        """Return the last unit's output."""
         outcome = self._run(x, training=bool(training))
         if training:
             for variable, value in zip(self._state(), outcome.state, strict=True):
                 variable.assign(value)
         return outcome.x
 
-    def outputs(self, x: Any, *, training: bool = False) -> Any:
-        """Returns every unit's output, `(units, batch, height, width, channels)`.
+    def outputs(self, x: Tensor, *, training: bool = False) -> Tensor:
+        """Return every unit's output, `(units, batch, height, width, channels)`.
 
-        State, such as moving statistics, stays as it is.
+        The layer's state, such as moving statistics, does not change.
         """
         x = ops.convert_to_tensor(x, dtype=self.compute_dtype)
         return self._run(x, training=training, collect=True).outputs
 
-    def _run(self, x: Any, *, training: bool, collect: bool = False) -> unit_loop.Outcome:
-        unit, stacks, seeds = self._traced.model, self._traced.stacks, self._traced.seeds
-        for layer in unit.layers:
-            norm = isinstance(layer, keras.layers.BatchNormalization)
-            layer.trainable = self.trainable and (self.norms_trainable or not norm)
-        others = unit.non_trainable_variables
-        moving = [v for v in others if v.name in _MOVING]
-        fixed = [v for v in others if v.name not in _MOVING and id(v) in stacks]
+    def _run(self, x: Tensor, *, training: bool, collect: bool = False) -> unit_loop.Outcome:
+        traced = self._traced
+        trained = [slot for slot in traced.learned if self._trains(slot)]
+        frozen = [slot for slot in traced.learned if not self._trains(slot)]
         rates = self._drop_rates
+        # The unit's variables, in the order in which `body` receives their values.
+        variables = [slot.weight for slot in (*trained, *frozen, *traced.moving)] + traced.seeds
 
         def body(
-            x: Any, trained: list[Any], state: list[Any], constants: list[Any]
-        ) -> tuple[Any, list[Any]]:
-            given = dict(zip(map(id, moving), state[1:] if seeds else state, strict=True))
-            given |= {id(v): state[0][index] for index, v in enumerate(seeds)}
-            given |= zip(map(id, fixed), constants[: len(fixed)], strict=True)
-            y, new = unit.stateless_call(
-                trained,
-                [given[id(v)] for v in others],
-                [x, constants[-1]] if rates else x,
-                training=training,
-            )
-            now = dict(zip(map(id, others), new, strict=True))
-            drawn = [ops.stack([now[id(v)] for v in seeds])] if seeds else []
-            return y, [*drawn, *(now[id(v)] for v in moving)]
+            x: Tensor, weights: list[Tensor], state: list[Tensor], constants: list[Tensor]
+        ) -> tuple[Tensor, list[Tensor]]:
+            moving = state[1:] if traced.seeds else state
+            seeds = [state[0][index] for index in range(len(traced.seeds))]
+            values = [*weights, *constants[: len(frozen)], *moving, *seeds]
+            with keras.StatelessScope(list(zip(variables, values, strict=True))) as scope:
+                y = traced.unit.call([x, constants[-1]] if rates else x, training=training)
+            updated = [scope.get_current_value(slot.weight) for slot in traced.moving]
+            if traced.seeds:
+                drawn = ops.stack([scope.get_current_value(seed) for seed in traced.seeds])
+                updated = [drawn, *updated]
+            return y, updated
 
-        rows = unit_loop.Rows(
-            trained=[stacks[id(v)].value for v in unit.trainable_variables],
-            state=[variable.value for variable in self._state()],
-            constants=[stacks[id(v)].value for v in fixed]
-            + ([ops.convert_to_tensor(rates, "float32")] if rates else []),
-        )
+        constants = [slot.stack.value for slot in frozen]
+        if rates:
+            constants.append(ops.convert_to_tensor(rates, "float32"))
         return unit_loop.run(
             body,
             x,
-            rows,
+            unit_loop.Rows(
+                trained=[slot.stack.value for slot in trained],
+                state=[variable.value for variable in self._state()],
+                constants=constants,
+            ),
             len(self.members),
             training=training,
             collect=collect,
-            # Replicas that speak with one another in the body cannot do so from a loop.
+            # Replicas cannot average their statistics from inside a loop.
             unrolled=self.spec.norm_sync and unit_loop.replicas() > 1,
         )
 
+    def _trains(self, slot: _Slot) -> bool:
+        return self.trainable and slot.stack.trainable
+
     def _state(self) -> list[keras.Variable]:
-        """Returns what a training step changes beside the trained variables."""
-        traced = self._traced
-        weights = (weight for layer in traced.model.layers for weight in layer.weights)
-        moving = [traced.stacks[id(weight)] for weight in weights if weight.name in _MOVING]
+        """Return the variables that a training step changes besides the trained ones."""
+        moving = [slot.stack for slot in self._traced.moving]
         return moving if self.seed_generator is None else [self.seed_generator.state, *moving]
 
     @property
     def _drop_rates(self) -> list[float]:
+        """The units' drop rates; empty if none of them drops."""
         rates = [unit.drop_rate for unit in self.members]
         return rates if rates[0] else []
 
     @property
     def trainable(self) -> bool:
-        """Whether the units are trained; setting it goes for their norms too."""
+        """Whether the units are trained; setting it sets `norms_trainable` too."""
         return bool(super().trainable)
 
     @trainable.setter
@@ -198,114 +200,131 @@ class StackedUnits(keras.layers.Layer):
 
     @property
     def norms_trainable(self) -> bool:
-        """Whether batch norms are trained; where not, they run in inference mode."""
+        """Whether batch norms are trained; if False, they run in inference mode."""
         return self._norms_trainable
 
     @norms_trainable.setter
     def norms_trainable(self, value: bool) -> None:
         self._norms_trainable = value
-        self._train_norms()
+        if self.built:
+            self._freeze_norms()
 
-    def _train_norms(self) -> None:
-        for variable in self.weights:
-            if variable.name.endswith(("_gamma", "_beta")):
-                variable.trainable = self._norms_trainable and self.trainable
+    def _freeze_norms(self) -> None:
+        """Freeze or unfreeze the batch norms: the stacks, and the traced layers that read them."""
+        trained = self.norms_trainable and self.trainable
+        for slot in self._traced.slots:
+            if slot.weight.name in ("gamma", "beta"):
+                slot.stack.trainable = trained
+        for layer in self._traced.unit.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.trainable = trained
 
     def unit_names(self) -> list[str]:
-        """Returns the names of all layers of all units, those without weights too."""
-        layers = [x for x in self._traced.model.layers if x.name.startswith(self._prefix)]
-        return [self._rename(layer, unit) for unit in self.members for layer in layers]
+        """Return the names of all layers of all units, including those without weights."""
+        layers = self._traced.unit.layers
+        roles = [self._role(layer) for layer in layers if layer.name.startswith(self._prefix)]
+        return [_name(unit, role) for unit in self.members for role in roles]
 
     def unit_layers(self) -> Iterator[tuple[str, Any]]:
-        """Yields names of the units' layers with weights, and a layer of the same form."""
-        layers = [layer for layer in self._traced.model.layers if layer.weights]
+        """Yield the name of each layer with weights, and a layer of the same shapes."""
+        layers = [layer for layer in self._traced.unit.layers if layer.weights]
         for unit in self.members:
-            yield from ((self._rename(layer, unit), layer) for layer in layers)
+            yield from ((_name(unit, self._role(layer)), layer) for layer in layers)
 
     def read_units(self) -> dict[str, Arrays]:
-        """Returns the units' weights by layer name."""
-        held = self._traced.stacks
+        """Return the units' weights by layer name."""
         stored: dict[str, Arrays] = {}
-        for layer in self._traced.model.layers:
-            stacks = [ops.convert_to_numpy(held[id(weight)].value) for weight in layer.weights]
-            for index, unit in enumerate(self.members if stacks else ()):
-                stored[self._rename(layer, unit)] = [stack[index] for stack in stacks]
+        for role, stacks in self._stacks_by_role().items():
+            arrays = [ops.convert_to_numpy(stack.value) for stack in stacks]
+            for index, unit in enumerate(self.members):
+                stored[_name(unit, role)] = [array[index] for array in arrays]
         return stored
 
     def write_units(self, stored: Mapping[str, Arrays]) -> None:
-        """Sets the weights of those of the units' layers that are named."""
-        for layer in self._traced.model.layers:
-            names = [self._rename(layer, unit) for unit in self.members]
+        """Set the weights of those of the units' layers that are named."""
+        for role, stacks in self._stacks_by_role().items():
+            names = [_name(unit, role) for unit in self.members]
             if stored.keys().isdisjoint(names):
                 continue
-            for place, weight in enumerate(layer.weights):
-                variable = self._traced.stacks[id(weight)]
-                had: Any = [None] * len(names)
-                if not all(name in stored for name in names):
-                    had = ops.convert_to_numpy(variable.value)
-                variable.assign(
-                    np.stack(
-                        [
-                            stored[name][place] if name in stored else kept
-                            for name, kept in zip(names, had, strict=True)
-                        ]
-                    )
-                )
+            for place, stack in enumerate(stacks):
+                old = ops.convert_to_numpy(stack.value)
+                rows = [
+                    stored[name][place] if name in stored else row
+                    for name, row in zip(names, old, strict=True)
+                ]
+                stack.assign(np.stack(rows))
 
     def save_own_variables(self, store: Any) -> None:
-        """Writes the stacks under names that tell whose rows they are."""
-        for key, variable in self._keys():
-            store[key] = ops.convert_to_numpy(variable.value)
+        """Write the stacks under keys that state the layer and variable they hold."""
+        for key, stack in self._stacks_by_key().items():
+            store[key] = ops.convert_to_numpy(stack.value)
 
     def load_own_variables(self, store: Any) -> None:
-        """Reads what `save_own_variables` wrote.
+        """Read what `save_own_variables` wrote.
 
         Raises:
-            ValueError: If the file is of other units.
+            ValueError: If the file holds other units.
         """
-        wanted = {key: tuple(variable.shape) for key, variable in self._keys()}
-        if set(store.keys()) != set(wanted):
+        stacks = self._stacks_by_key()
+        if set(store.keys()) != set(stacks):
             raise ValueError(
-                f"Layer {self.name!r} holds {', '.join(sorted(wanted))}. "
+                f"Layer {self.name!r} holds {', '.join(sorted(stacks))}. "
                 f"Received: a file with {', '.join(sorted(store.keys())) or 'nothing'}"
             )
-        for key, variable in self._keys():
-            variable.assign(store[key])
+        for key, stack in stacks.items():
+            stack.assign(store[key])
 
-    def _keys(self) -> Iterator[tuple[str, keras.Variable]]:
-        place = 0
-        for layer in self._traced.model.layers:
-            for weight in layer.weights:
-                role = layer.name.removeprefix(self._prefix)
-                yield variable_key(place, role, weight.name), self._traced.stacks[id(weight)]
-                place += 1
+    def _stacks_by_key(self) -> dict[str, keras.Variable]:
+        return {
+            variable_key(place, slot.role, slot.weight.name): slot.stack
+            for place, slot in enumerate(self._traced.slots)
+        }
+
+    def _stacks_by_role(self) -> dict[str, list[keras.Variable]]:
+        stacks: dict[str, list[keras.Variable]] = {}
+        for slot in self._traced.slots:
+            stacks.setdefault(slot.role, []).append(slot.stack)
+        return stacks
 
     @property
     def _prefix(self) -> str:
         return f"{self.members[0].name}_"
 
-    def _rename(self, layer: Any, unit: Unit) -> str:
-        """Returns what a layer of the first unit is called in another one."""
-        return f"{unit.name}_{layer.name.removeprefix(self._prefix)}"
+    def _role(self, layer: Any) -> str:
+        """Return what follows the unit's name in the name of a layer, such as `conv1`."""
+        return str(layer.name.removeprefix(self._prefix))
 
-    def _initializer(self, layer: Any, weight: keras.Variable) -> Callable[..., Any]:
-        """Returns what gives each unit the values that it starts from in the unrolled net."""
+    def _add_stack(self, layer: Any, weight: keras.Variable) -> keras.Variable:
+        """Add the variable whose rows are the units' values of one weight."""
+        return self.add_weight(
+            name=f"{self._role(layer)}_{weight.name}",
+            shape=(len(self.members), *weight.shape),
+            initializer=self._initializer(layer, weight),
+            dtype=weight.dtype,
+            trainable=weight.trainable,
+            autocast=False,  # the unit's own layers cast what they receive
+        )
+
+    def _initializer(self, layer: Any, weight: keras.Variable) -> Callable[..., Tensor]:
+        """Return an initializer that gives each unit its initial values in the unrolled network."""
         own: Any = getattr(layer, f"{weight.name}_initializer", None)
         config = {} if own is None else own.get_config()
 
-        def initial(shape: tuple[int, ...], dtype: Any = None) -> Any:
+        def initial(shape: tuple[int, ...], dtype: Any = None) -> Tensor:
             if "seed" not in config:
-                # Not `broadcast_to`: on PyTorch its rows are one memory.
+                # Not `broadcast_to`: on PyTorch its rows share one memory.
                 return ops.stack([ops.cast(weight.value, dtype)] * len(self.members))
-            seeds = (own_seed(self._rename(layer, unit), self.seed) for unit in self.members)
-            return ops.stack(
-                [type(own).from_config({**config, "seed": s})(shape[1:], dtype) for s in seeds]
-            )
+            names = [_name(unit, self._role(layer)) for unit in self.members]
+            kernels = [
+                type(own).from_config({**config, "seed": own_seed(name, self.seed)})
+                for name in names
+            ]
+            return ops.stack([kernel(shape[1:], dtype) for kernel in kernels])
 
         return initial
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
+        """Return the constructor's arguments."""
         return {
             **super().get_config(),
             "spec": self.spec.to_dict(),
@@ -317,29 +336,61 @@ class StackedUnits(keras.layers.Layer):
         }
 
 
-@dataclasses.dataclass(frozen=True)
-class _Traced:
-    """The unit that is traced; its variables only stand for rows of the stacks.
+def _members(spec: ResNetSpec, stage: int, first: int) -> tuple[Unit, ...]:
+    """Return the run of equal units that begins at unit `first` of a stage."""
+    for run in runs(spec):
+        if (run[0].stage, run[0].index) == (stage, first):
+            return run
+    raise ValueError(
+        f"No run of equal units of {spec.name} begins at unit {first} of stage {stage}"
+    )
 
-    A class of its own, so that Keras does not take these layers and variables for the layer's.
+
+def _name(unit: Unit, role: str) -> str:
+    """Return the name of a layer in the unrolled network."""
+    return f"{unit.name}_{role}"
+
+
+class _Slot(NamedTuple):
+    """One weight of the traced unit, and the stack whose rows are its values.
 
     Attributes:
-        model: The unit.
-        stacks: The layer's variables, by the identity of the unit's.
-        seeds: The states of the unit's layers that draw.
+        role: What follows the unit's name in the name of the weight's layer, such as `conv1`.
+        weight: The traced unit's variable; only its place in the graph is used.
+        stack: The layer's variable, `(units, *shape)`.
     """
 
-    model: keras.Model
-    stacks: dict[int, keras.Variable]
+    role: str
+    weight: keras.Variable
+    stack: keras.Variable
+
+
+@dataclasses.dataclass(frozen=True)
+class _Traced:
+    """The traced unit and the stacks that belong to its variables, in an order fixed by `build`.
+
+    A plain object, so that Keras does not track the unit's layers and variables as the layer's own.
+
+    Attributes:
+        unit: The model of one unit.
+        learned: Weights that have a gradient.
+        moving: Moving statistics.
+        slots: Both, in the order of the unit's layers.
+        seeds: The states of the unit's layers that draw random numbers.
+    """
+
+    unit: keras.Model
+    learned: list[_Slot]
+    moving: list[_Slot]
+    slots: list[_Slot]
     seeds: list[keras.Variable]
 
 
-def _seed_state(name: str, seed: int | None) -> Any:
-    """Returns the state that the layer's own generator would start from."""
+def _seed_state(name: str, seed: int | None) -> np.ndarray:
+    """Return the initial state of the generator of the layer `name`."""
     own = own_seed(name, seed)
-    return ops.convert_to_numpy(
-        keras.random.SeedGenerator(None if own is None else own % 2**31).state.value
-    )
+    generator = keras.random.SeedGenerator(None if own is None else own % 2**31)
+    return ops.convert_to_numpy(generator.state.value)
 
 
 class _Seeds(keras.random.SeedGenerator):

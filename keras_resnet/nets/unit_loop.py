@@ -1,8 +1,8 @@
-"""Runs one body over the rows of stacked weights: a loop in the graph, traced once.
+"""A loop that runs one body over the rows of stacked weights and is traced once.
 
-The gradient keeps the input of each turn and computes the rest again, turn by turn, so that memory
-grows by one tensor a turn. What the body says of its state (moving statistics, random seeds) is
-taken from the forward pass alone.
+For the gradient it keeps the input of each iteration and computes the rest again, so that memory
+grows by one tensor per iteration. State that the body returns (moving statistics, random seeds) is
+taken from the forward pass only.
 """
 
 from __future__ import annotations
@@ -13,79 +13,81 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-# Called with x, a row of what is trained, of the state, and of the constants; returns the next x
+from keras_resnet.nets.tensor import Tensor
+
+# Takes x and one row each of the trained tensors, the state and the constants; returns the next x
 # and the next state.
-Body = Callable[[Any, list[Any], list[Any], list[Any]], tuple[Any, list[Any]]]
+Body = Callable[[Tensor, list[Tensor], list[Tensor], list[Tensor]], tuple[Tensor, list[Tensor]]]
 
-
-# Turns that TensorFlow may have under way at once: a weight's gradient need not wait for the turn
-# before it to end. A step is a tenth faster than with 1; more than 4 takes memory alone.
-_OVERLAP = 4
+# Iterations that TensorFlow may run at once: the gradient of a weight need not wait for the
+# iteration before it to end. A step is 10 % faster than with 1; more than 4 only takes memory.
+_PARALLEL = 4
 
 
 class Rows(NamedTuple):
-    """What the turns differ in; the first axis of each tensor counts the turns.
+    """The tensors that differ between iterations, one iteration per index of the first axis.
 
     Attributes:
-        trained: Has a gradient.
-        state: The body may return other values of it.
-        constants: Has neither.
+        trained: Tensors that have a gradient.
+        state: Tensors of which the body may return other values.
+        constants: Tensors with neither.
     """
 
-    trained: list[Any]
-    state: list[Any]
-    constants: list[Any]
+    trained: list[Tensor]
+    state: list[Tensor]
+    constants: list[Tensor]
 
 
 class Outcome(NamedTuple):
-    """What a loop leaves.
+    """The result of a loop.
 
     Attributes:
-        x: The last turn's output.
-        state: The new state, a row a turn.
-        outputs: Every turn's output, `(turns, batch, ...)`, where they were asked for.
+        x: Output of the last iteration.
+        state: The new state, one row per iteration.
+        outputs: Every iteration's output, `(count, batch, ...)`; None unless collected.
     """
 
-    x: Any
-    state: list[Any]
-    outputs: Any | None
+    x: Tensor
+    state: list[Tensor]
+    outputs: Tensor | None
 
 
 def run(
     body: Body,
-    x: Any,
+    x: Tensor,
     rows: Rows,
-    turns: int,
+    count: int,
     *,
     training: bool,
     collect: bool = False,
     unrolled: bool = False,
 ) -> Outcome:
-    """Runs the body over all rows in turn.
+    """Run the body over all rows in order.
 
     Args:
-        body: Keeps shape and dtype of `x`.
-        x: What the first turn starts from.
+        body: Function of one iteration; keeps the shape and dtype of `x`.
+        x: Input of the first iteration.
         rows: See `Rows`.
-        turns: How many there are.
-        training: Whether a gradient will be asked for; without, it can be had, but slowly.
-        collect: Whether every turn's output is returned.
-        unrolled: Whether the graph is to hold every turn: for what a loop cannot hold.
+        count: Number of iterations.
+        training: Whether a gradient will be computed. With False it can be, but slowly.
+        collect: Whether to return every iteration's output.
+        unrolled: Whether the graph holds every iteration, for operations that cannot run in a
+            loop.
     """
     backend = keras.backend.backend()
     if backend == "tensorflow" and not unrolled:
         rows = _values(rows)
         if training and not collect:
-            return _recomputing_loop(body, x, rows, turns)
-        y, state, seen = _while_loop(body, x, rows, turns, keep=collect)
-        return Outcome(y, state, seen.stack()[1:] if collect else None)
+            return _recomputing_loop(body, x, rows, count)
+        y, state, inputs = _while_loop(body, x, rows, count, keep=collect)
+        return Outcome(y, state, inputs.stack()[1:] if collect else None)
     if backend == "jax" and not unrolled:
         return _scan(body, x, rows, collect)
-    return _in_python(body, x, rows, turns, collect)
+    return _python_loop(body, x, rows, count, collect)
 
 
 def replicas() -> int:
-    """Returns the number of replicas of the `tf.distribute` strategy in whose scope this runs."""
+    """Return the number of replicas of the current `tf.distribute` strategy."""
     if keras.backend.backend() != "tensorflow":
         return 1
     import tensorflow as tf
@@ -93,24 +95,24 @@ def replicas() -> int:
     return int(tf.distribute.get_strategy().num_replicas_in_sync)
 
 
-def _scan(body: Body, x: Any, rows: Rows, collect: bool) -> Outcome:
+def _scan(body: Body, x: Tensor, rows: Rows, collect: bool) -> Outcome:
     import jax
 
-    def turn(x: Any, row: Rows) -> tuple[Any, tuple[list[Any], Any]]:
+    def iterate(x: Tensor, row: Rows) -> tuple[Tensor, tuple[list[Tensor], Tensor | None]]:
         y, state = body(x, *row)
         return y, (state, y if collect else None)
 
-    y, (state, outputs) = jax.lax.scan(jax.checkpoint(turn), x, rows)
+    y, (state, outputs) = jax.lax.scan(jax.checkpoint(iterate), x, rows)
     return Outcome(y, state, outputs)
 
 
-def _in_python(body: Body, x: Any, rows: Rows, turns: int, collect: bool) -> Outcome:
-    """For PyTorch, whose graph is the program itself."""
+def _python_loop(body: Body, x: Tensor, rows: Rows, count: int, collect: bool) -> Outcome:
+    """Run the loop in Python: on PyTorch, and where it must be unrolled."""
     states, outputs = [], []
-    # `unstack`, not a row at a time: the gradient of a row is a whole tensor of zeros.
-    by_turn = [[ops.unstack(tensor, turns) for tensor in part] for part in rows]
-    for turn in range(turns):
-        x, state = body(x, *([tensor[turn] for tensor in part] for part in by_turn))
+    # `unstack`, not indexing: the gradient of an indexed row is a whole tensor of zeros.
+    unstacked = [[ops.unstack(tensor, count) for tensor in part] for part in rows]
+    for index in range(count):
+        x, state = body(x, *(_row(part, index) for part in unstacked))
         states.append(state)
         outputs.append(x)
     stacked = [ops.stack(column) for column in zip(*states, strict=True)]
@@ -118,86 +120,96 @@ def _in_python(body: Body, x: Any, rows: Rows, turns: int, collect: bool) -> Out
 
 
 def _values(rows: Rows) -> Rows:
-    """Reads variables, which a custom gradient would want to be told of."""
+    """Read variables, which a custom gradient would otherwise require as arguments."""
     import tensorflow as tf
 
     return Rows(*([tf.convert_to_tensor(tensor) for tensor in part] for part in rows))
 
 
-def _row(tensors: Sequence[Any], turn: Any) -> list[Any]:
-    return [tensor[turn] for tensor in tensors]
+def _row(tensors: Sequence[Any], index: Any) -> list[Tensor]:
+    return [tensor[index] for tensor in tensors]
 
 
-def _arrays(tensors: Sequence[Any], turns: int) -> list[Any]:
+def _arrays(tensors: Sequence[Tensor], count: int) -> list[Any]:
     import tensorflow as tf
 
-    return [tf.TensorArray(t.dtype, turns, element_shape=t.shape[1:]) for t in tensors]
+    return [tf.TensorArray(t.dtype, count, element_shape=t.shape[1:]) for t in tensors]
 
 
 def _while_loop(
-    body: Body, x: Any, rows: Rows, turns: int, *, keep: bool
-) -> tuple[Any, list[Any], Any]:
-    """Returns the last output, the new state and, where kept, what went into each turn."""
+    body: Body, x: Tensor, rows: Rows, count: int, *, keep: bool
+) -> tuple[Tensor, list[Tensor], Any]:
+    """Return the last output, the new state and, if `keep`, the inputs and the last output."""
     import tensorflow as tf
 
     shape = x.shape
-    # Not cleared after reading: a persistent tape may ask twice.
-    seen = tf.TensorArray(
-        x.dtype, turns + 1 if keep else 0, element_shape=shape, clear_after_read=False
+    # Not cleared after reading: a persistent tape may read twice.
+    inputs = tf.TensorArray(
+        x.dtype, count + 1 if keep else 0, element_shape=shape, clear_after_read=False
     )
 
-    def turn(index: Any, x: Any, seen: Any, states: list[Any]) -> tuple[Any, ...]:
+    def iterate(index: Tensor, x: Tensor, inputs: Any, states: list[Any]) -> tuple[Any, ...]:
         y, state = body(x, *(_row(part, index) for part in rows))
         y = tf.ensure_shape(y, shape)
         states = [array.write(index, new) for array, new in zip(states, state, strict=True)]
-        return index + 1, y, seen.write(index + 1, y) if keep else seen, states
+        return index + 1, y, inputs.write(index + 1, y) if keep else inputs, states
 
-    _, y, seen, states = tf.while_loop(
-        lambda index, *_: index < turns,
-        turn,
-        (tf.constant(0), x, seen.write(0, x) if keep else seen, _arrays(rows.state, turns)),
-        parallel_iterations=_OVERLAP,
-        maximum_iterations=turns,
+    _, y, inputs, states = tf.while_loop(
+        lambda index, *_: index < count,
+        iterate,
+        (tf.constant(0), x, inputs.write(0, x) if keep else inputs, _arrays(rows.state, count)),
+        parallel_iterations=_PARALLEL,
+        maximum_iterations=count,
     )
-    return y, [array.stack() for array in states], seen
+    return y, [array.stack() for array in states], inputs
 
 
-def _recomputing_loop(body: Body, x: Any, rows: Rows, turns: int) -> Outcome:
-    """For TensorFlow, whose own gradient of a loop keeps everything and adds up whole stacks."""
+def _recomputing_loop(body: Body, x: Tensor, rows: Rows, count: int) -> Outcome:
+    """Run the loop on TensorFlow with a gradient of our own.
+
+    TensorFlow's gradient of a loop keeps every intermediate and adds up whole stacks.
+    """
     import tensorflow as tf
 
     shape = x.shape
 
     @tf.custom_gradient
-    def loop(x: Any, *trained: Any) -> Any:
+    def loop(x: Tensor, *trained: Tensor) -> Any:
         given = rows._replace(trained=list(trained))
-        y, state, seen = _while_loop(body, x, given, turns, keep=True)
+        y, state, inputs = _while_loop(body, x, given, count, keep=True)
 
-        def gradient(above: Any, *_: Any) -> Any:
-            def turn(index: Any, above: Any, gradients: list[Any]) -> tuple[Any, ...]:
-                own, *rest = (_row(part, index) for part in given)
-                x = seen.read(index)
-                with tf.GradientTape(watch_accessed_variables=False) as tape:
-                    tape.watch([x, *own])
-                    y, _ = body(x, own, *rest)
-                below, *found = tape.gradient(
-                    y, [x, *own], above, unconnected_gradients=tf.UnconnectedGradients.ZERO
-                )
-                found = [
-                    array.write(index, new) for array, new in zip(gradients, found, strict=True)
-                ]
-                return index - 1, tf.ensure_shape(below, shape), found
-
-            _, below, gradients = tf.while_loop(
-                lambda index, *_: index >= 0,
-                turn,
-                (tf.constant(turns - 1), above, _arrays(trained, turns)),
-                parallel_iterations=_OVERLAP,
-                maximum_iterations=turns,
-            )
-            return below, *(array.stack() for array in gradients)
+        def gradient(upstream: Tensor, *_: Tensor) -> list[Tensor]:
+            return _backward_loop(body, inputs, given, upstream, count, shape)
 
         return (y, *state), gradient
 
     y, *state = loop(x, *rows.trained)
     return Outcome(y, state, None)
+
+
+def _backward_loop(
+    body: Body, inputs: Any, rows: Rows, upstream: Tensor, count: int, shape: Any
+) -> list[Tensor]:
+    """Return the gradients with respect to `x` and the trained tensors, last iteration first."""
+    import tensorflow as tf
+
+    def iterate(index: Tensor, upstream: Tensor, arrays: list[Any]) -> tuple[Any, ...]:
+        trained, *rest = (_row(part, index) for part in rows)
+        x = inputs.read(index)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch([x, *trained])
+            y, _ = body(x, trained, *rest)
+        at_x, *at_trained = tape.gradient(
+            y, [x, *trained], upstream, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
+        arrays = [array.write(index, new) for array, new in zip(arrays, at_trained, strict=True)]
+        return index - 1, tf.ensure_shape(at_x, shape), arrays
+
+    _, at_x, arrays = tf.while_loop(
+        lambda index, *_: index >= 0,
+        iterate,
+        (tf.constant(count - 1), upstream, _arrays(rows.trained, count)),
+        parallel_iterations=_PARALLEL,
+        maximum_iterations=count,
+    )
+    return [at_x, *(array.stack() for array in arrays)]

@@ -1,11 +1,13 @@
-"""`ResNet50(...)` and its sisters: the arguments of keras.applications.
+"""`ResNet50(...)` and the like: functions with the arguments of keras.applications.
 
-Their numbers against keras.applications' own are in `weights/test_parity.py`.
+Their outputs are compared with keras.applications in `weights/test_parity.py`.
 """
 
 from __future__ import annotations
 
 import inspect
+import pathlib
+import pickle
 import re
 
 import keras
@@ -63,26 +65,36 @@ PAPERS = {
 }
 
 
-def test_every_application_is_named_here():
-    made = {name for name in dir(keras_resnet) if re.fullmatch(r"\w*ResNe[tX]\w*\d\w*", name)}
-    assert made == set(APPLICATIONS)
+def test_every_application_is_public_and_named_once():
+    pattern = r"\w*ResNe[tX]\w*\d\w*"
+    assert {name for name in dir(keras_resnet) if re.fullmatch(pattern, name)} == set(APPLICATIONS)
+    assert {name for name in keras_resnet.__all__ if re.fullmatch(pattern, name)} == set(
+        APPLICATIONS
+    )
+    folder = pathlib.Path(keras_resnet.__file__).parent
+    source = "".join((folder / name).read_text() for name in ("__init__.py", "applications.py"))
+    for name in APPLICATIONS:
+        assert len(re.findall(rf"\b{name} = ", source)) == 1
+        assert len(re.findall(rf"^{name}\b|import {name}\b|\"{name}\"", source, re.M)) == 1
 
 
-@pytest.mark.parametrize(("function", "variant"), APPLICATIONS.items())
-def test_signatures_are_those_of_keras_applications(function, variant):
-    ours = getattr(keras_resnet, function)
+def test_signatures_are_those_of_keras_applications():
     theirs = inspect.signature(keras.applications.ResNet50).parameters
-    parameters = inspect.signature(ours).parameters
-    assert list(parameters) == list(theirs)
-    different = {name for name in theirs if theirs[name].default != parameters[name].default}
-    assert different == {"weights", "name"}  # no download; each net has its own name
-    assert all(parameters[name].kind is theirs[name].kind for name in theirs)
-    assert ours.__name__ == ours.__qualname__ == function
-    assert f"Builds {variant} with" in ours.__doc__
-    assert ours.__doc__.count("{") == 0
-    start, end = re.fullmatch(r"(SE|ResNetRS|ResNeXt|Wide)?.*?(V2|D)?", function).groups()
-    paper = PAPERS.get({"Wide": "WideResNet"}.get(start, start) or end or "ResNet")
-    assert f"Source: {paper}" in ours.__doc__
+    for function, variant in APPLICATIONS.items():
+        ours = getattr(keras_resnet, function)
+        parameters = inspect.signature(ours).parameters
+        assert list(parameters) == list(theirs)
+        different = {name for name in theirs if theirs[name].default != parameters[name].default}
+        assert different == {"weights", "name"}  # no download; each net has its own name
+        assert all(parameters[name].kind is theirs[name].kind for name in theirs)
+        assert ours.__name__ == ours.__qualname__ == function
+        assert pickle.loads(pickle.dumps(ours)) is ours
+        assert f"Build {variant} with" in ours.__doc__
+        assert f"keras_resnet.{function}(weights=None" in ours.__doc__
+        assert ours.__doc__.count("{") == 0
+        start, end = re.fullmatch(r"(SE|ResNetRS|ResNeXt|Wide)?.*?(V2|D)?", function).groups()
+        paper = PAPERS.get({"Wide": "WideResNet"}.get(start, start) or end or "ResNet")
+        assert f"Source: {paper}" in ours.__doc__
 
 
 @pytest.mark.parametrize(
@@ -90,18 +102,18 @@ def test_signatures_are_those_of_keras_applications(function, variant):
     [
         ("ResNet50", '`"imagenet"`, `"torchvision/v1"`, `"torchvision/v2"`, or\n'),
         ("ResNet34", '`"torchvision/v1"`, or\n'),
-        ("ResNet200", "none of this net, or\n"),
+        ("ResNet200", "none of this network, or\n"),
     ],
 )
 def test_published_weights_are_listed(function, listed):
     assert f"or published weights: {listed}" in getattr(keras_resnet, function).__doc__
 
 
-@pytest.mark.parametrize("function", ["ResNet18", "ResNet50V2"])
-def test_builds_the_variant(function):
-    model = getattr(keras_resnet, function)(input_shape=(32, 32, 3), classes=3)
-    assert model.spec == variants[APPLICATIONS[function]]
-    assert model.name == APPLICATIONS[function]
+def test_builds_the_variant():
+    # With the top `pooling` is ignored, as in keras.applications.
+    model = keras_resnet.ResNet18V2(input_shape=(32, 32, 3), classes=3, pooling="max")
+    assert isinstance(model.get_layer("pool"), keras.layers.GlobalAveragePooling2D)
+    assert (model.spec, model.name) == (variants["resnet18v2"], "resnet18v2")
     assert model.output_shape == (None, 3)
     assert model.layers[-1].name == "predictions"
     chances = model.predict(np.ones((2, 32, 32, 3)), verbose=0)
@@ -121,11 +133,6 @@ def test_arguments_stand_in_the_same_places():
     logits = keras_resnet.ResNet18(input_tensor=tensor, classes=7, classifier_activation=None)
     assert logits.layers[-1].name == "logits"
     assert logits.output_shape == (None, 7)
-
-
-def test_pooling_under_the_top_is_ignored_as_in_keras_applications():
-    model = keras_resnet.ResNet18(pooling="max", input_shape=(32, 32, 3), classes=3)
-    assert isinstance(model.get_layer("pool"), keras.layers.GlobalAveragePooling2D)
 
 
 @pytest.mark.parametrize(

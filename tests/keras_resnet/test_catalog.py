@@ -1,13 +1,15 @@
-"""The named nets: which there are, what they are, how a wrong name is answered."""
+"""The named nets: their specs, their families and the errors for wrong names."""
 
 from __future__ import annotations
 
+import pathlib
 import re
 
 import pytest
 
 import keras_resnet
 from keras_resnet import get_spec, list_variants, plain_twin, variants
+from keras_resnet.nets import catalog
 
 # Layers as the papers count them stand in the names; units per stage are He et al. 2015, Table 1
 # and section 4.2, and He et al. 2016, section 4 and Table 5.
@@ -41,21 +43,26 @@ DEPTHS = {
 }
 
 
-@pytest.mark.parametrize(("name", "depths"), DEPTHS.items())
-def test_depths(name, depths):
-    assert variants[name].depths == depths
+def test_depths():
+    assert {name: variants[name].depths for name in DEPTHS} == DEPTHS
 
 
-@pytest.mark.parametrize("name", [name for name in variants if not name.startswith("repvgg")])
-def test_names_count_the_layers(name):
-    spec = variants[name]
-    assert spec.name == name
-    counted = int(re.match(r"[a-z_]*?(?:v2_|wrn)?(\d+)", name)[1])
-    if name.startswith("cifar_wrn"):  # they count three projections, and not the classifier
-        counted -= 2
-    # Two names of Bello et al. 2021 are rounded: 4 + 29 + 53 + 4 units are 272 layers.
-    counted = {"resnetrs270": 272, "resnetrs420": 419}.get(name, counted)
-    assert spec.layers == counted
+def test_every_listed_name_stands_in_the_source_once():
+    source = pathlib.Path(catalog.__file__).read_text()
+    assert [name for name in variants if source.count(f'"{name}"') != 1] == []
+
+
+def test_names_count_the_layers():
+    for name, spec in variants.items():
+        assert spec.name == name
+        if name.startswith("repvgg"):
+            continue
+        counted = int(re.match(r"[a-z_]*?(?:v2_|wrn)?(\d+)", name)[1])
+        if name.startswith("cifar_wrn"):  # they count three projections, and not the classifier
+            counted -= 2
+        # Two names of Bello et al. 2021 are rounded: 4 + 29 + 53 + 4 units are 272 layers.
+        counted = {"resnetrs270": 272, "resnetrs420": 419}.get(name, counted)
+        assert spec.layers == counted, name
 
 
 @pytest.mark.parametrize(("name", "layers"), [("repvgg_a0", 22), ("repvgg_b1", 28)])
@@ -129,7 +136,7 @@ def _differs(name: str, base: str) -> dict[str, object]:
             "cifar_resnet20v2_basic",
             {"merge": "skipinit", "norm": "none", "conv_bias": True},
         ),
-        ("cifar_fixup20", "cifar_resnet20", {"merge": "fixup", "norm": "none"}),
+        ("cifar_fixup20", "cifar_resnet20", {"norm": "fixup"}),
         (
             "cifar_delta_orthogonal20",
             "cifar_resnet20",
@@ -178,6 +185,12 @@ def test_cifar_nets():
     assert variants["cifar_resnet110v2_basic"].branch == "basic"
 
 
+def test_listed_members_are_those_of_their_families(monkeypatch):
+    listed = {name: spec for name, spec in variants.items() if name.startswith("cifar_")}
+    monkeypatch.setattr(variants, "_specs", {})
+    assert {name: variants.find(name) for name in listed} == listed
+
+
 def test_families_resolve_every_depth():
     assert variants["cifar_resnet8"].depths == (1, 1, 1)
     assert variants["cifar_resnet290"].depths == (48, 48, 48)
@@ -221,10 +234,10 @@ def test_is_read_only():
         ("mobilenet", "Unknown model 'mobilenet'. Known: resnet18, resnet34"),
         (
             "cifar_wrn21_8",
-            "'cifar_wrn21_8' is no Wide ResNet: it needs 6n+4 layers and a factor of at least 1, "
-            "as cifar_wrn16_8, cifar_wrn28_10, cifar_wrn40_4",
+            "'cifar_wrn21_8' is not a Wide ResNet: it needs 6n+4 layers and a factor of at least "
+            "1, as cifar_wrn16_8, cifar_wrn28_10, cifar_wrn40_4",
         ),
-        ("cifar_wrn28_0", "is no Wide ResNet"),
+        ("cifar_wrn28_0", "is not a Wide ResNet"),
         ("cifar_fixup21", "this family has 6n+2 layers. Nearest: cifar_fixup20, cifar_fixup26"),
         ("cifar_repvgg21", "this family has 3n+2 layers. Nearest: cifar_repvgg20, cifar_repvgg23"),
         (
@@ -288,15 +301,17 @@ def test_there_are_twins():
     assert (len(TWINNED), len(OTHERS)) == (33, 62)
 
 
-@pytest.mark.parametrize("name", [*TWINNED, *OTHERS])
-def test_plain_twin_differs_in_its_merge_alone(name):
-    spec = variants[name]
-    twin = plain_twin(spec)
-    if name in TWINNED:
-        assert twin == variants[twin.name]
-        assert twin.name == name.replace("resnet", "plain")
-    assert twin == spec.replace(name=twin.name, merge="none", stochastic_depth=0.0)
-    assert twin.name != name
+def test_plain_twin_differs_in_its_merge_alone():
+    for name in (*TWINNED, *OTHERS):
+        spec = variants[name]
+        twin = plain_twin(spec)
+        if name in TWINNED:
+            assert twin == variants[twin.name]
+            assert twin.name == name.replace("resnet", "plain")
+        norm = "none" if spec.norm == "fixup" else spec.norm
+        changes = {"merge": "none", "norm": norm, "stochastic_depth": 0.0}
+        assert twin == spec.replace(name=twin.name, **changes)
+        assert twin.name != name
 
 
 @pytest.mark.parametrize("name", ["plain18", "cifar_plain20", "cifar_delta_orthogonal20"])

@@ -42,7 +42,7 @@ def test_features_are_the_stages_ends_of_the_whole_net(order, ends):
     assert maps["C4"].min() == 0
 
 
-@pytest.mark.parametrize("levels", [["C3"], ("C4", "C2"), "C4", ["C2"]])
+@pytest.mark.parametrize("levels", [("C4", "C2"), "C3"])
 def test_any_of_the_stages(levels):
     model = build(SPEC, features=levels, seed=1)
     names = [levels] if isinstance(levels, str) else list(levels)
@@ -81,8 +81,7 @@ def test_features_are_not_pooled():
         build(SPEC, features=True, pooling="avg")
 
 
-@pytest.mark.parametrize("order", ["post", "pre"])
-@pytest.mark.parametrize("top", [True, False])
+@pytest.mark.parametrize(("order", "top"), [("post", True), ("pre", False)])
 def test_pyramid_outputs_and_files(order, top, tmp_path):
     ends = POST if order == "post" else PRE
     model = build(SPEC.replace(order=order), include_top=top, seed=1)

@@ -140,7 +140,7 @@ def test_features_stay_a_dict():
     assert set(folded.output) == set(folded(x)) == {"C2", "C3"}
     assert isinstance(folded, ResNet)
     assert folded.preprocess == model.preprocess
-    with pytest.raises(ValueError, match="carries no ResNetSpec"):
+    with pytest.raises(ValueError, match="has no ResNetSpec"):
         folded.spec  # noqa: B018
     for level in ("C2", "C3"):
         assert_same(

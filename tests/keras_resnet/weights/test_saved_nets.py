@@ -132,7 +132,7 @@ def test_what_fits_is_loaded_where_asked(path, trained):
 @pytest.mark.parametrize(
     ("ending", "message"),
     [
-        (".weights.h5", "is no readable `.weights.h5` file: "),
+        (".weights.h5", "is not a readable `.weights.h5` file: "),
         (".keras", "is not a readable `.keras` file: "),
     ],
 )
