@@ -146,9 +146,10 @@ def identity_report(
 
 
 def accepted_specs() -> Iterator[ResNetSpec]:
-    """Yields a small network for each valid combination of branch, order and merge.
+    """Yields a small network for each valid combination of branch, order and merge, and Fixup's.
 
-    The networks have batch norm where the merge allows it, and are named `branch/order/merge`.
+    The networks have batch norm where the merge allows it, and are named `branch/order/merge`;
+    those with Fixup in place of norms `branch/order/fixup`.
 
     Example:
         >>> [spec.name for spec in keras_resnet.analysis.accepted_specs()][:2]
@@ -164,6 +165,8 @@ def accepted_specs() -> Iterator[ResNetSpec]:
                 continue
             yield spec.replace(name=f"{branch}/{order}/{merge}")
             break
+    for branch in ("basic", "bottleneck"):
+        yield base.replace(name=f"{branch}/post/fixup", branch=branch, norm="fixup")
 
 
 def unit_distances(model: ResNet | Chain, images: Any) -> list[UnitDistance]:

@@ -139,7 +139,11 @@ def test_arguments_stand_in_the_same_places():
     ("arguments", "error", "message"),
     [
         ({"weights": "imagenet"}, ValueError, "No weights named 'imagenet' for 'resnet18'."),
-        ({"weights": "hf://timm"}, ValueError, "A net of the hub is named `hf://owner/repository`"),
+        (
+            {"weights": "hf://timm"},
+            ValueError,
+            "The name of a net of the hub must be `hf://owner/repository`",
+        ),
         ({"weights": "no.weights.h5"}, FileNotFoundError, "No weights file at 'no.weights.h5'"),
         ({"classes": -1}, ValueError, "`classes` must be a positive integer."),
         ({"input_shape": (31, 32, 3)}, ValueError, "resnet18 needs inputs of at least 32 x 32"),

@@ -191,7 +191,7 @@ class Formula:
         if spec.stem_pool == "conv":
             self._conv(3, width, width)
             self._norm(width)
-        if spec.merge == "fixup":  # a bias here and one before the classifier
+        if spec.norm == "fixup":  # a bias here and one before the classifier
             self.trainable += 2
 
     def _parallel_convs(self, inputs: int, outputs: int, *, identity: bool) -> None:
@@ -239,7 +239,7 @@ class Formula:
             self.trainable += 2 * outputs * squeezed + squeezed + outputs
         if spec.merge == "highway":
             self.trainable += outputs**2 + outputs
-        elif spec.merge == "fixup":  # biases before and behind each convolution, and a factor
+        elif spec.norm == "fixup":  # biases before and behind each convolution, and a factor
             self.trainable += 2 * convolutions + 1
         elif spec.merge in ("rezero", "skipinit"):
             self.trainable += 1
@@ -353,8 +353,9 @@ SMALL = {_small(spec): name for name, spec in variants.items()}
 
 def test_every_kind_of_net_is_among_the_small_ones():
     assert len(SMALL) >= 40
-    merges = {"add", "none", "rezero", "skipinit", "fixup", "highway"}
+    merges = {"add", "none", "rezero", "skipinit", "highway"}
     assert {spec.merge for spec in SMALL} == merges
+    assert {spec.norm for spec in SMALL} == {"batch", "fixup", "none"}
     assert {spec.stem for spec in SMALL} == {"imagenet", "deep", "cifar", "unit"}
     assert {spec.branch for spec in SMALL} == {"basic", "bottleneck", "repvgg"}
     assert {spec.groups for spec in SMALL} == {1, 4}
@@ -404,7 +405,7 @@ def test_multiply_adds_of_table_1(name, billions):
         {"shortcut": "D", "stem": "deep", "se_reduction": 2, "stochastic_depth": 0.5},
         {"branch": "repvgg", "stem": "unit", "first_stride": 2},
         {"merge": "highway", "shortcut": "C"},
-        {"merge": "fixup", "norm": "none", "max_stride": 4},
+        {"norm": "fixup", "max_stride": 4},
     ],
     ids=lambda changes: " ".join(map(str, changes.values())),
 )

@@ -172,7 +172,7 @@ BOTH = [
     IMAGENET.replace(order="pre", stem_activation=False, blur=3),
 ]
 TFLITE_ONLY = [
-    SPEC.replace(merge="fixup", norm="none"),
+    SPEC.replace(norm="fixup"),
     SPEC.replace(merge="highway", order="relu_only_pre"),
     SPEC.replace(branch="repvgg", shortcut="B"),
 ]

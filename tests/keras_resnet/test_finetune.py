@@ -157,8 +157,8 @@ def test_models_of_others_are_refused():
         ({"order": "pre"}, {"include_top": False, "pooling": "max"}),
         ({}, {"features": True}),
         ({}, {"input_shape": (None, 12, 2)}),
-        ({"merge": "fixup", "norm": "none"}, {}),
-        ({"merge": "fixup", "norm": "none"}, {"include_top": False}),
+        ({"norm": "fixup"}, {}),
+        ({"norm": "fixup"}, {"include_top": False}),
     ],
     ids=str,
 )
@@ -210,7 +210,7 @@ STEMS = {
     "bias": SPEC.replace(conv_bias=True),
     "unit": SPEC.replace(stem="unit", branch="repvgg"),
     "bare": SPEC.replace(order="pre", stem_activation=False),
-    "fixup": SPEC.replace(merge="fixup", norm="none"),
+    "fixup": SPEC.replace(norm="fixup"),
 }
 
 

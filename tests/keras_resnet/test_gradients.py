@@ -152,7 +152,7 @@ def test_the_net_is_not_changed_and_computes_in_float32():
         {"order": "pre", "stem_activation": False, "se_reduction": 2},
         {"order": "norm_after_add", "branch": "bottleneck", "stem": "deep", "input_size": 32},
         {"order": "relu_only_pre", "merge": "highway", "shortcut": "A"},
-        {"merge": "fixup", "norm": "none", "shortcut": "A"},
+        {"norm": "fixup", "shortcut": "A"},
         {"branch": "repvgg", "stem": "unit", "first_stride": 2, "input_size": 16},
         {"stride_unit": "last", "order": "pre", "stem": "imagenet", "input_size": 32},
     ],

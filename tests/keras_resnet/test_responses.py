@@ -105,7 +105,7 @@ def test_responses_of_a_pre_activation_net_are_the_outputs_of_its_convolutions(r
             {"stem_conv": True, "stage1_unit1_conv1": True, "stage1_unit1_conv2": True},
         ),
         (
-            {"norm": "none", "merge": "fixup"},
+            {"norm": "fixup"},
             {"stem_conv": False, "stage1_unit1_conv1": False, "stage1_unit1_conv2": False},
         ),
     ],
