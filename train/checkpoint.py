@@ -1,4 +1,4 @@
-"""The state of a run on disk: whole or absent, checked when read, the newest sound one wins."""
+"""Checkpoints of a run: written atomically and verified by hash when they are read."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ _OPTIMIZER, _STATE = "optimizer.npz", "state.json"
 
 
 class CorruptCheckpointError(ValueError):
-    """A checkpoint that is not what was written."""
+    """A checkpoint does not hold what was written to it."""
 
 
 @dataclasses.dataclass
 class Progress:
-    """How far a run is: all that the loop knows beside weights and optimizer.
+    """The state of the training loop, apart from weights and optimizer.
 
     Attributes:
-        step: Updates done.
-        seconds: Time spent training, over all sessions.
-        history: One row an epoch.
-        epoch_sums: Loss, right answers and images since the epoch began.
+        step: Number of updates done.
+        seconds: Time spent in training steps, over all sessions.
+        history: One row per epoch.
+        epoch_sums: Sums since the epoch began: loss, correct predictions, images.
         best_value: Best validation accuracy so far, or None.
-        best_loss: Validation loss of it; the lower one wins among equal accuracies.
-        best_epoch: Epoch of it.
+        best_loss: Validation loss of that epoch.
+        best_epoch: That epoch.
     """
 
     step: int = 0
@@ -50,11 +50,15 @@ class Progress:
 
 
 class Checkpoints:
-    """The checkpoints of one run: `step_00001000/`, the last few, and `best/`.
+    """The checkpoints of one run: the last few, such as `step_00001000/`, and `best/`.
 
-    Each is a directory with the model's weights (Keras's `.weights.h5`), the optimizer's
-    variables, the state of the layers that draw at random, and a `state.json` that holds the
-    progress and a SHA-256 of the other files.
+    Each one is a directory with the model's weights (Keras's `.weights.h5`), the optimizer's
+    variables, the states of the layers with random numbers, and a `state.json` with the progress
+    and the SHA-256 of each other file.
+
+    Args:
+        directory: The directory of the checkpoints.
+        keep: Number of checkpoints that are kept beside `best`.
     """
 
     def __init__(self, directory: Path, keep: int = 2) -> None:
@@ -68,48 +72,56 @@ class Checkpoints:
         progress: Progress,
         averaged: contextlib.AbstractContextManager[None] | None = None,
     ) -> Path:
-        """Writes a checkpoint and removes those that are no longer kept.
+        """Writes a checkpoint and removes the oldest ones.
 
         Args:
-            model: The model, with the weights that training goes on from.
-            optimizer: Its variables are written too.
-            progress: How far the run is.
-            averaged: Puts averaged weights in the model while it is entered; they are then
-                written beside the others, for evaluation.
+            model: The model, with the weights that training resumes from.
+            optimizer: The optimizer.
+            progress: The state of the training loop.
+            averaged: A context manager that puts averaged weights in the model; they are then
+                written too, for evaluation.
 
         Raises:
-            OSError: If it cannot be written; nothing half-written is left and older ones stand.
+            OSError: If it cannot be written. No part of it remains; older checkpoints do.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         path = self.directory / f"step_{progress.step:08d}"
-        # Read here: variables of several devices belong to the thread that the strategy is in.
+        # Variables of several devices can only be read in the thread that entered the strategy.
         values = {str(i): variable.numpy() for i, variable in enumerate(optimizer.variables)}
-        states: dict[str, Any] = _random_states(model)
-        with new_directory(path) as temporary, _Seal(temporary) as seal:
-            seal.write(_OPTIMIZER, lambda file: np.savez(file, **values))
+        states: dict[str, Any] = {
+            layer.name: layer.seed_generator.state.numpy() for layer in _random_layers(model)
+        }
+        with new_directory(path) as temporary, _CheckpointWriter(temporary) as writer:
+            writer.write(_OPTIMIZER, lambda file: np.savez(file, **values))
             if states:
-                seal.write(_RANDOM, lambda file: np.savez(file, **states))
+                writer.write(_RANDOM, lambda file: np.savez(file, **states))
             model.save_weights(str(temporary / _MODEL))
-            seal.add(_MODEL)
+            writer.add(_MODEL)
             if averaged is not None:
                 with averaged:
                     model.save_weights(str(temporary / _AVERAGED))
-                seal.add(_AVERAGED)
-            seal.close(dataclasses.asdict(progress))
+                writer.add(_AVERAGED)
+            writer.close(dataclasses.asdict(progress))
         for old in self.steps()[: -self.keep]:
             shutil.rmtree(old, ignore_errors=True)
         return path
 
-    def save_best(self, model: Any, facts: Mapping[str, Any]) -> None:
-        """Writes the weights that did best on the validation images."""
+    def save_best(self, model: Any, figures: Mapping[str, Any]) -> None:
+        """Writes the `best` checkpoint.
+
+        Args:
+            model: The model, with the weights that did best on the validation images.
+            figures: Its epoch and validation figures.
+        """
         self.directory.mkdir(parents=True, exist_ok=True)
-        with new_directory(self.directory / "best") as temporary, _Seal(temporary) as seal:
+        path = self.directory / "best"
+        with new_directory(path) as temporary, _CheckpointWriter(temporary) as writer:
             model.save_weights(str(temporary / _MODEL))
-            seal.add(_MODEL)
-            seal.close(facts)
+            writer.add(_MODEL)
+            writer.close(figures)
 
     def sweep(self) -> None:
-        """Removes what a process killed while it wrote has left, and puts back what it moved."""
+        """Removes temporary files of killed processes and restores what they had moved away."""
         if not self.directory.is_dir():
             return
         for path in self.directory.glob(".*.old.*"):
@@ -123,65 +135,77 @@ class Checkpoints:
         """Returns the checkpoints by step, oldest first."""
         if not self.directory.is_dir():
             return []
-        found = self.directory.iterdir()
-        steps = (p for p in found if re.fullmatch(r"step_\d{8,}", p.name) and p.is_dir())
-        return sorted(steps, key=lambda path: int(path.name.removeprefix("step_")))
+        paths = (
+            path
+            for path in self.directory.iterdir()
+            if re.fullmatch(r"step_\d{8,}", path.name) and path.is_dir()
+        )
+        return sorted(paths, key=_step)
+
+    def last_step(self) -> int:
+        """Returns the step of the newest checkpoint, sound or not, or 0."""
+        return max(map(_step, self.steps()), default=0)
 
     def restore(
         self, model: Any, optimizer: Any, say: Callable[[str], None] = print
     ) -> Progress | None:
-        """Restores the newest checkpoint that is sound.
+        """Restores the newest sound checkpoint.
 
         Args:
-            model: Built; its weights are replaced.
-            optimizer: Built; its variables are replaced.
-            say: Told of each damaged checkpoint that was passed over.
+            model: The built model; its weights are replaced.
+            optimizer: The built optimizer; its variables are replaced.
+            say: Called with a message for each damaged checkpoint that is skipped.
 
         Returns:
-            The progress, or None where there is no checkpoint.
+            The progress, or None if there is no checkpoint.
 
         Raises:
             CorruptCheckpointError: If there are checkpoints and none is sound.
         """
-        found = self.steps()[::-1]
-        for path in found:
+        paths = self.steps()[::-1]
+        for path in paths:
             try:
-                state = _open(path)
+                state = _read_state(path)
                 values = _read_optimizer(path, optimizer)
                 states = _read_random(path, model)
                 model.load_weights(str(path / _MODEL))
             except (CorruptCheckpointError, OSError, KeyError) as error:
-                say(f"Checkpoint {path.name} is damaged and passed over: {error}")
+                say(f"Checkpoint {path.name} is damaged and skipped: {error}")
                 continue
             for variable, value in zip(optimizer.variables, values, strict=True):
                 variable.assign(value)
             for layer, value in states:
                 layer.seed_generator.state.assign(value)
             return Progress(**state)
-        if found:
+        if paths:
             raise CorruptCheckpointError(
-                f"None of the {len(found)} checkpoints in {self.directory} is sound. "
-                "Start anew in another directory"
+                f"None of the {len(paths)} checkpoints in {self.directory} is sound. "
+                "Start again in another directory"
             )
         return None
 
     def load_weights(self, model: Any, which: str = "best") -> Mapping[str, Any]:
-        """Loads weights alone, from `best` or from the `last` sound checkpoint.
+        """Loads the weights of a checkpoint, without optimizer and progress.
 
-        They are those that the run would evaluate: averaged ones where it keeps an average.
+        They are the weights that the run evaluates: averaged ones where it keeps an average.
+
+        Args:
+            model: The built model; its weights are replaced.
+            which: `best`, or `last` for the newest sound checkpoint.
+
+        Returns:
+            The checkpoint's state.
 
         Raises:
             FileNotFoundError: If there is no such checkpoint.
             CorruptCheckpointError: If it is damaged.
         """
-        steps = self.steps()[::-1]
-        candidates = [self.directory / "best"] if which == "best" else steps
+        best = self.directory / "best"
+        paths = self.steps()[::-1] if which == "last" else [best] if best.is_dir() else []
         problem: Exception = FileNotFoundError(f"No {which} checkpoint in {self.directory}")
-        for path in candidates:
-            if not path.is_dir():
-                continue
+        for path in paths:
             try:
-                state = _open(path)
+                state = _read_state(path)
             except CorruptCheckpointError as error:
                 problem = error
                 continue
@@ -191,33 +215,50 @@ class Checkpoints:
         raise problem
 
 
-class _Seal:
-    """Puts `state.json` with a SHA-256 of each file into a new checkpoint.
+def bytes_needed(model: Any, optimizer: Any, *, averaged: bool = False) -> int:
+    """Returns the approximate size of one checkpoint on disk, in bytes.
 
-    Files are flushed to the disk and hashed, and where they are told how also written, in a second
-    thread while Keras writes the model's: all of it is work that Python's lock is free for.
+    Args:
+        model: The built model.
+        optimizer: The built optimizer.
+        averaged: Whether averaged weights are written beside the others.
+    """
+    variables = [*model.weights * (2 if averaged else 1), *optimizer.variables]
+    return 4 * sum(int(np.prod(variable.shape)) for variable in variables) + 2**20
+
+
+class _CheckpointWriter:
+    """Writes `state.json` with a SHA-256 of each file of a new checkpoint.
+
+    A second thread flushes the files to the disk and hashes them, and writes those given to
+    `write`, while Keras writes the model's file. Python's lock is free during most of this work.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._digests: dict[str, Future[str]] = {}
 
-    def __enter__(self) -> _Seal:
+    def __enter__(self) -> _CheckpointWriter:
         """Starts the thread."""
         self._pool = ThreadPoolExecutor(1)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Waits for the thread: what is under way ends, what has not begun is dropped."""
+        """Waits for the file in progress and drops those that have not begun."""
         self._pool.shutdown(cancel_futures=True)
 
     def write(self, name: str, write: Callable[[Path], None]) -> None:
-        """Has a file written and added."""
-        self._submit(name, write)
+        """Writes a file in the second thread, and adds it."""
+
+        def write_and_hash(path: Path) -> str:
+            write(path)
+            return _flush_and_hash(path)
+
+        self._digests[name] = self._pool.submit(write_and_hash, self._directory / name)
 
     def add(self, name: str) -> None:
-        """Adds a file that has been written."""
-        self._submit(name, lambda path: None)
+        """Adds a file that is already written."""
+        self._digests[name] = self._pool.submit(_flush_and_hash, self._directory / name)
 
     def close(self, state: Mapping[str, Any]) -> None:
         """Writes `state.json`.
@@ -226,34 +267,32 @@ class _Seal:
             OSError: If a file could not be written.
         """
         digests = {name: digest.result() for name, digest in sorted(self._digests.items())}
-        write_json(
-            self._directory / _STATE,
-            {"sha256": digests, "state_sha256": _digest_of(state), "state": dict(state)},
-        )
-
-    def _submit(self, name: str, write: Callable[[Path], None]) -> None:
-        def settle() -> str:
-            write(path)
-            flush(path)
-            return _digest(path)
-
-        path = self._directory / name
-        self._digests[name] = self._pool.submit(settle)
+        content = {"sha256": digests, "state_sha256": _state_digest(state), "state": dict(state)}
+        write_json(self._directory / _STATE, content)
 
 
-def _open(path: Path) -> dict[str, Any]:
-    """Returns a checkpoint's state, its files checked."""
+def _flush_and_hash(path: Path) -> str:
+    flush(path)
+    return _file_digest(path)
+
+
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix("step_"))
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    """Verifies the files of a checkpoint and returns its state."""
     try:
-        sealed = read_json(path / _STATE)
-        digests, digest, state = sealed["sha256"], sealed["state_sha256"], sealed["state"]
+        content = read_json(path / _STATE)
+        digests, digest, state = content["sha256"], content["state_sha256"], content["state"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CorruptCheckpointError(f"{_STATE} is unreadable ({error})") from error
-    if _digest_of(state) != digest:
+    if _state_digest(state) != digest:
         raise CorruptCheckpointError(f"{_STATE} is not what was written")
     with ThreadPoolExecutor() as pool:
-        found = dict(zip(digests, pool.map(lambda name: _found(path / name), digests), strict=True))
-    for name, wanted in digests.items():
-        if found[name] != wanted:
+        actual = list(pool.map(lambda name: _file_digest(path / name), digests))
+    for (name, expected), digest in zip(digests.items(), actual, strict=True):
+        if digest != expected:
             raise CorruptCheckpointError(f"{name} is not what was written")
     return dict(state)
 
@@ -262,48 +301,37 @@ def _read_optimizer(path: Path, optimizer: Any) -> Sequence[np.ndarray]:
     with np.load(path / _OPTIMIZER) as stored:
         values = [stored[str(index)] for index in range(len(stored.files))]
     shapes = [tuple(value.shape) for value in values]
-    wanted = [tuple(variable.shape) for variable in optimizer.variables]
-    if shapes != wanted:
+    expected = [tuple(variable.shape) for variable in optimizer.variables]
+    if shapes != expected:
         raise CorruptCheckpointError(
             f"{_OPTIMIZER} holds {len(shapes)} variables that do not fit the optimizer's "
-            f"{len(wanted)}"
+            f"{len(expected)}"
         )
     return values
 
 
-def _random_states(model: Any) -> dict[str, np.ndarray]:
-    """Returns how far the layers that draw have drawn, which Keras's weight files leave out."""
-    return {layer.name: layer.seed_generator.state.numpy() for layer in _drawing(model)}
-
-
-def _drawing(model: Any) -> list[Any]:
+def _random_layers(model: Any) -> list[Any]:
+    """Returns the layers with a seed generator, whose state Keras's weight files leave out."""
     return [layer for layer in model.layers if getattr(layer, "seed_generator", None) is not None]
 
 
 def _read_random(path: Path, model: Any) -> list[tuple[Any, np.ndarray]]:
-    layers = _drawing(model)
+    layers = _random_layers(model)
     if not layers:
         return []
     with np.load(path / _RANDOM) as stored:
         if set(stored.files) != {layer.name for layer in layers}:
-            raise CorruptCheckpointError(f"{_RANDOM} is of another model's layers")
+            raise CorruptCheckpointError(f"{_RANDOM} belongs to another model's layers")
         return [(layer, stored[layer.name]) for layer in layers]
 
 
-def _found(path: Path) -> str | None:
-    return _digest(path) if path.is_file() else None
-
-
-def _digest(path: Path) -> str:
+def _file_digest(path: Path) -> str:
+    """Returns the SHA-256 of a file, or an empty string if there is no such file."""
+    if not path.is_file():
+        return ""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _digest_of(state: Mapping[str, Any]) -> str:
+def _state_digest(state: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
-
-
-def bytes_needed(model: Any, slots: int) -> int:
-    """Returns about how many bytes one checkpoint takes on disk."""
-    size = sum(int(np.prod(variable.shape)) for variable in model.weights)
-    return 4 * size * (1 + slots) + 2**20

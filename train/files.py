@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written under a temporary name, then renamed."""
+"""Atomic writing of files and directories: under a temporary name, then renamed."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from typing import Any
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replaces a file's content in one step."""
+    """Writes a UTF-8 text file atomically."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Replaces a file's content in one step."""
+    """Writes a file atomically."""
     with _named_errors(path):
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
@@ -35,7 +35,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Replaces a JSON file in one step."""
+    """Writes an indented JSON file atomically."""
     write_text(path, json.dumps(values, indent=2) + "\n")
 
 
@@ -43,25 +43,25 @@ def read_json(path: Path) -> Any:
     """Reads a JSON file.
 
     Raises:
-        ValueError: If it is no JSON.
+        ValueError: If it is not JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no JSON: {error}") from error
+        raise ValueError(f"{path} is not JSON: {error}") from error
 
 
 def flush(path: Path) -> None:
-    """Waits until a file's content is on the disk."""
+    """Flushes a file's content to the disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
 @contextlib.contextmanager
 def new_directory(path: Path) -> Iterator[Path]:
-    """Yields a temporary directory that becomes `path`, whole, when the block ends without error.
+    """Yields a temporary directory that is renamed to `path` when the block ends without error.
 
-    A directory already at `path` is replaced.
+    A directory at `path` is replaced. After an error nothing of the new directory remains.
     """
     with _named_errors(path):
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
@@ -91,7 +91,7 @@ def _named_errors(path: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise OSError(
                 error.errno,
-                f"The disk is full: {path} was not written; free some space and "
-                "give the same command again",
+                f"The disk is full: {path} was not written. Free some space and give the same "
+                "command again",
             ) from error
         raise

@@ -1,7 +1,9 @@
-"""Keras's optimizers, with weight decay as the papers have it."""
+"""Keras's optimizers, with the weight decay of the papers."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -17,7 +19,7 @@ class SGD(keras.optimizers.SGD):
     """
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Moves a variable and its momentum by one step."""
+        """Updates a variable and its momentum."""
         import tensorflow as tf
 
         if not self.momentum or not isinstance(gradient, tf.Tensor):
@@ -37,9 +39,14 @@ class SGD(keras.optimizers.SGD):
 def make_optimizer(
     config: OptimizerConfig, learning_rate: Any, precision: str
 ) -> keras.optimizers.Optimizer:
-    """Makes the optimizer; under `mixed_float16` it scales the loss.
+    """Returns the optimizer, with loss scaling under `mixed_float16`.
 
-    SGD's weight decay and clipping are not part of it: see `l2_factors` and `steps`.
+    `TrainingSteps` adds SGD's weight decay (see `l2_factors`) and clips gradients.
+
+    Args:
+        config: The optimizer's configuration.
+        learning_rate: A number or a Keras schedule.
+        precision: As in `RuntimeConfig`.
     """
     common = {
         "learning_rate": learning_rate,
@@ -61,15 +68,29 @@ def make_optimizer(
 def l2_factors(config: OptimizerConfig, variables: list[keras.Variable]) -> list[float]:
     """Returns, for each variable, the factor of the L2 term that SGD adds to its gradient.
 
-    Keras's `weight_decay` shrinks weights beside the update. The papers' decay is part of the
-    gradient and so gathers in the momentum: with momentum 0.9 it acts ten times as strongly.
+    Keras's `weight_decay` shrinks weights separately from the update. The papers' decay is part of
+    the gradient, so that it accumulates in the momentum: with momentum 0.9 its effect is ten times
+    as strong.
 
     Source: He et al. 2015, section 3.4; Goyal et al. 2017, section 3, equation 8.
     """
     if config.name != "sgd":
         return [0.0] * len(variables)
-    # By name: the scales of stacked units have two axes.
+    # By name, not by rank: the scales of stacked units have two axes.
     return [
         config.weight_decay if config.decay_all or variable.name.endswith("kernel") else 0.0
         for variable in variables
     ]
+
+
+@contextlib.contextmanager
+def averaged_weights(model: Any, optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
+    """Assigns the optimizer's average of the weights to the model while the block runs."""
+    variables = model.trainable_variables
+    weights = [variable.numpy() for variable in variables]
+    optimizer.finalize_variable_values(variables)
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, weights, strict=True):
+            variable.assign(value)

@@ -1,4 +1,4 @@
-"""A run's directory: what it holds, who may write in it, and how a run is opened again."""
+"""The directory of a run: its files, its lock, and reading a run from it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import contextlib
 import csv
 import dataclasses
 import io
+import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -24,37 +26,42 @@ from .files import read_json, write_bytes, write_json, write_text
 Resume = Literal["auto", "never"]
 Which = Literal["auto", "best", "last"]
 
-# What a run leaves that was killed before its config.json stood.
-_OWN = re.compile(r"\.lock$|\.config\.json\.")
+# Files of a run that was killed before it had written its config.json.
+_EARLY_FILES = re.compile(r"\.lock$|\.config\.json\.")
 
 
 @dataclasses.dataclass(frozen=True)
 class RunDirectory:
-    """Paths and small files of a run.
+    """The directory of a run. A directory with a `config.json` is a run.
 
-    `config.json` is written first; whatever holds one is a run.
+    Attributes:
+        path: The directory.
     """
 
     path: Path
 
     @property
     def checkpoints(self) -> Path:
-        """Where the checkpoints lie."""
+        """Directory of the checkpoints."""
         return self.path / "checkpoints"
 
     @property
     def model(self) -> Path:
-        """The finished model; stands only after the run has ended."""
+        """File of the finished model; written last, so it exists only after the run has ended."""
         return self.path / "model.keras"
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """What was measured so far."""
+        """Content of `metrics.json`; empty before the run has ended."""
         path = self.path / "metrics.json"
         return dict(read_json(path)) if path.is_file() else {}
 
     def check(self, config: RunConfig, resume: Resume) -> None:
-        """Checks that the directory is free, or that the run in it is this one.
+        """Checks that the directory is free or holds this run.
+
+        Args:
+            config: The run.
+            resume: `never` refuses a directory that holds a run.
 
         Raises:
             ValueError: If it holds another run, a run that must not be resumed, or other files.
@@ -64,7 +71,7 @@ class RunDirectory:
             if resume == "never":
                 raise ValueError(
                     f"{self.path} holds a run already and --resume is never. Choose another "
-                    "--output, or remove it"
+                    "--output, or remove the run"
                 )
             changed = differences(load_config(file), config)
             if changed:
@@ -73,28 +80,31 @@ class RunDirectory:
                     "Give the same settings to resume it, or choose another --output"
                 )
             return
-        if self.path.is_dir() and any(not _OWN.match(p.name) for p in self.path.iterdir()):
+        if self.path.is_dir() and any(not _EARLY_FILES.match(p.name) for p in self.path.iterdir()):
             raise ValueError(
-                f"{self.path} holds files and no config.json, so it is no run. "
+                f"{self.path} holds files and no config.json, so it is not a run. "
                 "Choose another --output"
             )
 
     def begin(self, config: RunConfig, data: ImageData, preprocess: PreprocessSpec) -> None:
-        """Makes the directory a run: from here on it holds a `config.json`.
+        """Writes `config.json`, which makes the directory a run, then `dataset.json` and labels.
 
-        Called when nothing is left to go wrong before the first step, so that a command that was
-        refused leaves no run behind.
+        Call it after all checks, so that a refused command leaves no run behind. `dataset.json`
+        holds the preprocessing as measured on the training images.
         """
         if not (self.path / "config.json").is_file():
             write_text(self.path / "config.json", config.to_json())
-        self._write_facts(data, preprocess)
+        write_json(self.path / "dataset.json", _dataset_record(data, preprocess))
+        write_text(self.path / "labels.txt", "".join(f"{name}\n" for name in data.class_names))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other processes from training in this directory.
+        """Locks the directory against other training processes while the block runs.
+
+        A directory without a run is removed again if it is empty at the end.
 
         Raises:
-            ValueError: If another process is doing so.
+            ValueError: If another process has locked it.
         """
         import fcntl
 
@@ -110,13 +120,13 @@ class RunDirectory:
             try:
                 yield
             finally:
-                if not (self.path / "config.json").is_file():  # nothing came of it
+                if not (self.path / "config.json").is_file():  # refused
                     lock.unlink()
                     if not any(self.path.iterdir()):
                         self.path.rmdir()
 
     def check_data(self, data: ImageData, preprocess: PreprocessSpec) -> None:
-        """Checks that a run goes on with the data that it began with.
+        """Checks that the data is the same as when the run began.
 
         Raises:
             ValueError: If the data has changed; names the difference.
@@ -124,7 +134,7 @@ class RunDirectory:
         file = self.path / "dataset.json"
         if not file.is_file():
             return
-        before, now = read_json(file), _facts(data, preprocess)
+        before, now = read_json(file), _dataset_record(data, preprocess)
         changed = [
             f"{key}: {before.get(key)} then, {now[key]} now"
             for key in ("class_names", "channels", "examples", "preprocessing")
@@ -133,26 +143,35 @@ class RunDirectory:
         if changed:
             raise ValueError(
                 f"The data of {self.path} has changed since the run began: {'; '.join(changed)}. "
-                "Give it back, or choose another --output"
+                "Restore the data, or choose another --output"
             )
 
     def sweep(self) -> None:
-        """Removes what processes killed while they wrote have left; call it under the lock."""
+        """Removes temporary files of killed processes. Call it under the lock."""
         for path in self.path.glob(".*"):
             if re.match(r"\.(export\.tmp|.*\.keras$)", path.name):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         Checkpoints(self.checkpoints).sweep()
 
-    def _write_facts(self, data: ImageData, preprocess: PreprocessSpec) -> None:
-        """Writes what a user of the model needs to know of the data: `dataset.json`, `labels.txt`.
+    def check_space(self, needed: int) -> None:
+        """Checks that the disk has room for the run's checkpoints.
 
-        The preprocessing stands there as measured on the training images.
+        Args:
+            needed: Size of all checkpoints in bytes; those on the disk already count as room.
+
+        Raises:
+            OSError: If there is not enough room.
         """
-        write_json(self.path / "dataset.json", _facts(data, preprocess))
-        write_text(self.path / "labels.txt", "".join(f"{name}\n" for name in data.class_names))
+        used = sum(f.stat().st_size for f in self.checkpoints.rglob("*") if f.is_file())
+        free = shutil.disk_usage(self.path).free
+        if free < needed - used:
+            raise OSError(
+                f"{self.path} has {free / 2**20:.0f} MiB free and the run's checkpoints need "
+                f"about {(needed - used) / 2**20:.0f} MiB more"
+            )
 
     def write_history(self, history: Sequence[Mapping[str, float]]) -> None:
-        """Writes the rows of all epochs as CSV."""
+        """Writes `history.csv`, one row per epoch."""
         text = io.StringIO()
         if history:
             writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
@@ -161,19 +180,41 @@ class RunDirectory:
         write_text(self.path / "history.csv", text.getvalue())
 
     def write_samples(self, samples: Mapping[str, np.ndarray]) -> None:
-        """Writes the predictions that the report pictures."""
+        """Writes `samples.npz`, the predictions that the report shows."""
         content = io.BytesIO()
         np.savez_compressed(content, **dict(samples))  # type: ignore[arg-type]
         write_bytes(self.path / "samples.npz", content.getvalue())
 
     def update_metrics(self, **parts: Any) -> None:
-        """Replaces parts of `metrics.json`."""
+        """Adds or replaces parts of `metrics.json`."""
         write_json(self.path / "metrics.json", {**self.metrics, **parts})
+
+    def write_model(self, model: Any) -> None:
+        """Writes `model.keras` atomically."""
+        handle, temporary = tempfile.mkstemp(suffix=".keras", prefix=".", dir=self.path)
+        os.close(handle)
+        try:
+            model.save(temporary)
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, self.model)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run opened for reading: its model in float32, ready to evaluate, predict or export."""
+    """A run opened for reading, with its model in float32, to evaluate, predict or export.
+
+    Attributes:
+        directory: The run's directory.
+        config: The run's configuration.
+        spec: The network.
+        preprocess: The preprocessing, with the measured mean and standard deviation.
+        class_names: In the order of the logits.
+        model: The model, which returns logits.
+        weights: The origin of the weights: `model.keras`, `best checkpoint` or `last checkpoint`.
+    """
 
     directory: RunDirectory
     config: RunConfig
@@ -185,16 +226,16 @@ class Run:
 
 
 def open_run(path: Path, which: Which = "auto") -> Run:
-    """Opens a run: the finished model, or a checkpoint of one that has not ended.
+    """Opens a run: its finished model, or a checkpoint.
 
     Args:
         path: The run's directory.
-        which: `auto` takes `model.keras` or, before the end, the best and else the last
-            checkpoint; `best` and `last` take that checkpoint.
+        which: `best` or `last` opens that checkpoint. `auto` opens `model.keras`; before the run
+            has ended, the best checkpoint; without a best checkpoint, the last.
 
     Raises:
         FileNotFoundError: If there is no run, or it has no weights yet.
-        ValueError: If a file of it is damaged.
+        ValueError: If one of its files is damaged.
     """
     import keras_resnet
     from keras_resnet.nets.precision import dtype_policy
@@ -202,15 +243,15 @@ def open_run(path: Path, which: Which = "auto") -> Run:
 
     directory = RunDirectory(path)
     if not (path / "config.json").is_file():
-        raise FileNotFoundError(f"{path} is no run: it has no config.json")
+        raise FileNotFoundError(f"{path} is not a run: it has no config.json")
     config = load_config(path / "config.json")
     spec = spec_of(config)
     if not (path / "dataset.json").is_file():
         raise FileNotFoundError(f"{path} has not begun to train: it has no dataset.json")
-    facts = read_json(path / "dataset.json")
+    record = read_json(path / "dataset.json")
     try:
-        preprocess = PreprocessSpec.from_dict(facts["preprocessing"])
-        names, channels = tuple(facts["class_names"]), int(facts["channels"])
+        preprocess = PreprocessSpec.from_dict(record["preprocessing"])
+        names, channels = tuple(record["class_names"]), int(record["channels"])
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path / 'dataset.json'} is not what was written: {error!r}") from error
     with dtype_policy("float32"):
@@ -223,18 +264,17 @@ def open_run(path: Path, which: Which = "auto") -> Run:
     if which == "auto" and directory.model.is_file():
         load(model, directory.model)
         return Run(directory, config, spec, preprocess, names, model, "model.keras")
-    checkpoints = Checkpoints(directory.checkpoints)
-    has_best = (directory.checkpoints / "best").is_dir()
-    chosen = which if which != "auto" else ("best" if has_best else "last")
-    checkpoints.load_weights(model, chosen)
-    return Run(directory, config, spec, preprocess, names, model, f"{chosen} checkpoint")
+    if which == "auto":
+        which = "best" if (directory.checkpoints / "best").is_dir() else "last"
+    Checkpoints(directory.checkpoints).load_weights(model, which)
+    return Run(directory, config, spec, preprocess, names, model, f"{which} checkpoint")
 
 
 def spec_of(config: RunConfig) -> ResNetSpec:
-    """Returns the net that a configuration names, with its changes.
+    """Returns the network of a configuration.
 
     Raises:
-        ValueError: If there is no such net or field.
+        ValueError: If there is no such network or field.
     """
     spec = get_spec(config.model.name)
     changes = dict(config.model.spec)
@@ -243,7 +283,8 @@ def spec_of(config: RunConfig) -> ResNetSpec:
     return spec.replace(**changes) if changes else spec
 
 
-def _facts(data: ImageData, preprocess: PreprocessSpec) -> dict[str, Any]:
+def _dataset_record(data: ImageData, preprocess: PreprocessSpec) -> dict[str, Any]:
+    """Returns the content of `dataset.json`."""
     parts = {"train": data.train, "validation": data.validation, "test": data.test}
     return {
         "name": data.name,

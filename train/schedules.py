@@ -1,4 +1,4 @@
-"""The learning rate as a function of the step."""
+"""Learning-rate schedules."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from .config import ScheduleConfig
 
 
 def make_schedule(config: ScheduleConfig, *, total_steps: int, steps_per_epoch: float) -> Schedule:
-    """Resolves a schedule's fractions and epochs into steps.
+    """Returns a schedule with its fractions and epochs converted to steps.
 
     Args:
-        config: The schedule.
-        total_steps: Length of the run, steps.
-        steps_per_epoch: Steps that one pass over the training images takes.
+        config: The schedule's configuration.
+        total_steps: Length of the run in steps.
+        steps_per_epoch: Steps per pass over the training images.
 
     Raises:
-        ValueError: If the warm-up is longer than the run.
+        ValueError: If the warm-up is not shorter than the run.
     """
     warmup = config.warmup_steps + round(config.warmup_epochs * steps_per_epoch)
     if warmup >= total_steps:
@@ -44,8 +44,8 @@ def make_schedule(config: ScheduleConfig, *, total_steps: int, steps_per_epoch: 
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     """Warm-up, then a constant, piecewise constant or cosine learning rate.
 
-    The rate at step k (counted from 0) is that of the update that follows k others: a boundary at
-    32,000 leaves the first 32,000 updates at the old rate.
+    Steps count from 0: the rate at step k is that of the update that follows k others. A boundary
+    at 32,000 leaves the first 32,000 updates at the old rate.
 
     Source: He et al. 2015, section 4.2 (piecewise, constant warm-up); Goyal et al. 2017, section
     2.2 (linear warm-up); Loshchilov and Hutter 2017 (arXiv:1608.03983), equation 5 (cosine).

@@ -1,4 +1,4 @@
-"""`tf.distribute` strategies by name: one device, the GPUs of a machine, CPU replicas, machines."""
+"""`tf.distribute` strategies by name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NAMES = "auto, mirrored, cpu:N, multi-worker or one-device"
 
 
 def check_name(name: str) -> None:
-    """Checks a strategy's name before TensorFlow is loaded.
+    """Checks the name of a strategy without loading TensorFlow.
 
     Raises:
         ValueError: If the name is unknown.
@@ -24,21 +24,24 @@ def check_name(name: str) -> None:
 
 
 def make_strategy(name: str) -> Any:
-    """Makes the strategy; must run before TensorFlow has touched a device.
+    """Returns a strategy; call it before TensorFlow uses a device.
 
-    `auto` mirrors over the GPUs where there is more than one, and uses the one device otherwise.
-    `cpu:N` splits the CPU into N logical devices and mirrors over them: slower than one, but a way
-    to try and to test replication anywhere. `multi-worker` reads TF_CONFIG.
+    Args:
+        name: `one-device`; `mirrored`, over the GPUs of this machine; `auto`, which is `mirrored`
+            if there are several GPUs and `one-device` otherwise; `cpu:N`, which splits the CPU
+            into N logical devices and mirrors over them (slower than one device; for tests of
+            replication); or `multi-worker`, which reads TF_CONFIG.
 
     Raises:
-        ValueError: If the name is unknown, or what it needs is not there.
+        ValueError: If the name is unknown, there is no GPU to mirror over, the CPU cannot be split
+            any more, or TF_CONFIG is missing or malformed.
     """
     import tensorflow as tf
 
     check_name(name)
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
-        # Too late in a process that has used the GPU already; then it stays as it is.
+        # A process that has used the GPU already cannot change it.
         with contextlib.suppress(RuntimeError):
             tf.config.experimental.set_memory_growth(gpu, True)
     if name == "auto":
@@ -58,8 +61,39 @@ def make_strategy(name: str) -> Any:
     return _mirrored_cpus(int(name.removeprefix("cpu:")))
 
 
-def is_chief() -> bool:
-    """Whether this process writes the run's files: worker 0, or the only one."""
+def check_strategy(strategy: Any, *, batch_size: int, xla: bool) -> None:
+    """Checks that a run can be divided among the replicas of a strategy.
+
+    Args:
+        strategy: The strategy.
+        batch_size: Images in a global batch.
+        xla: Whether XLA compiles the step.
+
+    Raises:
+        ValueError: If the batch does not divide, or XLA would compile for several CPU replicas.
+    """
+    import tensorflow as tf
+
+    replicas = strategy.num_replicas_in_sync
+    if batch_size % replicas:
+        low = batch_size // replicas * replicas
+        nearest = ", ".join(str(n) for n in (low, low + replicas) if n)
+        raise ValueError(
+            f"`--batch-size` is the global batch and must divide by the {replicas} replicas. "
+            f"Received: {batch_size}; nearest: {nearest}"
+        )
+    if xla and replicas > 1 and not tf.config.list_physical_devices("GPU"):
+        raise ValueError("XLA cannot compile for CPU replicas: drop --xla or use one-device")
+
+
+def is_chief(name: str) -> bool:
+    """Whether this process writes the run's files: the chief of several workers, or the only one.
+
+    Args:
+        name: Name of the strategy.
+    """
+    if name != "multi-worker":
+        return True
     task = _tf_config().get("task", {})
     if task.get("type") == "chief":
         return True
@@ -77,12 +111,12 @@ def _mirrored_cpus(count: int) -> Any:
             tf.config.set_logical_device_configuration(cpu, logical)
     except RuntimeError as error:
         raise ValueError(
-            f"`--strategy cpu:{count}` must split the CPU before TensorFlow uses it; start it in "
-            "a process of its own"
+            f"`--strategy cpu:{count}` must split the CPU before TensorFlow uses it: start it in "
+            "a new process"
         ) from error
     return tf.distribute.MirroredStrategy(
         [f"/cpu:{index}" for index in range(count)],
-        # The default fails on CPUs inside loops: "Shape mismatch in the collective instance".
+        # The default fails inside loops on CPUs: "Shape mismatch in the collective instance".
         cross_device_ops=tf.distribute.ReductionToOneDevice(),
     )
 
@@ -92,7 +126,7 @@ def _tf_config() -> dict[str, Any]:
     try:
         config = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"TF_CONFIG is no JSON: {error}") from error
+        raise ValueError(f"TF_CONFIG is not JSON: {error}") from error
     parts = config if isinstance(config, dict) else {"TF_CONFIG": config}
     for name, part in parts.items():
         if name in ("cluster", "task", "TF_CONFIG") and not isinstance(part, dict):

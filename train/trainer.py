@@ -1,4 +1,4 @@
-"""The training loop: one for one device, many, and many machines."""
+"""The training loop, the same for one device, several devices and several machines."""
 
 from __future__ import annotations
 
@@ -6,54 +6,58 @@ import contextlib
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import keras
 import numpy as np
 
-from keras_resnet import PreprocessSpec, ResNetSpec, build
+from keras_resnet import PreprocessSpec, build
 
+from .agreement import Agreement, sum_over_workers
+from .best_weights import BestWeights
 from .checkpoint import Checkpoints, Progress, bytes_needed
 from .config import RunConfig
-from .data import ImageData, Share, Source, TrainingPlan, training_batches
+from .console import Console
+from .data import ImageData, Share, TrainingPlan, training_batches
+from .divergence import divergence_message, first_nonfinite
 from .errors import TrainingDivergedError, TrainingStoppedError
-from .evaluation.classify import Evaluation, Evaluator
+from .evaluation.classify import Evaluator
 from .length import length_of
-from .optimizers import make_optimizer
-from .reporting import Reporter
-from .rundir import RunDirectory
+from .optimizers import averaged_weights, make_optimizer
+from .rundir import RunDirectory, spec_of
 from .schedules import make_schedule
+from .signals import StopSignals
 from .steps import TrainingSteps
+from .strategies import is_chief
+from .throughput import Throughput
 
 
 class Trainer:
-    """Trains one net on one data set in one run directory.
+    """Trains one network in one run directory.
+
+    The state of a run is `model`, `optimizer` and `progress`; a checkpoint holds all three.
 
     Args:
         config: The run.
-        spec: The net.
-        data: The images, already at the net's size where they lie in memory.
-        preprocess: Resolved: with the channels' mean and standard deviation.
-        directory: Where the run writes.
-        strategy: Where it runs.
-        chief: Whether this process writes files.
-        reporter: Told of what happens.
-        callbacks: Keras callbacks; they get `on_train_*` and `on_epoch_*`, and `on_train_batch_end`
-            after the last step of each call. `on_train_begin` is told the step that the run goes
-            on from. They may set `model.stop_training`.
+        data: The images, already at the network's size where they are in memory.
+        preprocess: The preprocessing, with the mean and standard deviation of each channel.
+        directory: The directory that the run writes to.
+        strategy: The `tf.distribute` strategy to train under.
+        console: Prints progress and messages.
+        callbacks: Keras callbacks. They receive `on_train_*`, `on_epoch_*`, and
+            `on_train_batch_end` after the last step of each call of the graph. `on_train_begin`
+            receives the `step` that the run resumes from and the `history` up to it. They may set
+            `model.stop_training`.
     """
 
     def __init__(
         self,
         config: RunConfig,
-        spec: ResNetSpec,
         data: ImageData,
         preprocess: PreprocessSpec,
         directory: RunDirectory,
-        *,
         strategy: Any,
-        chief: bool = True,
-        reporter: Reporter,
+        console: Console,
         callbacks: Sequence[keras.callbacks.Callback] = (),
     ) -> None:
         self.config = config
@@ -61,18 +65,17 @@ class Trainer:
         self.preprocess = preprocess
         self.directory = directory
         self.strategy = strategy
-        self.chief = chief
-        self.reporter = reporter
+        self.console = console
+        self.chief = is_chief(config.runtime.strategy)
         self.length = length_of(config, len(data.train))
         self.schedule = make_schedule(
             config.schedule,
             total_steps=self.length.steps,
             steps_per_epoch=self.length.steps_per_epoch,
         )
-        self.checkpoints = Checkpoints(directory.checkpoints, config.checkpoint.keep)
         with strategy.scope():
             self.model = build(
-                spec,
+                spec_of(config),
                 classes=len(data.class_names),
                 input_shape=(*preprocess.size, data.channels),
                 stacked=config.model.stacked,
@@ -82,64 +85,37 @@ class Trainer:
                 config.optimizer, self.schedule, config.runtime.precision
             )
             self.optimizer.build(self.model.trainable_variables)
-        self.steps = TrainingSteps(self.model, self.optimizer, config, strategy)
-        # Without a validation split the test split is watched, but nothing is chosen by it.
-        self.selects = data.validation is not None
-        self._watched = data.validation or data.test
-        self._evaluator: Evaluator | None = None
+        self.progress = Progress()
+        self.throughput = Throughput()
+        self.train_steps = TrainingSteps(self.model, self.optimizer, config, strategy)
+        self.checkpoints = Checkpoints(directory.checkpoints, config.checkpoint.keep)
+        self.best = BestWeights(self.model, self.checkpoints, write=self.chief)
+        # Without a validation split each epoch reports on the test split, which chooses nothing.
+        self.selects_best = data.validation is not None
+        self.evaluators = {
+            split: Evaluator(self.model, source, preprocess, strategy=strategy)
+            for split, source in (("validation", data.validation), ("test", data.test))
+            if source is not None
+        }
+        several_workers = config.runtime.strategy == "multi-worker"
+        self._agreement = Agreement(sum_over_workers(strategy) if several_workers else None)
         self._callbacks = keras.callbacks.CallbackList(
             list(callbacks), add_history=False, model=self.model
         )
         self._saved_at = time.monotonic()
-        self._asked: int | None = None  # a signal that this process got
-        self._stop: int | None = None  # a signal that all processes act on
-        self._best: list[np.ndarray] | None = None
-        self._rated: tuple[int, float] | None = None  # images and seconds after the first call
-        self.progress = Progress()
 
     @property
     def checkpoint_bytes(self) -> int:
-        """About what one checkpoint takes on disk."""
-        optimizer = self.config.optimizer
-        return bytes_needed(self.model, 1 + (optimizer.name == "adamw") + (optimizer.ema > 0))
+        """Approximate size of one checkpoint on disk."""
+        return bytes_needed(self.model, self.optimizer, averaged=self.config.optimizer.ema > 0)
 
     @property
-    def images_per_second(self) -> float | None:
-        """Speed of this session's steps, without the call that traced the graph."""
-        images, seconds = self._rated or (0, 0.0)
-        return images / seconds if images else None
+    def finished(self) -> bool:
+        """Whether the last step is done or a callback has stopped the training."""
+        return self.progress.step >= self.length.steps or bool(self.model.stop_training)
 
-    def fit(self) -> Progress:
-        """Trains to the end, from the newest sound checkpoint where there is one.
-
-        The model ends with the weights that did best on the validation images, or with the last
-        ones where none are held out; averaged ones where the recipe averages.
-
-        Raises:
-            TrainingDivergedError: If the loss is no longer finite; says at which step.
-            TrainingStoppedError: After SIGTERM or SIGINT, once the state is saved.
-        """
-        self._check_agreement()
-        self._restore()
-        self.model.stop_training = False
-        self._callbacks.on_train_begin({"step": self.progress.step})
-        with self._signals(), self.reporter.session(self.length.steps, self.progress.step):
-            batches = iter(self._batches())
-            while self.progress.step < self.length.steps and not self.model.stop_training:
-                self._turn(batches)
-            if self._asked is not None and not self._several_machines():
-                self._stop = self._asked
-                self._interrupt()  # behind the last step too: a study has more runs to come
-            self._save()
-        self._callbacks.on_train_end()
-        if self._best is not None:
-            with self.strategy.scope():
-                self.model.set_weights(self._best)
-        else:
-            self.optimizer.finalize_variable_values(self.model.trainable_variables)
-        return self.progress
-
-    def _batches(self) -> Any:
+    def batches(self) -> Any:
+        """Returns the distributed training batches from the current step on."""
         plan = TrainingPlan(
             self.preprocess,
             self.config.augment,
@@ -150,216 +126,171 @@ class Trainer:
         )
         replicas = self.strategy.num_replicas_in_sync
 
-        def share_of(context: Any) -> Any:
+        def batches(context: Any) -> Any:
             share = Share.of(context, self.config.batch_size, replicas)
             return training_batches(self.data.train, plan, share)
 
-        return self.strategy.distribute_datasets_from_function(share_of)
+        return self.strategy.distribute_datasets_from_function(batches)
 
-    def _turn(self, batches: Iterator[Any]) -> None:
-        """One call of the graph, and what is due after it."""
-        progress, every = self.progress, self.config.checkpoint.every_steps
-        epoch = self.length.epoch_of(progress.step)
-        end = self.length.end_of(epoch)
-        if progress.epoch_sums[2] == 0:
-            self._callbacks.on_epoch_begin(epoch - 1)
-        stop = min(end, progress.step + self.config.runtime.steps_per_call)
-        if every:
-            stop = min(stop, (progress.step // every + 1) * every)
-        self._advance(batches, stop - progress.step)
-        if progress.step >= end:
-            self._end_epoch(epoch)
-        if progress.step < self.length.steps:
-            if self._agreed(progress.step % every == 0 if every else progress.step >= end):
-                self._save()
-            if self._stop is not None:
-                self._interrupt()
+    def fit(self) -> Progress:
+        """Trains to the end, from the newest sound checkpoint if there is one.
 
-    def _advance(self, batches: Iterator[Any], count: int) -> None:
-        started = time.monotonic()
-        first = self.progress.step
-        measured = self.steps(batches, count)
-        seconds = time.monotonic() - started
-        self.progress.seconds += seconds
-        if self._rated is None:  # the first call traces the graph
-            self._rated = (0, 0.0)
-        else:
-            images, before = self._rated
-            self._rated = (images + count * self.config.batch_size, before + seconds)
-        broken = np.flatnonzero(~np.isfinite(measured[:, 0]))
-        if len(broken):
-            self._diverged(first + int(broken[0]), float(measured[broken[0], 0]))
-        self.progress.step += count
-        images = count * self.config.batch_size
-        loss, right = measured.astype("float64").sum(axis=0) * self.config.batch_size
-        sums = self.progress.epoch_sums
-        self.progress.epoch_sums = [sums[0] + loss, sums[1] + right, sums[2] + images]
-        self.reporter.advance(count, images, loss / images, right / images)
-        self._callbacks.on_train_batch_end(
-            self.progress.step - 1, {"loss": loss / images, "accuracy": right / images}
+        The model ends with the weights that did best on the validation images, or with the last
+        ones where no images are held out; with averaged weights where the recipe averages.
+
+        Raises:
+            TrainingDivergedError: If the loss is no longer finite; names the step.
+            TrainingStoppedError: After SIGTERM or SIGINT, once the state is saved.
+        """
+        self._restore()
+        self.model.stop_training = False
+        self._callbacks.on_train_begin(
+            {"step": self.progress.step, "history": self.progress.history}
         )
+        with (
+            StopSignals() as signals,
+            self.console.progress(self.length.steps, self.progress.step),
+        ):
+            batches = iter(self.batches())
+            while not self.finished:
+                self._advance(batches)
+                if self.length.ends_epoch(self.progress.step):
+                    self._end_epoch()
+                save, stop = self._due(signals)
+                if save or stop or self.finished:
+                    self._save()
+                if stop:
+                    self._stop(signals)
+        self._callbacks.on_train_end()
+        self._assign_final_weights()
+        return self.progress
 
-    def _end_epoch(self, epoch: int) -> None:
+    def _restore(self) -> None:
+        self._agreement.check_step(self.checkpoints.last_step())
+        with self.strategy.scope():
+            progress = self.checkpoints.restore(self.model, self.optimizer, self.console.say)
+            if progress is None:
+                return
+            self.progress = progress
+            self.console.say(f"Resuming at step {progress.step} of {self.length.steps}")
+            if self.selects_best:
+                self.best.resume(progress, self.console.say)
+        if self.chief:
+            self.directory.write_history(progress.history)
+
+    def _advance(self, batches: Iterator[Any]) -> None:
+        """Trains for the steps of one call of the graph."""
+        progress, batch_size = self.progress, self.config.batch_size
+        if progress.epoch_sums[2] == 0:
+            self._callbacks.on_epoch_begin(self.length.epoch_of(progress.step) - 1)
+        count = self._next_stop() - progress.step
+        started = time.monotonic()
+        metrics = self.train_steps(batches, count)
+        seconds = time.monotonic() - started
+        diverged = first_nonfinite(metrics[:, 0])
+        if diverged is not None:
+            self._raise_diverged(progress.step + diverged, float(metrics[diverged, 0]))
+        images = count * batch_size
+        loss, correct = metrics.astype("float64").sum(axis=0) * batch_size
+        sums = progress.epoch_sums
+        progress.epoch_sums = [sums[0] + loss, sums[1] + correct, sums[2] + images]
+        progress.step += count
+        progress.seconds += seconds
+        self.throughput.add(images, seconds)
+        means = {"loss": loss / images, "accuracy": correct / images}
+        self.console.advance(count, **means, images_per_second=self.throughput.images_per_second)
+        self._callbacks.on_train_batch_end(progress.step - 1, means)
+
+    def _next_stop(self) -> int:
+        """Returns the step at which the next call of the graph ends."""
+        step, every = self.progress.step, self.config.checkpoint.every_steps
+        epoch_end = self.length.end_of(self.length.epoch_of(step))
+        stop = min(step + self.config.runtime.steps_per_call, epoch_end)
+        return min(stop, (step // every + 1) * every) if every else stop
+
+    def _end_epoch(self) -> None:
         progress = self.progress
-        loss, right, images = progress.epoch_sums
+        epoch = self.length.epoch_of(progress.step - 1)
+        loss, correct, images = progress.epoch_sums
         row = {
             "epoch": epoch,
             "step": progress.step,
             "seconds": round(progress.seconds, 3),
             "learning_rate": float(self.schedule(progress.step - 1)),
             "loss": loss / images,
-            "accuracy": right / images,
+            "accuracy": correct / images,
+            **self._evaluate(epoch),
         }
-        if self._watched is not None:
-            row |= self._watch(epoch, self._watched)
         progress.history.append(row)
         progress.epoch_sums = [0.0, 0.0, 0.0]
         if self.chief:
             self.directory.write_history(progress.history)
-        self.reporter.epoch(row, self.length.epochs)
+        self.console.epoch(row, self.length.epochs)
         self._callbacks.on_epoch_end(epoch - 1, dict(row))
 
-    def _watch(self, epoch: int, source: Source) -> dict[str, float]:
-        """Evaluates with the weights a user would get, and remembers the best."""
-        self.steps.average_statistics()
-        with self._averaged_weights():
-            self._evaluator = self._evaluator or Evaluator(
-                self.model, source, self.preprocess, strategy=self.strategy
-            )
-            found = self._evaluator()
-            if self.selects and self._is_best(found):
-                self.progress.best_value, self.progress.best_loss = found.accuracy, found.loss
-                self.progress.best_epoch = epoch
-                self._best = self.model.get_weights()
-                if self.chief:
-                    facts = {"val_accuracy": found.accuracy, "val_loss": found.loss}
-                    self.checkpoints.save_best(self.model, {"epoch": epoch, **facts})
-        name = "val" if self.selects else "test"
-        return {f"{name}_loss": found.loss, f"{name}_accuracy": found.accuracy}
+    def _evaluate(self, epoch: int) -> dict[str, float]:
+        """Evaluates with the weights that a user would get, and keeps the best ones."""
+        evaluator = self.evaluators.get("validation") or self.evaluators.get("test")
+        if evaluator is None:
+            return {}
+        self.train_steps.average_statistics()
+        with self._evaluation_weights():
+            measured = evaluator()
+            if self.selects_best:
+                self.best.update(self.progress, epoch, measured.accuracy, measured.loss)
+        split = "val" if self.selects_best else "test"
+        return {f"{split}_loss": measured.loss, f"{split}_accuracy": measured.accuracy}
 
-    def _is_best(self, found: Evaluation) -> bool:
-        best, loss = self.progress.best_value, self.progress.best_loss
-        if best is None or loss is None:
-            return True
-        return (found.accuracy, -found.loss) > (best, -loss)
+    def _evaluation_weights(self) -> contextlib.AbstractContextManager[None]:
+        """Puts the averaged weights in the model for a while, where the recipe averages."""
+        if self.config.optimizer.ema:
+            return averaged_weights(self.model, self.optimizer)
+        return contextlib.nullcontext()
 
-    @contextlib.contextmanager
-    def _averaged_weights(self) -> Iterator[None]:
-        """Puts the averaged weights, where the recipe keeps them, in the model for a while."""
-        if not self.config.optimizer.ema:
-            yield
-            return
-        variables = self.model.trainable_variables
-        raw = [variable.numpy() for variable in variables]
-        self.optimizer.finalize_variable_values(variables)
-        try:
-            yield
-        finally:
-            for variable, value in zip(variables, raw, strict=True):
-                variable.assign(value)
-
-    def _restore(self) -> None:
-        with self.strategy.scope():
-            found = self.checkpoints.restore(self.model, self.optimizer, self.reporter.say)
-            if found is None:
-                return
-            self.progress = found
-            self.reporter.say(f"Resuming at step {found.step} of {self.length.steps}")
-            if self.selects and found.best_value is not None:
-                now = self.model.get_weights()
-                try:
-                    facts = self.checkpoints.load_weights(self.model, "best")
-                    self._best = self.model.get_weights()
-                    # They may be newer than the checkpoint that the run goes on from.
-                    found.best_value, found.best_loss = facts["val_accuracy"], facts["val_loss"]
-                    found.best_epoch = facts["epoch"]
-                except (FileNotFoundError, ValueError) as error:
-                    self.reporter.say(f"The best checkpoint is lost and chosen anew: {error}")
-                    self.progress.best_value = self.progress.best_epoch = None
-                self.model.set_weights(now)
-        if self.chief:
-            self.directory.write_history(found.history)
-
-    def _check_agreement(self) -> None:
-        """Checks that all machines see the same checkpoints, before they begin to differ."""
-        if not self._several_machines():
-            return
-        saved = self.checkpoints.steps()
-        step = int(saved[-1].name.removeprefix("step_")) if saved else 0
-        (total,) = self.steps.total([float(step)])
-        if total != float(step) * self.strategy.num_replicas_in_sync:
-            raise ValueError(
-                f"The workers stand at different steps (this one at {step}): --output must be one "
-                "directory that all of them share"
-            )
-
-    def _several_machines(self) -> bool:
-        import tensorflow as tf
-
-        return isinstance(self.strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    def _due(self, signals: StopSignals) -> tuple[bool, bool]:
+        """Returns whether to save and whether to stop now, the same on all workers."""
+        config, step = self.config.checkpoint, self.progress.step
+        late = time.monotonic() - self._saved_at >= 60 * config.every_minutes > 0
+        late, stop = self._agreement.any(self.chief and late, signals.received is not None)
+        if config.every_steps:
+            return late or step % config.every_steps == 0, stop
+        return late or self.length.ends_epoch(step), stop
 
     def _save(self) -> None:
-        self.steps.average_statistics()
-        # A last finite loss may have left weights that are not: they must not replace sound ones.
+        self.train_steps.average_statistics()
+        # The last loss may be finite and its update not: such weights must not replace sound ones.
         if not all(np.isfinite(variable.numpy()).all() for variable in self.model.weights):
-            self._diverged(self.progress.step, float("nan"))
-        averaged = self._averaged_weights() if self.config.optimizer.ema else None
+            self._raise_diverged(self.progress.step, float("nan"))
+        averaged = self._evaluation_weights() if self.config.optimizer.ema else None
         if self.chief:
             self.checkpoints.save(self.model, self.optimizer, self.progress, averaged)
-        elif averaged is not None:  # assigning is an act of all machines together
+        elif averaged is not None:  # all workers assign variables together
             with averaged:
                 pass
         self._saved_at = time.monotonic()
 
-    def _agreed(self, due: bool) -> bool:
-        """Whether to save now. Machines have different clocks and signals: the chief's counts."""
-        minutes = self.config.checkpoint.every_minutes
-        late = bool(minutes) and time.monotonic() - self._saved_at >= 60 * minutes
-        if not self._several_machines():
-            self._stop = self._asked
-            return due or late
-        own = [float(late and self.chief), float(self._asked is not None)]
-        late_votes, stop_votes = self.steps.total(own)
-        if stop_votes:
-            self._stop = self._asked or signal.SIGTERM
-        return due or bool(late_votes)
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Turns the first SIGINT or SIGTERM into a checkpoint and an orderly end."""
-
-        def ask(number: int, frame: Any) -> None:
-            if self._asked is not None:  # asked twice: do not wait
-                raise KeyboardInterrupt
-            self._asked = number
-
-        try:
-            before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not the main thread: signals are the caller's business
-            before = {}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _interrupt(self) -> None:
-        self._save()
-        name = signal.Signals(self._stop or signal.SIGTERM).name
+    def _stop(self, signals: StopSignals) -> NoReturn:
+        # Another worker may have received the signal.
+        name = signal.Signals(signals.received or signal.SIGTERM).name
         raise TrainingStoppedError(
             f"Stopped by {name} at step {self.progress.step}; the state is saved. "
-            "Give the same command again to go on"
+            "Give the same command again to resume"
         )
 
-    def _diverged(self, step: int, loss: float) -> None:
-        peak = self.config.schedule.learning_rate
-        warmup = min(1000, self.length.steps // 10)
+    def _raise_diverged(self, step: int, loss: float) -> NoReturn:
         saved = self.checkpoints.steps()
         raise TrainingDivergedError(
-            f"The loss became {loss} at step {step} (epoch {self.length.epoch_of(step)}), at "
-            f"learning rate {float(self.schedule(step)):.3g}. Try, with another --output, a lower "
-            f"one (--learning-rate {peak / 10:.3g}), a longer warm-up (--set "
-            f"schedule.warmup_steps={warmup}), clipping (--set optimizer.clip_norm=1), or "
-            "--precision float32. "
-            + (f"The last checkpoint is {saved[-1].name}" if saved else "No checkpoint was written")
+            divergence_message(
+                step,
+                loss,
+                config=self.config,
+                length=self.length,
+                learning_rate=float(self.schedule(step)),
+                checkpoint=saved[-1].name if saved else None,
+            )
         )
+
+    def _assign_final_weights(self) -> None:
+        with self.strategy.scope():
+            if not self.best.assign():
+                self.optimizer.finalize_variable_values(self.model.trainable_variables)

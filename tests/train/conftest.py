@@ -8,12 +8,20 @@ import shutil
 from collections.abc import Callable
 from typing import Any
 
+import keras
+import numpy as np
 import pytest
 
+from keras_resnet.nets.precision import dtype_policy
 from keras_resnet_train.cli import main
 from keras_resnet_train.config import RunConfig
+from keras_resnet_train.console import Console
+from keras_resnet_train.data import resolve_data
 from keras_resnet_train.recipes import get_recipe
+from keras_resnet_train.rundir import RunDirectory, spec_of
 from keras_resnet_train.session import run_training
+from keras_resnet_train.strategies import make_strategy
+from keras_resnet_train.trainer import Trainer
 
 # 8 layers of 4 and 8 filters on digits of 8 x 8 pixels: what takes time is tracing the graph.
 TINY = {
@@ -52,6 +60,55 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 def copied_run(finished_run: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
     """A finished tiny run of the test's own."""
     return pathlib.Path(shutil.copytree(finished_run, tmp_path / "run"))
+
+
+class PowerCutError(Exception):
+    """Whatever ends a process."""
+
+
+class CutAt(keras.callbacks.Callback):
+    """Ends the run after the call of the graph that reaches a step."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.step = step
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if batch + 1 >= self.step:
+            raise PowerCutError
+
+
+@pytest.fixture(scope="session")
+def train_until() -> Callable[..., None]:
+    """Runs a training that ends as if killed: `train_until(14, config, path)`."""
+
+    def run(step: int, config: RunConfig, path: pathlib.Path) -> None:
+        with pytest.raises(PowerCutError):
+            run_training(config, path, callbacks=[CutAt(step)])
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def train_model() -> Callable[[RunConfig], tuple[keras.Model, np.ndarray]]:
+    """Trains the steps of a run, without its files and evaluations.
+
+    Returns the model, with averaged weights where the run averages, and the loss and accuracy of
+    each step.
+    """
+
+    def train(config: RunConfig) -> tuple[keras.Model, np.ndarray]:
+        data, preprocess = resolve_data(config, spec_of(config))
+        strategy = make_strategy(config.runtime.strategy)
+        unused = RunDirectory(pathlib.Path("/none"))
+        with dtype_policy(config.runtime.precision):
+            trainer = Trainer(config, data, preprocess, unused, strategy, Console(quiet=True))
+        metrics = trainer.train_steps(iter(trainer.batches()), trainer.length.steps)
+        trainer.train_steps.average_statistics()
+        trainer.optimizer.finalize_variable_values(trainer.model.trainable_variables)
+        return trainer.model, metrics
+
+    return train
 
 
 @dataclasses.dataclass(frozen=True)

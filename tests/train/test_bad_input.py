@@ -102,10 +102,10 @@ def test_folders(tmp_path: pathlib.Path, refused: Callable[..., str]) -> None:
     data = tmp_path / "data"
     data.mkdir()
     words = ("train", "--dataset", data, "--output", tmp_path / "run", "--steps", 1)
-    assert "holds no class folders" in refused(*words)
+    assert "has no class folders" in refused(*words)
     folder(data, "a", "b")
     (data / "c").mkdir()
-    assert f"{data / 'c'} holds no images" in refused(*words)
+    assert f"{data / 'c'} has no images" in refused(*words)
     (data / "c" / "broken.png").write_bytes((data / "a" / "0.png").read_bytes()[:40])
     line = refused(*words)
     assert f"1 of 11 images are unreadable: {data / 'c' / 'broken.png'} (" in line
@@ -188,7 +188,7 @@ def test_what_is_no_run(name: str, tmp_path: pathlib.Path, refused: Callable[...
     image = tmp_path / "image.png"
     Image.new("L", (8, 8)).save(image)
     words = (name, tmp_path, *([image] if name == "predict" else []))
-    assert f"{tmp_path} is no run: it has no config.json" in refused(*words)
+    assert f"{tmp_path} is not a run: it has no config.json" in refused(*words)
 
 
 def test_damaged_runs(copied_run: pathlib.Path, refused: Callable[..., str]) -> None:
@@ -245,7 +245,7 @@ def test_a_run_on_a_folder(
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ("{", "TF_CONFIG is no JSON"),
+        ("{", "TF_CONFIG is not JSON"),
         ('{"task": []}', "task of TF_CONFIG must be an object"),
         ("[]", "TF_CONFIG of TF_CONFIG must be an object"),
     ],

@@ -1,7 +1,8 @@
-"""Checkpoints: whole or absent, checked when read, the newest sound one wins."""
+"""Checkpoints and atomic files: damage, full disks, interrupts."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import pathlib
 import threading
@@ -136,7 +137,7 @@ def test_damage_falls_back_to_the_one_before(
     restored = make()
     assert checkpoints.restore(*restored, said.append) == Progress(1)
     (line,) = said
-    assert line.startswith(f"Checkpoint step_00000002 is damaged and passed over: {message}")
+    assert line.startswith(f"Checkpoint step_00000002 is damaged and skipped: {message}")
     for value, expected in zip(values(*restored), values(*make(1)), strict=True):
         np.testing.assert_array_equal(value, expected)
 
@@ -193,7 +194,7 @@ def test_a_full_disk(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) ->
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(np, "savez", savez)
-    with pytest.raises(OSError, match="The disk is full: .*step_00000002 was not written; free"):
+    with pytest.raises(OSError, match="The disk is full: .*step_00000002 was not written. Free"):
         checkpoints.save(*make(2), Progress(2))
     assert [p.name for p in tmp_path.iterdir()] == ["step_00000001"]
     with pytest.raises(OSError, match="The disk is full"):
@@ -229,13 +230,17 @@ def test_an_interrupt_leaves_no_part(
     assert not any(thread.is_alive() for thread in threads)
 
 
-def test_bytes_needed_bounds_what_is_written(tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize("averaged", [False, True])
+def test_bytes_needed_bounds_what_is_written(averaged: bool, tmp_path: pathlib.Path) -> None:
+    """Three values per weight with AdamW's moments; five with averages in optimizer and file."""
     model = keras.Sequential([keras.Input((300,)), keras.layers.Dense(1000)])
-    optimizer = keras.optimizers.AdamW()
+    optimizer = keras.optimizers.AdamW(use_ema=averaged)
     optimizer.build(model.trainable_variables)
-    path = Checkpoints(tmp_path).save(model, optimizer, Progress())
+    context = contextlib.nullcontext() if averaged else None
+    path = Checkpoints(tmp_path).save(model, optimizer, Progress(), context)
     size = sum(file.stat().st_size for file in path.iterdir())
-    assert size <= bytes_needed(model, 2) <= 1.5 * size
+    values = (5 if averaged else 3) * model.count_params()
+    assert 4 * values <= size <= bytes_needed(model, optimizer, averaged=averaged) <= 1.5 * size
 
 
 # Files.
@@ -262,7 +267,7 @@ def test_files_are_replaced_whole(tmp_path: pathlib.Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("content", [b"{", b"\xff\xfe\x00"])
 def test_a_file_that_is_no_json(content: bytes, tmp_path: pathlib.Path) -> None:
     (tmp_path / "x.json").write_bytes(content)
-    with pytest.raises(ValueError, match=r"x\.json is no JSON"):
+    with pytest.raises(ValueError, match=r"x\.json is not JSON"):
         read_json(tmp_path / "x.json")
 
 

@@ -22,6 +22,7 @@ from keras_resnet_train.data import (
     load_data,
     measure_channels,
     raw_images,
+    resolve_data,
     training_batches,
 )
 from keras_resnet_train.data.sources import (
@@ -30,7 +31,6 @@ from keras_resnet_train.data.sources import (
     check_labels,
     hold_out,
 )
-from keras_resnet_train.session import resolve_data
 
 pytestmark = pytest.mark.tf
 
@@ -174,7 +174,7 @@ def test_resolved_preprocessing() -> None:
         ({"data.image_size": 3}, "cifar_resnet8 needs images of at least 4 x 4 .*image_size=3"),
         (
             {"data.mean": [1.0, 2.0], "data.std": [1.0, 1.0]},
-            r"`mean` needs one value for each channel \(1\). Received: mean=\(1.0, 2.0\)",
+            r"`mean` needs one value per channel \(1\). Received: mean=\(1.0, 2.0\)",
         ),
     ],
 )
@@ -322,14 +322,14 @@ def test_many_unreadable_images_are_counted(tmp_path: pathlib.Path) -> None:
 
 
 def test_folders_that_are_no_data_set(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(ValueError, match="holds no class folders: expected .*/CLASS/image.jpg"):
+    with pytest.raises(ValueError, match="has no class folders: expected .*/CLASS/image.jpg"):
         load(tmp_path)
     write_image(tmp_path / "one.png", 0)
-    with pytest.raises(ValueError, match="holds no class folders"):
+    with pytest.raises(ValueError, match="has no class folders"):
         load(tmp_path)
     fill(tmp_path, {"a": 2})
     (tmp_path / "b").mkdir()
-    with pytest.raises(ValueError, match="b holds no images .*every class needs some"):
+    with pytest.raises(ValueError, match="b has no images .*every class needs some"):
         load(tmp_path)
 
 
@@ -338,7 +338,7 @@ def test_splits_that_do_not_fit(tmp_path: pathlib.Path) -> None:
     with pytest.raises(ValueError, match="has a validation folder and no train folder"):
         load(tmp_path)
     fill(tmp_path / "train", {"a": 1, "b": 1})
-    with pytest.raises(ValueError, match="b holds no images"):
+    with pytest.raises(ValueError, match="b has no images"):
         load(tmp_path)
     fill(tmp_path / "val", {"b": 1, "c": 1})
     with pytest.raises(ValueError, match="val has class 'c', which the training images do not"):
@@ -453,8 +453,7 @@ def test_tfds_streamed(prepared: pathlib.Path) -> None:
     assert order(data, seed=1) != found
 
 
-@pytest.mark.parametrize("cache", ["memory", "none"])
-@pytest.mark.parametrize(("fraction", "held"), [(0.1, 110), (0.003, 3)])
+@pytest.mark.parametrize(("cache", "fraction", "held"), [("memory", 0.1, 110), ("none", 0.003, 3)])
 def test_tfds_validation(cache: Any, fraction: float, held: int, prepared: pathlib.Path) -> None:
     data = load("colours", data_dir=str(prepared), cache=cache, validation=fraction)
     assert lengths(data) == [1100 - held, held, 10]

@@ -1,44 +1,37 @@
-"""Runs in processes of their own: killed and resumed, on two replicas, on two workers."""
+"""Runs in processes of their own: killed, stopped and resumed, and on two workers."""
 
-import csv
+from __future__ import annotations
+
 import json
 import os
+import pathlib
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
-import h5py
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-import keras_resnet  # noqa: F401, so that Keras knows the class of the files
+from keras_resnet.nets.named_weights import read_weights
+from keras_resnet_train.config import RunConfig, load_config, with_changes
+from keras_resnet_train.recipes import get_recipe
+from keras_resnet_train.rundir import RunDirectory, open_run
+from keras_resnet_train.session import run_training
+from keras_resnet_train.strategies import check_strategy, is_chief, make_strategy
 
-pytestmark = [pytest.mark.tf, pytest.mark.multi_process, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.tf, pytest.mark.multi_process, pytest.mark.timeout(600)]
 
-TRAIN = (
-    "train",
-    "--model",
-    "cifar_resnet8",
-    "--dataset",
-    "digits",
-    "--recipe",
-    "digits",
-    "--set",
-    "model.spec.widths=[4,8,8]",
-    "--set",
-    "schedule.warmup_epochs=0",
-)
+WORKER = pathlib.Path(__file__).with_name("multi_worker.py")
 
 
-def command(*arguments):
-    return [sys.executable, "-m", "keras_resnet_train.cli", *map(str, arguments)]
-
-
-def environment(**variables):
+def environment(**variables: str) -> dict[str, str]:
     return {
         **os.environ,
         "KERAS_BACKEND": "tensorflow",
@@ -48,15 +41,9 @@ def environment(**variables):
     }
 
 
-def run(*arguments, **variables):
-    return subprocess.run(
-        command(*arguments), env=environment(**variables), capture_output=True, text=True
-    )
-
-
-def start(*arguments, **variables):
+def start(*words: object, **variables: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        command(*arguments),
+        [sys.executable, *map(str, words)],
         env=environment(**variables),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -64,29 +51,7 @@ def start(*arguments, **variables):
     )
 
 
-def weights(directory: Path):
-    """The raw weights of the newest checkpoint."""
-    newest = max((directory / "checkpoints").glob("step_*"))
-    found = {}
-    with h5py.File(newest / "model.weights.h5") as file:
-        file.visititems(
-            lambda name, item: found.__setitem__(name, item[()]) if hasattr(item, "shape") else None
-        )
-    assert found
-    return found
-
-
-def largest_difference(one, other):
-    assert one.keys() == other.keys()
-    return max(float(np.abs(one[name] - other[name]).max()) for name in one)
-
-
-def history(directory: Path):
-    with (directory / "history.csv").open() as file:
-        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
-
-
-def wait_for(path: Path, process, seconds=120):
+def wait_for(path: pathlib.Path, process: subprocess.Popen[str], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not path.exists():
         assert process.poll() is None, process.stdout.read()
@@ -94,158 +59,84 @@ def wait_for(path: Path, process, seconds=120):
         time.sleep(0.02)
 
 
-def test_a_run_killed_and_stopped_ends_as_one_that_never_was(tmp_path):
-    options = (*TRAIN, "--epochs", 8, "--checkpoint-steps", 20, "--steps-per-call", 2)
-    whole = run(*options, "--output", tmp_path / "whole")
-    assert whole.returncode == 0, whole.stderr
+def final_weights(directory: pathlib.Path) -> dict[str, Any]:
+    """The raw weights of the newest checkpoint, by the names of the unrolled net."""
+    model = open_run(directory).model
+    model.load_weights(max((directory / "checkpoints").glob("step_*")) / "model.weights.h5")
+    return read_weights(model)
 
-    broken = tmp_path / "broken"
-    killed = start(*options, "--output", broken)
+
+def largest_difference(one: dict[str, Any], other: dict[str, Any]) -> float:
+    assert one.keys() == other.keys()
+    return max(
+        float(np.abs(a - b).max())
+        for name in one
+        for a, b in zip(one[name], other[name], strict=True)
+    )
+
+
+def test_a_run_killed_and_stopped_ends_as_one_that_never_was(
+    tiny: Callable[..., RunConfig], tmp_path: pathlib.Path
+) -> None:
+    config = tiny(epochs=8, steps=None, checkpoint__every_steps=20, runtime__steps_per_call=2)
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run_training(config, whole)
+    words = ("-m", "keras_resnet_train.cli", "train", "--config", whole / "config.json")
+
+    killed = start(*words, "--output", broken)
     wait_for(broken / "checkpoints" / "step_00000020", killed)
     killed.kill()
     killed.communicate()
     assert not (broken / "model.keras").exists()
 
-    stopped = start(*options, "--output", broken)
+    stopped = start(*words, "--output", broken)
     wait_for(broken / "checkpoints" / "step_00000060", stopped)
     stopped.send_signal(signal.SIGTERM)
     said, _ = stopped.communicate()
     assert stopped.returncode == 130, said
     assert "Resuming at step 20 of" in said or "Resuming at step 40 of" in said
     assert "Stopped by SIGTERM at step" in said
+    assert not (broken / "model.keras").exists()
 
-    other = run(*options, "--seed", 9, "--output", broken)
-    assert other.returncode == 1
-    assert "differs in seed: 0 then, 9 now" in other.stderr
-
-    last = run(*options, "--output", broken)
-    assert last.returncode == 0, last.stderr
-    assert "Resuming at step" in last.stdout
-    assert largest_difference(weights(tmp_path / "whole"), weights(broken)) == 0.0
-    assert history(tmp_path / "whole") == history(broken)
-    ours, theirs = (
-        json.loads((path / "metrics.json").read_text())["test"]
-        for path in (tmp_path / "whole", broken)
-    )
-    assert ours == theirs
+    run_training(config, broken)
+    assert largest_difference(final_weights(whole), final_weights(broken)) == 0.0
+    rows = [
+        [line.split(",")[:2] + line.split(",")[3:] for line in path.read_text().splitlines()]
+        for path in (whole / "history.csv", broken / "history.csv")
+    ]
+    assert rows[0][0][:3] == ["epoch", "step", "learning_rate"]  # all but the seconds
+    assert rows[0] == rows[1]
+    assert RunDirectory(whole).metrics["test"] == RunDirectory(broken).metrics["test"]
 
 
-REPLICAS = """
-import json, sys
-from pathlib import Path
-import numpy as np
-from keras_resnet_train.config import with_changes
-from keras_resnet_train.recipes import get_recipe
-from keras_resnet_train.session import run_training
-from keras_resnet_train.strategies import make_strategy
+# Two workers.
 
-make_strategy("cpu:2")  # before anything touches a device
-base = get_recipe("digits").configure("cifar_resnet8", {
-    "model.spec.widths": [4, 8, 8], "schedule.warmup_epochs": 0, "schedule.learning_rate": 0.01,
-    "batch_size": 64, "steps": int(sys.argv[2]),
-})
-for name, changes in {
-    "one": {"runtime.sync_batch_norm": True},
-    "two": {"runtime.strategy": "cpu:2", "runtime.sync_batch_norm": True},
-    "own": {"runtime.strategy": "cpu:2"},
-}.items():
-    run_training(with_changes(base, changes), Path(sys.argv[1]) / name)
-"""
-
-
-@pytest.mark.parametrize(("steps", "tolerance"), [(1, 1e-5), (4, 1e-3)])
-def test_two_replicas_train_as_one_device_does(tmp_path, steps, tolerance):
-    done = subprocess.run(
-        [sys.executable, "-c", REPLICAS, str(tmp_path), str(steps)],
-        env=environment(),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    one, two, own = (weights(tmp_path / name) for name in ("one", "two", "own"))
-    assert largest_difference(one, two) < tolerance
-    # Without synchronised batch norm each replica normalises by its own half of the batch.
-    assert largest_difference(one, own) > 1e-4
-    metrics = json.loads((tmp_path / "two" / "metrics.json").read_text())
-    assert metrics["training"]["replicas"] == 2
-    assert metrics["test"]["examples"] == 360  # each once, though 360 does not fill two batches
+BASE = {
+    "data.image_size": 8,
+    "model.spec.depths": [1, 1],
+    "model.spec.widths": [4, 8],
+    "schedule.warmup_epochs": 0,
+    "schedule.learning_rate": 0.01,
+    "batch_size": 64,
+    "steps": 12,
+    "checkpoint.every_steps": 4,
+    "runtime.steps_per_call": 3,
+    "runtime.strategy": "multi-worker",
+    "runtime.sync_batch_norm": True,
+}
+OWN = {**BASE, "steps": 6, "runtime.sync_batch_norm": False}
+STACKED = {
+    **BASE,
+    "steps": 4,
+    "checkpoint.every_steps": 2,
+    "model.spec.depths": [3, 2],
+    "model.stacked": True,
+    "runtime.remat": "unit",
+}
+Runs = list[tuple[pathlib.Path, dict[str, Any]]]
 
 
-OVERFLOW = """
-import numpy as np, tensorflow as tf, keras
-from keras_resnet import build
-from keras_resnet_train.recipes import get_recipe
-from keras_resnet_train.optimizers import make_optimizer
-from keras_resnet_train.rundir import spec_of
-from keras_resnet_train.steps import TrainingSteps
-from keras_resnet_train.strategies import make_strategy
-
-strategy = make_strategy("cpu:2")
-config = get_recipe("digits").configure("cifar_resnet8", {
-    "model.spec.widths": [4, 4, 4], "batch_size": 8, "runtime.precision": "mixed_float16"})
-with strategy.scope():
-    model = build(spec_of(config), input_shape=(8, 8, 1))
-    optimizer = make_optimizer(config.optimizer, 0.1, "mixed_float16")
-    optimizer.build(model.trainable_variables)
-steps = TrainingSteps(model, optimizer, config, strategy)
-before, scale = model.get_weights(), float(optimizer.scale_loss(1.0))
-
-def batches(context):
-    good = np.random.default_rng(0).normal(size=(4, 8, 8, 1)).astype("float32")
-    images = np.stack([good, np.full_like(good, np.inf)])  # the second replica alone overflows
-    return tf.data.Dataset.from_tensor_slices((images, np.zeros((2, 4), "int64")))
-
-steps(iter(strategy.distribute_datasets_from_function(batches)), 1)
-trainable = {v.path for v in model.trainable_variables}
-for variable, value in zip(model.weights, before, strict=True):
-    if variable.path in trainable:
-        assert np.array_equal(variable.numpy(), value), variable.path
-assert float(optimizer.scale_loss(1.0)) < scale
-"""
-
-
-def test_one_replicas_overflow_skips_the_step_for_all():
-    done = subprocess.run(
-        [sys.executable, "-c", OVERFLOW], env=environment(), capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-
-
-def test_a_batch_that_does_not_divide_is_refused(tmp_path):
-    found = run(
-        *TRAIN, "--strategy", "cpu:2", "--batch-size", 33, "--steps", 2, "--output", tmp_path / "r"
-    )
-    assert found.returncode == 1
-    assert found.stderr.strip().splitlines()[-1] == (
-        "Error: `--batch-size` is the global batch and must divide by the 2 replicas. "
-        "Received: 33; nearest: 32, 34"
-    )
-    assert not (tmp_path / "r").exists()
-
-
-WORKER = """
-import json, sys
-from pathlib import Path
-import keras, numpy as np
-from keras_resnet_train.recipes import get_recipe
-from keras_resnet_train.session import run_training
-
-class Keep(keras.callbacks.Callback):
-    def on_train_end(self, logs=None):
-        values = {v.path: v.numpy() for v in self.model.weights}
-        np.savez(sys.argv[2], **values)
-
-config = get_recipe("digits").configure("cifar_resnet8", {
-    "model.spec.widths": [4, 8, 8], "schedule.warmup_epochs": 0, "schedule.learning_rate": 0.01,
-    "batch_size": 64, "steps": 12, "runtime.strategy": "multi-worker",
-    "runtime.sync_batch_norm": sys.argv[3] == "sync", "checkpoint.every_steps": 4,
-    "runtime.steps_per_call": 3, **json.loads(sys.argv[4]),
-})
-run_training(config, Path(sys.argv[1]), callbacks=[Keep()])
-"""
-
-
-def free_ports(count):
+def free_ports(count: int) -> list[int]:
     sockets = [socket.socket() for _ in range(count)]
     for each in sockets:
         each.bind(("127.0.0.1", 0))
@@ -255,93 +146,119 @@ def free_ports(count):
     return ports
 
 
-def two_workers(tmp_path, batch_norm, directories=("run", "run"), status=(0, 0), **changes):
+def two_workers(folder: pathlib.Path, *runs: Runs) -> list[tuple[int, str]]:
+    """Status and output of two workers that train a list of runs each."""
     addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
     processes = []
-    for index in range(2):
+    for index, own_runs in enumerate(runs):
         task = {"type": "worker", "index": index}
-        config = {"cluster": {"worker": addresses}, "task": task}
-        kept = tmp_path / f"worker{index}.npz"
-        given = json.dumps({name.replace("__", "."): value for name, value in changes.items()})
-        arguments = [str(tmp_path / directories[index]), str(kept), batch_norm, given]
-        processes.append(
-            subprocess.Popen(
-                [sys.executable, "-c", WORKER, *arguments],
-                env=environment(TF_CONFIG=json.dumps(config)),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-        )
-    said = [process.communicate(timeout=240)[0] for process in processes]
-    assert tuple(process.returncode for process in processes) == status, said
-    if any(status):
-        return said
-    return [dict(np.load(tmp_path / f"worker{index}.npz")) for index in range(2)]
+        cluster = json.dumps({"cluster": {"worker": addresses}, "task": task})
+        described = json.dumps([(str(path), changes) for path, changes in own_runs])
+        kept = folder / f"worker{index}.npz"
+        processes.append(start(WORKER, kept, described, TF_CONFIG=cluster))
+    said = [process.communicate(timeout=500)[0] for process in processes]
+    return [(process.returncode, text) for process, text in zip(processes, said, strict=True)]
 
 
-def test_two_workers_end_with_identical_weights(tmp_path):
-    chief, worker = two_workers(tmp_path, "sync")
-    assert largest_difference(chief, worker) == 0.0
-    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+@pytest.mark.slow
+def test_two_workers(tmp_path: pathlib.Path) -> None:
+    """Identical weights, and those of one device; with all forms of nets and statistics."""
+    sync, stacked = tmp_path / "sync", tmp_path / "stacked"
+    runs: Runs = [(sync, BASE), (tmp_path / "own", OWN), (stacked, STACKED)]
+    ended = two_workers(tmp_path, runs, runs)
+    assert [status for status, _ in ended] == [0, 0], ended
+    chief, worker = (dict(np.load(tmp_path / f"worker{index}.npz")) for index in range(2))
+    assert chief.keys() == worker.keys()
+    for name, value in chief.items():
+        # The average of the workers' own statistics is rounded.
+        tolerance = 1e-6 if name.startswith("own/") else 0.0
+        np.testing.assert_allclose(value, worker[name], rtol=0, atol=tolerance, err_msg=name)
+    assert any("units1to3" in name for name in chief if name.startswith("stacked/"))
+    metrics = RunDirectory(sync).metrics
     assert metrics["training"]["replicas"] == 2
     assert metrics["test"]["examples"] == 360
 
-    # The same run on one device, from the workers' checkpoint at step 8, sees the same batches.
-    newest = max((tmp_path / "run" / "checkpoints").glob("step_*"))
-    assert newest.name == "step_00000012"
-    alone = tmp_path / "run"
-    before = weights(alone)
-    for path in (newest, alone / "model.keras", alone / "checkpoints" / "best"):
-        subprocess.run(["rm", "-r", str(path)], check=True)
-    found = run(
-        "train", "--config", alone / "config.json", "--strategy", "one-device", "--output", alone
-    )
-    assert found.returncode == 0, found.stderr
-    assert "Resuming at step 8 of 12" in found.stdout
-    assert largest_difference(before, weights(alone)) < 2e-4
+    # From the workers' checkpoint at step 8, one device reads the same batches.
+    expected = final_weights(sync)
+    newest = sync / "checkpoints" / "step_00000012"
+    for path in (newest, sync / "checkpoints" / "best"):
+        shutil.rmtree(path)
+    (sync / "model.keras").unlink()
 
+    # Workers with different directories do not continue.
+    ended = two_workers(tmp_path, [(sync, BASE)], [(tmp_path / "elsewhere", BASE)])
+    assert [status for status, _ in ended] == [1, 1], ended
+    # The worker that ends first may cut the other one off before it has its answer.
+    assert any(
+        f"start from different steps (this one from {step}): --output must be" in text
+        for step, (_, text) in zip((8, 0), ended, strict=True)
+    ), ended
+    assert not newest.exists()
 
-def test_workers_that_see_different_directories_do_not_go_on(tmp_path):
-    two_workers(tmp_path, "sync")
-    (tmp_path / "run" / "model.keras").unlink()
-    newest = tmp_path / "run" / "checkpoints" / "step_00000012"
-    subprocess.run(["rm", "-r", str(newest)], check=True)
-    said = two_workers(tmp_path, "sync", ("run", "elsewhere"), (1, 1))
-    # The one that ends first may cut the other off before it has its answer.
-    refusals = [
-        f"stand at different steps (this one at {step}): --output must be" for step in (8, 0)
-    ]
-    assert any(refusal in text for refusal, text in zip(refusals, said, strict=True)), said
-    assert not (tmp_path / "run" / "checkpoints" / "step_00000012").exists()
+    config = load_config(sync / "config.json")
+    run_training(with_changes(config, {"runtime.strategy": "one-device"}), sync)
+    assert largest_difference(final_weights(sync), expected) < 2e-4
 
-
-def test_workers_with_their_own_statistics_save_the_average(tmp_path):
-    chief, worker = two_workers(tmp_path, "own")
-    # `on_train_end` comes after the last checkpoint, which averages the moving statistics.
-    assert largest_difference(chief, worker) < 1e-6
-
-
-def test_two_workers_train_stacked_and_rematerialized_nets_as_others(tmp_path):
-    """Looped units, activations computed twice: the same run, up to rounding."""
-    plain = {"model__spec__depths": [3, 2, 2], "steps": 4, "checkpoint__every_steps": 2}
-    two_workers(tmp_path, "sync", ("plain", "plain"), **plain)
-    own = {"model__stacked": True, "runtime__remat": "unit"}
-    chief, worker = two_workers(tmp_path, "sync", ("own", "own"), **plain, **own)
-    assert largest_difference(chief, worker) == 0.0
-    assert any("units1to3" in name for name in chief), sorted(chief)
-    unrolled = keras.models.load_model(tmp_path / "plain" / "model.keras")
-    stacked = keras.models.load_model(tmp_path / "own" / "model.keras")
-    images = np.random.default_rng(0).normal(size=(16, 16, 16, 1)).astype("float32")
-    expected = np.asarray(unrolled(images, training=False))
+    # Looped units, activations computed twice: the same run, up to rounding.
+    plain, changes = tmp_path / "plain", {"model.stacked": False, "runtime.remat": "none"}
+    config = get_recipe("digits").configure("cifar_resnet8", STACKED | changes)
+    run_training(with_changes(config, {"runtime.strategy": "one-device"}), plain)
+    unrolled, looped = (keras.models.load_model(path / "model.keras") for path in (plain, stacked))
+    images = np.random.default_rng(0).normal(size=(16, 8, 8, 1)).astype("float32")
+    expected_logits = np.asarray(unrolled(images, training=False))
     np.testing.assert_allclose(
-        np.asarray(stacked(images, training=False)), expected, atol=1e-3 * np.abs(expected).max()
+        np.asarray(looped(images, training=False)),
+        expected_logits,
+        atol=1e-3 * np.abs(expected_logits).max(),
     )
 
 
-def test_multi_worker_without_a_cluster_is_refused(tmp_path):
-    found = run(
-        *TRAIN, "--strategy", "multi-worker", "--steps", 2, "--output", tmp_path / "r", TF_CONFIG=""
+# Refusals, which need no further process.
+
+
+class Strategy:
+    num_replicas_in_sync = 2
+
+
+def test_a_batch_that_does_not_divide_is_refused() -> None:
+    check_strategy(Strategy(), batch_size=32, xla=False)
+    message = (
+        "`--batch-size` is the global batch and must divide by the 2 replicas. "
+        "Received: {}; nearest: {}$"
     )
-    assert found.returncode == 1
-    assert "`--strategy multi-worker` needs TF_CONFIG" in found.stderr
+    with pytest.raises(ValueError, match=message.format(33, "32, 34")):
+        check_strategy(Strategy(), batch_size=33, xla=False)
+    with pytest.raises(ValueError, match=message.format(1, "2")):
+        check_strategy(Strategy(), batch_size=1, xla=False)
+
+
+def test_strategies_that_this_process_cannot_have() -> None:
+    with pytest.raises(ValueError, match="XLA cannot compile for CPU replicas: drop --xla or use"):
+        check_strategy(Strategy(), batch_size=32, xla=True)
+    assert float(tf.reduce_sum(tf.ones(3))) == 3.0  # TensorFlow has used the CPU
+    with pytest.raises(ValueError, match="`--strategy cpu:2` must split the CPU before TensorFlow"):
+        make_strategy("cpu:2")
+
+
+def test_multi_worker_without_a_cluster_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for value in ("", '{"task": {"type": "worker", "index": 0}}'):
+        monkeypatch.setenv("TF_CONFIG", value)
+        with pytest.raises(ValueError, match="`--strategy multi-worker` needs TF_CONFIG"):
+            make_strategy("multi-worker")
+
+
+@pytest.mark.parametrize(
+    ("task", "cluster", "chief"),
+    [
+        ({"type": "worker", "index": 0}, {"worker": ["a", "b"]}, True),
+        ({"type": "worker", "index": 1}, {"worker": ["a", "b"]}, False),
+        ({"type": "worker", "index": 0}, {"worker": ["a"], "chief": ["b"]}, False),
+        ({"type": "chief", "index": 0}, {"worker": ["a"], "chief": ["b"]}, True),
+    ],
+)
+def test_the_chief(
+    task: dict[str, Any], cluster: dict[str, Any], chief: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"task": task, "cluster": cluster}))
+    assert is_chief("multi-worker") is chief
+    assert is_chief("one-device")

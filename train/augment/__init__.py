@@ -1,4 +1,4 @@
-"""Random variation of training images: functions of the image and of given random numbers."""
+"""Augmentation: functions of an image and of random numbers that they are given."""
 
 from .batch import pad_crop_flip as pad_crop_flip
 from .example import crop_box as crop_box
@@ -6,4 +6,4 @@ from .example import random_crop as random_crop
 from .example import resize_crop as resize_crop
 
 DRAWS = 5
-"""Uniform random numbers in [0, 1) that one example is given."""
+"""Number of uniform random numbers in [0, 1) per example."""

@@ -1,4 +1,4 @@
-"""Augmentation of whole batches of images that already have the net's size."""
+"""Augmentation of batches of images that have the network's size."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from ..config import AugmentConfig
 
 
 def pad_crop_flip(images: Any, draws: Any, config: AugmentConfig) -> Any:
-    """Pads with zeros, crops at a random place, and mirrors half of the images.
+    """Pads with zeros, crops at a random position, and mirrors half of the images.
 
     Args:
         images: float32 `(batch, height, width, channels)`, normalised: zero is the mean colour.
-        draws: Uniform in [0, 1), `(batch, DRAWS)`: row offset, column offset, mirror.
-        config: What to do.
+        draws: Uniform in [0, 1), `(batch, DRAWS)`: row offset, column offset, mirroring.
+        config: The augmentation.
 
     Returns:
         Images of the same shape.
@@ -32,10 +32,10 @@ def pad_crop_flip(images: Any, draws: Any, config: AugmentConfig) -> Any:
     if config.flip:
         columns = tf.where(draws[:, 2:3] < 0.5, width - 1 - columns, columns)
     columns += offsets[:, 1:2]
-    # Each pixel is picked once, mirrored or not: to reverse the whole batch and then choose takes
-    # several times as long as all the rest.
+    # One gather for crop and mirroring: reversing the whole batch and selecting afterwards takes
+    # several times as long as everything else.
     padded = tf.pad(images, [[0, 0], [pad, pad], [pad, pad], [0, 0]]) if pad else images
     full = width + 2 * pad
-    picked = rows[:, :, None] * full + columns[:, None, :]
+    indices = rows[:, :, None] * full + columns[:, None, :]
     pixels = tf.reshape(padded, (-1, (height + 2 * pad) * full, channels))
-    return tf.gather(pixels, picked, axis=1, batch_dims=1)
+    return tf.gather(pixels, indices, axis=1, batch_dims=1)

@@ -8,12 +8,12 @@ from ..config import AugmentConfig
 
 
 def random_crop(image: Any, draws: Any, config: AugmentConfig, size: tuple[int, int]) -> Any:
-    """Crops a random part and resizes it to the net's size: `crop_box`, then `resize_crop`.
+    """Crops a random rectangle and resizes it to the network's size: `crop_box`, `resize_crop`.
 
     Args:
         image: `(height, width, channels)`, pixel values 0..255.
-        draws: Uniform in [0, 1), `(DRAWS,)`: row, column, mirror, area or scale, aspect ratio.
-        config: What to draw; see `crop_box`.
+        draws: Uniform in [0, 1), `(DRAWS,)`: row, column, mirroring, area or scale, aspect ratio.
+        config: The augmentation; see `crop_box`.
         size: Height and width to return.
 
     Returns:
@@ -26,14 +26,14 @@ def random_crop(image: Any, draws: Any, config: AugmentConfig, size: tuple[int, 
 
 
 def crop_box(shape: Any, draws: Any, config: AugmentConfig, size: tuple[int, int]) -> Any:
-    """Returns the part of an image that its random numbers choose.
+    """Returns the rectangle of an image that its random numbers select.
 
     Args:
         shape: Height and width of the image, int32 `(2,)`.
-        draws: As `random_crop` takes them.
+        draws: As for `random_crop`.
         config: `crop` is `resized` (area from `min_area` to 1, aspect ratio from 3/4 to 4/3, one
             draw clipped to the image) or `scale` (shorter side from a range, then a crop).
-        size: Height and width that the part will be resized to.
+        size: Height and width that the rectangle will be resized to.
 
     Returns:
         int32 `(4,)`: top, left, height, width.
@@ -42,18 +42,18 @@ def crop_box(shape: Any, draws: Any, config: AugmentConfig, size: tuple[int, int
     """
     import tensorflow as tf
 
-    have = tf.cast(shape, tf.float32)
-    want = tf.constant(size, tf.float32)
+    original = tf.cast(shape, tf.float32)
+    target = tf.constant(size, tf.float32)
     if config.crop == "resized":
-        area = (config.min_area + (1 - config.min_area) * draws[3]) * have[0] * have[1]
+        area = (config.min_area + (1 - config.min_area) * draws[3]) * original[0] * original[1]
         log_ratio = tf.math.log(4 / 3) * (2 * draws[4] - 1)
         ratio = tf.exp(log_ratio)  # width to height
         box = tf.stack([tf.sqrt(area / ratio), tf.sqrt(area * ratio)])
     else:
         low, high = config.shorter_side
-        # The box that becomes `want` pixels when the shorter side is scaled to the drawn size.
-        shorter = (low + (high - low) * draws[3]) * tf.reduce_max(want)
-        box = want * tf.reduce_min(have) / shorter
+        # The box that has `target` pixels after the shorter side is scaled to the drawn length.
+        shorter = (low + (high - low) * draws[3]) * tf.reduce_max(target)
+        box = target * tf.reduce_min(original) / shorter
     box = tf.clip_by_value(tf.cast(tf.round(box), tf.int32), 1, shape)
     free = tf.cast(shape - box, tf.float32)
     offset = tf.minimum(tf.cast(draws[:2] * (free + 1), tf.int32), shape - box)
@@ -61,12 +61,12 @@ def crop_box(shape: Any, draws: Any, config: AugmentConfig, size: tuple[int, int
 
 
 def resize_crop(crop: Any, draws: Any, config: AugmentConfig, size: tuple[int, int]) -> Any:
-    """Resizes a part of an image to the net's size and mirrors it, or not.
+    """Resizes a rectangle of an image to the network's size and mirrors it at random.
 
     Args:
         crop: `(height, width, channels)`, pixel values 0..255.
-        draws: As `random_crop` takes them.
-        config: `flip` says whether half of the images are mirrored.
+        draws: As for `random_crop`.
+        config: `flip` mirrors half of the images.
         size: Height and width to return.
 
     Returns:
@@ -74,13 +74,13 @@ def resize_crop(crop: Any, draws: Any, config: AugmentConfig, size: tuple[int, i
     """
     import tensorflow as tf
 
-    # Where nothing shrinks, antialiasing changes nothing and takes four times as long.
+    # Antialiasing changes nothing where an image does not shrink, and takes four times as long.
     image = tf.cond(
         tf.reduce_all(tf.shape(crop)[:2] <= tf.constant(size)),
         lambda: tf.image.resize(crop, size),
         lambda: tf.image.resize(crop, size, antialias=True),
     )
     if config.flip:
-        # Not `[:, ::-1]`, which takes ten times as long.
+        # `[:, ::-1]` takes ten times as long.
         image = tf.cond(draws[2] < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
     return tf.ensure_shape(image, (*size, crop.shape[-1]))

@@ -27,7 +27,7 @@ def _run(args: argparse.Namespace) -> int:
 
     config = configuration(args)
     directory = run_training(config, args.output, resume=args.resume)
-    chief = config.runtime.strategy != "multi-worker" or is_chief()
+    chief = is_chief(config.runtime.strategy)
     # A report needs images that the run was measured on.
     measured = directory.metrics.keys() & {"validation", "test"}
     if chief and measured and not (args.output / "report.html").is_file():

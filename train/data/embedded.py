@@ -1,20 +1,19 @@
-"""Data that needs no file: scikit-learn's handwritten digits, and synthetic images."""
+"""Data without files: scikit-learn's handwritten digits, and synthetic images."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from .sources import ArraySource, ImageData, take
+from .sources import ArraySource, ImageData
 
 
 def load_digits() -> ImageData:
-    """Returns the 1,797 scanned digits that come with scikit-learn, 8 x 8 pixels, one channel.
+    """Returns the 1,797 handwritten digits of scikit-learn, 8 x 8 pixels, one channel.
 
-    The split is fixed: 1,257 for training, 180 for validation and 360 for testing, drawn class by
-    class with seed 0, so that each part has the classes in equal proportion. Values 0..16 are
-    stretched to 0..255.
+    The split is fixed (seed 0) and stratified by class: 1,257 images for training, 180 for
+    validation and 360 for testing. Values 0..16 are scaled to 0..255.
 
-    Source: Alpaydin and Kaynak 1998, UCI "Optical Recognition of Handwritten Digits", test part.
+    Source: Alpaydin and Kaynak 1998, UCI "Optical Recognition of Handwritten Digits", test set.
     """
     from sklearn.datasets import load_digits as load
     from sklearn.model_selection import train_test_split
@@ -31,20 +30,21 @@ def load_digits() -> ImageData:
         name="digits",
         class_names=tuple("0123456789"),
         channels=1,
-        train=take(whole, np.sort(train)),
-        validation=take(whole, np.sort(validation)),
-        test=take(whole, np.sort(test)),
+        train=whole.take(np.sort(train)),
+        validation=whole.take(np.sort(validation)),
+        test=whole.take(np.sort(test)),
     )
 
 
 def make_synthetic(size: int, channels: int, classes: int, examples: int = 2048) -> ImageData:
-    """Returns random images for benchmarks: noise around one colour pattern a class.
+    """Returns random images for benchmarks: noise around one colour pattern per class.
 
     Args:
-        size: Height and width, pixels.
-        channels: Channels of an image.
+        size: Height and width in pixels.
+        channels: Channels per image.
         classes: Number of classes.
-        examples: Training images; the other splits have an eighth as many, at least 16.
+        examples: Number of training images, at most 256 MiB; validation and test have an eighth
+            as many each, at least 16.
     """
     rng = np.random.Generator(np.random.Philox(0))
     examples = max(64, min(examples, 2**28 // (size * size * channels)))

@@ -1,4 +1,4 @@
-"""A folder of class folders of images."""
+"""Images in one folder per class."""
 
 from __future__ import annotations
 
@@ -9,34 +9,35 @@ from pathlib import Path
 import numpy as np
 
 from ..config import DataConfig
-from .sources import FileSource, ImageData, hold_out, take
+from .sources import FileSource, ImageData, hold_out
 
 _ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
-_TRAIN = ("train", "training")
-_VALIDATION = ("validation", "val", "valid")
-_TEST = ("test", "testing")
+_SPLITS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "val", "valid"),
+    "test": ("test", "testing"),
+}
 
 
 def load_folder(root: Path, config: DataConfig) -> ImageData:
-    """Reads `root/CLASS/image.jpg`, or the same below `train`, `validation` and `test` folders.
+    """Opens a folder with images at `CLASS/image.jpg` or, for instance, `train/CLASS/image.jpg`.
 
-    Without such folders a fifth of each folder's images, drawn once and for all, becomes the test
-    split. Classes are the folders' names in alphabetical order. JPEG, PNG, BMP and GIF are read,
-    as RGB; other files are passed over.
+    Folders for splits are named `train` or `training`; `validation`, `val` or `valid`; `test` or
+    `testing`. Without them, a fixed fifth of the images is the test split. Class names are the
+    folders' names in alphabetical order. JPEG, PNG, BMP and GIF files are read as RGB; other files
+    are ignored.
 
     Raises:
         ValueError: If there are no class folders or no images, if splits have different classes,
             or if an image is unreadable and `config.on_bad_image` is `fail`.
     """
-    parts = {
-        name: found
-        for name, names in (("train", _TRAIN), ("validation", _VALIDATION), ("test", _TEST))
-        if (found := next((root / n for n in names if (root / n).is_dir()), None))
+    folders = _split_folders(root)
+    if folders and "train" not in folders:
+        raise ValueError(f"{root} has a {next(iter(folders))} folder and no train folder")
+    classes = _classes(folders.get("train", root))
+    sources = {
+        split: _scan(folder, classes) for split, folder in (folders or {"train": root}).items()
     }
-    if parts and "train" not in parts:
-        raise ValueError(f"{root} has a {next(iter(parts))} folder and no train folder")
-    classes = _classes(parts.get("train", root))
-    sources = {name: _scan(folder, classes) for name, folder in (parts or {"train": root}).items()}
     notes: list[str] = []
     if config.on_bad_image != "trust":
         for name, source in sources.items():
@@ -44,14 +45,10 @@ def load_folder(root: Path, config: DataConfig) -> ImageData:
             if skipped:
                 shown = ", ".join(skipped[:5]) + (" ..." if len(skipped) > 5 else "")
                 notes.append(f"{len(skipped)} unreadable {name} images skipped: {shown}")
-    if not parts:
-        rest, test = hold_out(len(sources["train"]), 0.2)
-        whole = sources["train"]
-        sources = {"train": _files(whole, rest), "test": _files(whole, test)}
+    if not folders:
+        _split_off(sources, "test", 0.2)
     if config.validation and "validation" not in sources:
-        rest, held = hold_out(len(sources["train"]), config.validation)
-        whole = sources["train"]
-        sources |= {"train": _files(whole, rest), "validation": _files(whole, held)}
+        _split_off(sources, "validation", config.validation)
     return ImageData(
         name=str(root),
         class_names=classes,
@@ -63,22 +60,32 @@ def load_folder(root: Path, config: DataConfig) -> ImageData:
     )
 
 
-def _files(source: FileSource, indices: np.ndarray) -> FileSource:
-    taken = take(source, indices)
-    assert isinstance(taken, FileSource)
-    return taken
+def _split_folders(root: Path) -> dict[str, Path]:
+    """Returns the folder of each split that has one."""
+    folders = {}
+    for split, names in _SPLITS.items():
+        present = [root / name for name in names if (root / name).is_dir()]
+        if present:
+            folders[split] = present[0]
+    return folders
+
+
+def _split_off(sources: dict[str, FileSource], split: str, fraction: float) -> None:
+    """Makes a fraction of the training images another split."""
+    rest, held = hold_out(len(sources["train"]), fraction)
+    sources[split] = sources["train"].take(held)
+    sources["train"] = sources["train"].take(rest)
 
 
 def _classes(folder: Path) -> tuple[str, ...]:
     names = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     if not names:
-        raise ValueError(f"{folder} holds no class folders: expected {folder}/CLASS/image.jpg")
+        raise ValueError(f"{folder} has no class folders: expected {folder}/CLASS/image.jpg")
     return tuple(names)
 
 
 def _scan(folder: Path, classes: tuple[str, ...]) -> FileSource:
-    found = _classes(folder)
-    extra = sorted(set(found) - set(classes))
+    extra = sorted(set(_classes(folder)) - set(classes))
     if extra:
         raise ValueError(f"{folder} has class {extra[0]!r}, which the training images do not have")
     paths: list[str] = []
@@ -87,7 +94,7 @@ def _scan(folder: Path, classes: tuple[str, ...]) -> FileSource:
         images = sorted(_images(folder / name))
         if not images:
             raise ValueError(
-                f"{folder / name} holds no images ({', '.join(_ENDINGS)}): every class needs some"
+                f"{folder / name} has no images ({', '.join(_ENDINGS)}): every class needs some"
             )
         paths += images
         labels += [label] * len(images)
@@ -103,7 +110,11 @@ def _images(folder: Path) -> Iterator[str]:
 
 
 def _readable(source: FileSource, *, skip: bool) -> tuple[FileSource, list[str]]:
-    """Decodes every image once, so that a bad one is met before training and not hours into it."""
+    """Decodes every image once, to find unreadable ones before training.
+
+    Returns:
+        The readable images, and a line for each unreadable one.
+    """
     with concurrent.futures.ThreadPoolExecutor() as pool:
         problems = list(pool.map(_problem, source.paths, chunksize=64))
     bad = [f"{p} ({why})" for p, why in zip(source.paths, problems, strict=True) if why]
@@ -111,15 +122,16 @@ def _readable(source: FileSource, *, skip: bool) -> tuple[FileSource, list[str]]
         shown = "; ".join(bad[:5]) + (f"; and {len(bad) - 5} more" if len(bad) > 5 else "")
         raise ValueError(
             f"{len(bad)} of {len(source)} images are unreadable: {shown}. "
-            "Mend or remove them, or pass --on-bad-image skip"
+            "Repair or remove them, or pass --on-bad-image skip"
         )
     good = np.flatnonzero([not why for why in problems])
     if not len(good):
         raise ValueError(f"None of the {len(source)} images is readable: {bad[0]}")
-    return _files(source, good), bad
+    return source.take(good), bad
 
 
 def _problem(path: str) -> str:
+    """Returns why an image cannot be decoded, or an empty string."""
     import tensorflow as tf
 
     from .images import decode

@@ -1,4 +1,4 @@
-"""Decoding and resizing of single images, in TensorFlow."""
+"""Decoding, resizing and normalisation of images in TensorFlow."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ def decode(encoded: Any, channels: int) -> Any:
 
 
 def decode_part(encoded: Any, channels: int, choose: Callable[[Any], Any]) -> Any:
-    """Decodes a part of an image; of a JPEG only what that part needs is computed.
+    """Decodes a rectangle of an image; of a JPEG, only the blocks that it needs.
 
     Args:
-        encoded: What `decode` takes.
-        channels: To return.
-        choose: From height and width, int32 `(2,)`, to int32 `(4,)`: top, left, height, width.
+        encoded: An encoded image.
+        channels: Number of channels to return.
+        choose: A function from height and width, int32 `(2,)`, to top, left, height and width of
+            the rectangle, int32 `(4,)`.
 
     Returns:
-        uint8 `(height, width, channels)`: that part of what `decode` returns.
+        uint8 `(height, width, channels)`: that rectangle of `decode(encoded, channels)`.
     """
     import tensorflow as tf
 
     def jpeg() -> Any:
         shape = tf.image.extract_jpeg_shape(encoded)[:2]
         top, left, height, width = tf.unstack(choose(shape))
-        # A column more on each side: colours, which are stored at half the width, are interpolated
-        # between neighbours, and those at the edge of what is decoded have none.
+        # One more column on each side: colours are stored at half the width and interpolated
+        # between neighbours, which the columns at the edge of the window do not have.
         first, last = tf.maximum(left - 1, 0), tf.minimum(left + width + 1, shape[1])
         window = tf.stack([top, first, height, last - first])
         part = tf.image.decode_and_crop_jpeg(encoded, window, channels=channels)
@@ -52,28 +53,28 @@ def decode_part(encoded: Any, channels: int, choose: Callable[[Any], Any]) -> An
 
 
 def fit(image: Any, preprocess: PreprocessSpec) -> Any:
-    """Resizes and centre-crops images to the net's size, as evaluation does.
+    """Resizes and centre-crops images to the network's size, for evaluation.
 
     Args:
-        image: `(height, width, channels)` or a batch of such, pixel values 0..255.
-        preprocess: Gives size, crop fraction and interpolation.
+        image: `(height, width, channels)` or a batch of images, pixel values 0..255.
+        preprocess: The size, crop fraction and interpolation.
 
     Returns:
-        uint8 of the net's size: whole pixel values, so that every exported format can be given
-        the very same image.
+        uint8 images of the network's size. Whole pixel values allow every exported format to
+        receive the same image.
     """
     import tensorflow as tf
 
     height, width = preprocess.size
-    shape = tf.shape(image)
-    have = tf.cast(shape[-3:-1], tf.float32)
-    want = tf.constant([height, width], tf.float32)
-    scale = tf.reduce_max(want / preprocess.crop_fraction / have)
+    shape = tf.shape(image)[-3:-1]
+    original = tf.cast(shape, tf.float32)
+    target = tf.constant([height, width], tf.float32)
+    scale = tf.reduce_max(target / preprocess.crop_fraction / original)
     resized = tf.maximum(
-        tf.cast(tf.round(have * scale), tf.int32), tf.constant([height, width], tf.int32)
+        tf.cast(tf.round(original * scale), tf.int32), tf.constant([height, width], tf.int32)
     )
     image = tf.cond(
-        tf.reduce_all(tf.equal(resized, shape[-3:-1])),
+        tf.reduce_all(tf.equal(resized, shape)),
         lambda: tf.cast(image, tf.float32),
         lambda: tf.cast(
             tf.image.resize(image, resized, method=preprocess.interpolation, antialias=True),
@@ -87,10 +88,10 @@ def fit(image: Any, preprocess: PreprocessSpec) -> Any:
 
 
 def normalize(images: Any, preprocess: PreprocessSpec) -> Any:
-    """Returns `preprocess.normalize(images)` of a tensor whose width and channels are known.
+    """Returns `preprocess.normalize(images)` for tensors of known width and channels.
 
-    The very same values, a row of pixels at a time: TensorFlow takes one operand of three numbers
-    a pixel at half the speed of one as long as a row.
+    The values are the same to the bit. Normalising rows takes TensorFlow half the time of
+    normalising pixels, because the operand that is broadcast is as long as a row.
     """
     import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""Opens a data set by the name a user gives, and measures it."""
+"""Opening a data set by its name, bringing it to the network's size, and measuring it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,43 @@ import numpy as np
 
 from keras_resnet import PreprocessSpec, ResNetSpec
 
-from ..config import AugmentConfig, DataConfig
+from ..config import AugmentConfig, DataConfig, RunConfig
 from .embedded import load_digits, make_synthetic
 from .folder import load_folder
 from .images import fit
 from .pipeline import Share, evaluation_batches
-from .sources import IN_MEMORY, ArraySource, FileSource, ImageData, Source, take
+from .sources import IN_MEMORY, ArraySource, FileSource, ImageData, Source
 from .tfds_source import load_tfds
+
+
+def resolve_data(config: RunConfig, spec: ResNetSpec) -> tuple[ImageData, PreprocessSpec]:
+    """Opens the data of a run at the network's size and determines its preprocessing.
+
+    Returns:
+        The data, and the preprocessing with the configured or measured mean and standard deviation.
+
+    Raises:
+        ValueError: If the data does not fit the network.
+    """
+    size = config.data.image_size or spec.input_size
+    if size < spec.smallest_input:
+        raise ValueError(
+            f"{spec.name} needs images of at least {spec.smallest_input} x {spec.smallest_input} "
+            f"pixels. Received: image_size={size}"
+        )
+    data = load_data(config.data, spec)
+    preprocess = PreprocessSpec((size, size), crop_fraction=config.data.crop_fraction)
+    data = at_size(data, preprocess, config.augment, config.data.cache)
+    mean, std = config.data.mean, config.data.std
+    if mean is None or std is None:
+        if not len(data.train):
+            raise ValueError(f"Data set {data.name!r} has no training images to measure")
+        mean, std = measure_channels(data.train, preprocess, data.channels)
+    if len(mean) not in (1, data.channels):
+        raise ValueError(
+            f"`mean` needs one value per channel ({data.channels}). Received: mean={mean}"
+        )
+    return data, dataclasses.replace(preprocess, mean=mean, std=std)
 
 
 def load_data(config: DataConfig, spec: ResNetSpec) -> ImageData:
@@ -24,10 +54,10 @@ def load_data(config: DataConfig, spec: ResNetSpec) -> ImageData:
 
     Args:
         config: `dataset` is `digits`, `synthetic`, an existing folder, or a TFDS name.
-        spec: Gives the size and classes of synthetic images.
+        spec: The network; synthetic images have its size and classes by default.
 
     Raises:
-        ValueError: If there is no such data set, or it is not as the configuration says.
+        ValueError: If there is no such data set, or it does not have `config.classes` classes.
     """
     if config.dataset == "digits":
         data = load_digits()
@@ -51,15 +81,15 @@ def load_data(config: DataConfig, spec: ResNetSpec) -> ImageData:
 def at_size(
     data: ImageData, preprocess: PreprocessSpec, augment: AugmentConfig, cache: str
 ) -> ImageData:
-    """Brings images to the net's size once and keeps them, where they fit.
+    """Resizes images to the network's size once and keeps them in memory, if they fit.
 
-    Images of which training needs the originals, and such as would outgrow the memory set aside
-    for them, stay as they are and are read and resized each time.
+    Other images are read and resized each time. So are training images whose augmentation takes
+    random crops of the originals.
 
     Args:
         data: The data set.
-        preprocess: Gives the size.
-        augment: Random crops of other sizes need the originals.
+        preprocess: The size, crop fraction and interpolation.
+        augment: The augmentation of training images.
         cache: As in `DataConfig`.
     """
     parts = (data.train, data.validation, data.test)
@@ -71,18 +101,16 @@ def at_size(
     def resized(source: Source | None) -> Source | None:
         if isinstance(source, FileSource) and len(source):
             return ArraySource(*raw_images(source, preprocess, data.channels))
-        if not isinstance(source, ArraySource) or source.images.shape[1:3] == preprocess.size:
+        if not isinstance(source, ArraySource) or not len(source):
             return source
-        resized_parts = [
-            fit(source.images[start : start + 256], preprocess).numpy()
-            for start in range(0, len(source), 256)
-        ]
-        if not resized_parts:
+        if source.images.shape[1:3] == preprocess.size:
             return source
-        return ArraySource(np.concatenate(resized_parts), source.labels)
+        batches = np.split(source.images, range(256, len(source), 256))
+        images = np.concatenate([fit(batch, preprocess).numpy() for batch in batches])
+        return ArraySource(images, source.labels)
 
-    keep = augment.crop in ("resized", "scale")
-    train = data.train if keep else resized(data.train) or data.train
+    needs_originals = augment.crop in ("resized", "scale")
+    train = data.train if needs_originals else resized(data.train) or data.train
     return dataclasses.replace(
         data, train=train, validation=resized(data.validation), test=resized(data.test)
     )
@@ -91,20 +119,21 @@ def at_size(
 def raw_images(
     source: Source, preprocess: PreprocessSpec, channels: int, limit: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns a split's images at the net's size.
+    """Returns the images of a split at the network's size.
 
     Args:
         source: The split.
-        preprocess: Gives the size.
-        channels: Of the images.
-        limit: At most so many examples, drawn evenly over a split in memory or on files.
+        preprocess: The size, crop fraction and interpolation.
+        channels: Channels per image.
+        limit: Maximum number of examples: spread evenly over arrays and files, the first ones of
+            streams. All examples where None.
 
     Returns:
         uint8 images `(examples, height, width, channels)` and int64 labels.
     """
     count = len(source) if limit is None else min(limit, len(source))
     if isinstance(source, ArraySource | FileSource):
-        source = take(source, np.linspace(0, len(source) - 1, count).astype("int64"))
+        source = source.take(np.linspace(0, len(source) - 1, count).astype("int64"))
     batches = evaluation_batches(source, preprocess, channels, Share(min(64, count)), raw=True)
     needed = itertools.islice(batches.as_numpy_iterator(), -(-count // min(64, count)))
     images, labels, weights = (np.concatenate(parts) for parts in zip(*needed, strict=True))
@@ -115,13 +144,13 @@ def raw_images(
 def measure_channels(
     source: Source, preprocess: PreprocessSpec, channels: int
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Returns the mean and standard deviation of each channel, pixel values 0..255.
+    """Returns the mean and standard deviation of each channel, in pixel values 0..255.
 
-    All images in memory are measured; of others, 2,048.
+    Measures all images of an array, and 2,048 of other sources.
     """
     limit = None if isinstance(source, ArraySource) else 2048
     images, _ = raw_images(source, preprocess, channels, limit)
-    # A histogram of each channel holds all there is to know, and sums of whole numbers are exact.
+    # Sums over the histogram of a channel are sums of whole numbers, and so exact.
     counts = np.stack([np.bincount(images[..., c].ravel(), minlength=256) for c in range(channels)])
     values, pixels = np.arange(256), images[..., 0].size
     mean = counts @ values / pixels

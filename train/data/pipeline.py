@@ -1,9 +1,10 @@
-"""From a source to batches: order and augmentation are functions of the seed and the step.
+"""Batches for training and evaluation, from a source of images.
 
-Training counts positions: step k of a run with batch B sees positions k*B .. k*B + B - 1. Position
-p stands for example `shuffle(epoch)[p % N]` of epoch `p // N`, and its random numbers are row
-`p - k*B` of a draw keyed by (seed, k). So a run resumed at step k starts to count at k, and any
-number of workers and replicas sees the same batches.
+The order and the augmentation of training images are functions of the seed and the step. Step k of
+a run with batch size B reads positions k*B to k*B + B - 1. With N training images, position p is
+example `shuffle(epoch)[p % N]` of epoch `p // N`, and its random numbers are row `p - k*B` of a
+draw keyed by (seed, k). A run that resumes at step k starts with position k*B, and any number of
+workers and replicas reads the same batches.
 """
 
 from __future__ import annotations
@@ -18,18 +19,18 @@ from ..config import AugmentConfig
 from .images import decode, decode_part, fit, normalize
 from .sources import ArraySource, FileSource, Source, StreamSource
 
-_ORDER, _DRAWS = 1, 2  # keep the two streams of random numbers apart
+_ORDER, _DRAWS = 1, 2  # keys of two independent streams of random numbers
 
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-    """Which part of each global batch this process prepares.
+    """The part of each global batch that this process prepares.
 
     Attributes:
         batch: Images in a global batch.
         worker: Index of this process.
         workers: Number of processes.
-        replicas: Devices of this process; each gets one tensor of `per_replica` images.
+        replicas: Replicas in this process; each receives `per_replica` images.
     """
 
     batch: int
@@ -44,20 +45,29 @@ class Share:
         Args:
             context: The `tf.distribute.InputContext`.
             batch: Images in a global batch.
-            replicas: Devices of all processes together.
+            replicas: Replicas of all processes together.
         """
         pipelines = context.num_input_pipelines
         return cls(batch, context.input_pipeline_id, pipelines, replicas // pipelines)
 
     @property
     def per_replica(self) -> int:
-        """Images on one device."""
+        """Images per replica."""
         return self.batch // (self.workers * self.replicas)
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingPlan:
-    """What the training batches are a function of."""
+    """The parameters of the training batches.
+
+    Attributes:
+        preprocess: Size and normalisation.
+        augment: Augmentation.
+        channels: Channels per image.
+        seed: Seed of order and augmentation.
+        start_step: First step.
+        total_steps: Number of steps of the run, counted from 0 and not from `start_step`.
+    """
 
     preprocess: PreprocessSpec
     augment: AugmentConfig
@@ -70,9 +80,14 @@ class TrainingPlan:
 def training_batches(source: Source, plan: TrainingPlan, share: Share) -> Any:
     """Returns the training batches from `plan.start_step` on.
 
+    Args:
+        source: The training images.
+        plan: The parameters of the batches.
+        share: The batch and this process's part of it.
+
     Returns:
         A `tf.data.Dataset` of (float32 images `(per_replica, height, width, channels)`, int64
-        labels `(per_replica,)`), one element for each replica of this process in turn.
+        labels `(per_replica,)`), with one element per step and replica of this process.
     """
     import tensorflow as tf
 
@@ -95,12 +110,12 @@ def training_batches(source: Source, plan: TrainingPlan, share: Share) -> Any:
 def evaluation_batches(
     source: Source, preprocess: PreprocessSpec, channels: int, share: Share, *, raw: bool = False
 ) -> Any:
-    """Returns every example once, in order; the last batches are filled up with weight 0.
+    """Returns every example once, in order; examples of weight 0 fill the last batch.
 
     Args:
         source: The images.
         preprocess: Size and normalisation.
-        channels: Of the images.
+        channels: Channels per image.
         share: The batch and this process's part of it.
         raw: Whether to return uint8 images, before normalisation.
 
@@ -111,10 +126,10 @@ def evaluation_batches(
 
     if isinstance(source, ArraySource) and source.images.shape[1:3] == preprocess.size:
         return _in_order(source, preprocess, share, raw=raw)
-    mine = share.batch // share.workers
+    per_worker = share.batch // share.workers
 
-    def ours(number: Any, *rest: Any) -> Any:
-        return (number // mine) % share.workers == share.worker
+    def on_this_worker(number: Any, *rest: Any) -> Any:
+        return (number // per_worker) % share.workers == share.worker
 
     def finish(image: Any, label: Any, weight: Any) -> Any:
         if image.dtype == tf.string:
@@ -122,8 +137,8 @@ def evaluation_batches(
         image = fit(image, preprocess)
         return image if raw else normalize(image, preprocess), tf.cast(label, tf.int64), weight
 
-    # Each worker picks its examples while they are encoded.
-    examples = _numbered(source, share.batch).filter(ours)
+    # Each worker selects its examples before it decodes them.
+    examples = _numbered(source, share.batch).filter(on_this_worker)
     size = len(source)
     examples = examples.map(
         lambda number, image, label: finish(image, label, tf.cast(number < size, tf.float32)),
@@ -134,7 +149,7 @@ def evaluation_batches(
 
 
 def _numbered(source: Source, batch: int) -> Any:
-    """Yields (number, image as it is stored, label), the last batch filled up with any example."""
+    """Yields (number, stored image, label) of every example; any example fills the last batch."""
     import tensorflow as tf
 
     size = len(source)
@@ -150,7 +165,7 @@ def _numbered(source: Source, batch: int) -> Any:
 
 
 def _in_order(source: ArraySource, preprocess: PreprocessSpec, share: Share, *, raw: bool) -> Any:
-    """Evaluation batches of images in memory, gathered a batch at a time."""
+    """Returns evaluation batches of images in memory, one gather per batch."""
     import tensorflow as tf
 
     images, labels = tf.constant(source.images), tf.constant(source.labels)
@@ -177,7 +192,7 @@ def _by_batch(source: ArraySource, plan: TrainingPlan) -> bool:
 
 
 def _keys(size: int, plan: TrainingPlan, share: Share) -> Any:
-    """Yields, for each replica of each step, example numbers and random numbers."""
+    """Yields example numbers and random numbers for each step and replica."""
     import tensorflow as tf
 
     part = share.per_replica
@@ -189,9 +204,9 @@ def _keys(size: int, plan: TrainingPlan, share: Share) -> Any:
         epochs = positions // size
         order = tf.fill([part], tf.constant(_ORDER, tf.int64))
         seeds = tf.stack([order, tf.fill([part], tf.constant(plan.seed, tf.int64)), epochs], axis=1)
-        # `tf.random.experimental.index_shuffle` refuses one seed an index, which its document
-        # promises, and its 4 rounds put up to 38 % more pairs of examples into one batch again
-        # than chance does; 8 rounds are as good as random.
+        # `tf.random.experimental.index_shuffle` rejects one seed per index, contrary to its
+        # documentation. With its 4 rounds, up to 38 % more pairs of examples than by chance share
+        # a batch in the next epoch; with 8 rounds, no more than by chance.
         examples = tf.raw_ops.RandomIndexShuffle(
             index=positions % size,
             seed=tf.cast(seeds, tf.int32),
@@ -237,32 +252,34 @@ def _fetch(source: ArraySource | FileSource) -> Any:
 
 
 def _streamed(source: StreamSource, plan: TrainingPlan, share: Share) -> Any:
-    """Reads the epochs' records in order and keeps this process's positions."""
+    """Yields (encoded image, label, random numbers) of this process's positions in a stream."""
     import tensorflow as tf
 
-    size, mine = len(source), share.batch // share.workers
+    size, per_worker = len(source), share.batch // share.workers
     start, end = plan.start_step * share.batch, plan.total_steps * share.batch
     first = start // size
 
     def epoch(number: Any) -> Any:
-        # The seed of this function's graph alone: `shuffle` joins it to the one it is given, so
-        # the process's would count too, and one of 0 makes TensorFlow compare a symbolic tensor.
+        # Sets the seed of this function's graph only. `shuffle` combines it with its own seed, so
+        # that the process's seed would change the order; with 0, TensorFlow fails on a symbolic
+        # comparison.
         tf.random.set_seed(1)
         key = tf.random.experimental.stateless_fold_in([plan.seed, _ORDER], number)
-        # A draw with the key: a part of it alone is the same in each epoch.
+        # Draws with the whole key: half of the key is the same in each epoch.
         return source.open(tf.random.stateless_uniform((), key, None, None, tf.int64))
 
     records = (
         tf.data.Dataset.range(first, -(-end // size))
         .flat_map(epoch)
-        .skip(start - first * size)  # records are still encoded: this costs reading alone
+        .skip(start - first * size)  # records are still encoded: this costs reading only
         .take(end - start)
     )
     if share.workers > 1:
-        records = records.batch(mine).shard(share.workers, share.worker).unbatch()
+        records = records.batch(per_worker).shard(share.workers, share.worker).unbatch()
+    mine = slice(share.worker * per_worker, (share.worker + 1) * per_worker)
     draws = (
         tf.data.Dataset.range(plan.start_step, plan.total_steps)
-        .map(lambda step: _draws(plan.seed, step, share.batch)[share.worker * mine :][:mine])
+        .map(lambda step: _draws(plan.seed, step, share.batch)[mine])
         .unbatch()
     )
     return tf.data.Dataset.zip(records, draws).map(lambda record, row: (*record, row))

@@ -1,4 +1,4 @@
-"""Where images come from: three kinds of source, and the data set that holds them."""
+"""Sources of images (arrays, files, streams) and the data set of its splits' sources."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 
 IN_MEMORY = 2 * 2**30
-"""Bytes of decoded images up to which a data set is kept in memory."""
-
-Split = str  # "train", "validation" or "test"
+"""Largest size of decoded images that are kept in memory, in bytes."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ArraySource:
-    """Images that lie in memory, decoded and of one size.
+    """Decoded images of one size in memory.
 
     Attributes:
         images: uint8, `(examples, height, width, channels)`.
@@ -29,13 +27,17 @@ class ArraySource:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def take(self, indices: np.ndarray) -> ArraySource:
+        """Returns a source of the examples at `indices`."""
+        return ArraySource(self.images[indices], self.labels[indices])
+
 
 @dataclasses.dataclass(frozen=True)
 class FileSource:
-    """Image files, read and decoded each time.
+    """Image files, which are read and decoded each time.
 
     Attributes:
-        paths: One file an example.
+        paths: One file per example.
         labels: int64, `(examples,)`.
     """
 
@@ -45,16 +47,19 @@ class FileSource:
     def __len__(self) -> int:
         return len(self.paths)
 
+    def take(self, indices: np.ndarray) -> FileSource:
+        """Returns a source of the examples at `indices`."""
+        return FileSource(tuple(self.paths[index] for index in indices), self.labels[indices])
+
 
 @dataclasses.dataclass(frozen=True)
 class StreamSource:
-    """Encoded images that can only be read in sequence, such as the shards of ImageNet.
+    """Encoded images that can only be read in sequence, such as ImageNet's record files.
 
     Attributes:
         size: Number of examples.
-        open: Called with an epoch's seed, an int64 tensor, or with None for the stored order;
-            returns a `tf.data.Dataset` of (encoded image, label) in an order that is a function
-            of that seed alone.
+        open: A function that returns a `tf.data.Dataset` of (encoded image, label). Its argument
+            is the seed of an epoch's order, an int64 tensor, or None for the stored order.
     """
 
     size: int
@@ -69,16 +74,16 @@ Source = ArraySource | FileSource | StreamSource
 
 @dataclasses.dataclass(frozen=True)
 class ImageData:
-    """A data set: named classes, channels and a source for each split.
+    """A data set.
 
     Attributes:
-        name: As the user gave it.
-        class_names: In the order of the labels.
-        channels: 1 or 3.
+        name: The name that the user gave.
+        class_names: The names of the classes, in the order of the labels.
+        channels: Channels per image, 1 or 3.
         train: Training images.
-        validation: Held-out images, or None.
-        test: Test images, or None where the data set has none.
-        notes: What the reader of a report should know, such as images that were skipped.
+        validation: Validation images, or None.
+        test: Test images, or None.
+        notes: Notes for the user, such as images that were skipped.
     """
 
     name: str
@@ -89,8 +94,8 @@ class ImageData:
     test: Source | None
     notes: tuple[str, ...] = ()
 
-    def split(self, name: Split) -> Source:
-        """Returns a split's source.
+    def split(self, name: str) -> Source:
+        """Returns the source of `train`, `validation` or `test`.
 
         Raises:
             ValueError: If the data set has no such split.
@@ -99,17 +104,22 @@ class ImageData:
         if name not in sources:
             raise ValueError(f"`split` must be one of {', '.join(sources)}. Received: {name!r}")
         source = sources[name]
-        if not source:  # None, or no images
-            have = ", ".join(key for key, value in sources.items() if value)
-            raise ValueError(f"Data set {self.name!r} has no {name} split. It has: {have}")
+        if not source:  # None, or without images
+            present = ", ".join(key for key, value in sources.items() if value)
+            raise ValueError(f"Data set {self.name!r} has no {name} split. It has: {present}")
         return source
 
 
 def check_labels(labels: np.ndarray, class_names: tuple[str, ...], where: str) -> None:
     """Checks that labels are indices of classes.
 
+    Args:
+        labels: The labels.
+        class_names: The names of the classes.
+        where: The origin of the labels, for the error.
+
     Raises:
-        ValueError: If one is out of range; names the first.
+        ValueError: If a label is out of range; names the first one.
     """
     wrong = np.flatnonzero((labels < 0) | (labels >= len(class_names)))
     if len(wrong):
@@ -120,13 +130,17 @@ def check_labels(labels: np.ndarray, class_names: tuple[str, ...], where: str) -
 
 
 def hold_out(size: int, fraction: float) -> tuple[np.ndarray, np.ndarray]:
-    """Splits example numbers into training and validation.
+    """Splits example numbers in two, for instance into training and validation.
 
-    The split is drawn once and for all (seed 0), not by a run's seed, so that runs with different
-    seeds are measured on the same images.
+    The split has a fixed seed (0), so that runs with different seeds are evaluated on the same
+    images.
+
+    Args:
+        size: Number of examples.
+        fraction: Fraction of examples to hold out.
 
     Returns:
-        Indices for training and for validation, each sorted.
+        The indices that remain and those that are held out, each sorted.
 
     Raises:
         ValueError: If either part would be empty.
@@ -138,10 +152,3 @@ def hold_out(size: int, fraction: float) -> tuple[np.ndarray, np.ndarray]:
         )
     order = np.random.Generator(np.random.Philox(0)).permutation(size)
     return np.sort(order[held:]), np.sort(order[:held])
-
-
-def take(source: ArraySource | FileSource, indices: np.ndarray) -> ArraySource | FileSource:
-    """Returns a source of some of the examples."""
-    if isinstance(source, ArraySource):
-        return ArraySource(source.images[indices], source.labels[indices])
-    return FileSource(tuple(source.paths[i] for i in indices), source.labels[indices])

@@ -1,4 +1,4 @@
-"""Any TensorFlow Datasets data set that has an image and a label."""
+"""Data sets of TensorFlow Datasets (TFDS) with an image and a label."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from .sources import (
     StreamSource,
     check_labels,
     hold_out,
-    take,
 )
 
 
 def load_tfds(config: DataConfig) -> ImageData:
-    """Opens a TFDS data set, prepared already or downloaded now.
+    """Opens a TFDS data set, and downloads and prepares it if necessary.
 
-    Its `train` split trains; `test` tests or, where there is none or its labels are withheld (as
-    in `imagenet2012`), `validation` does. A data set with a test split alone can be evaluated on,
-    and trains on nothing.
+    The test images are the `test` split, or the `validation` split if there is no `test` or its
+    labels are withheld (as in `imagenet2012`). Validation images are held out from `train`. A data
+    set without a `train` split can only be evaluated.
 
     Raises:
-        ValueError: If the data set is unknown, has no image and label, or cannot be downloaded.
+        ValueError: If the data set is unknown, has no image and label, has no known split, or
+            cannot be downloaded.
     """
     builder = _builder(config)
     image, label = _features(builder, config.dataset)
@@ -72,7 +72,7 @@ def load_tfds(config: DataConfig) -> ImageData:
 
 
 def _labelled(builder: Any, split: str) -> bool:
-    """Whether a split has its labels: competitions withhold those of the test images, as -1."""
+    """Whether a split has labels. Competitions withhold those of test images, as -1."""
     if not builder.info.splits[split].num_examples:
         return False
     first = _encoded(builder, split).take(16).as_numpy_iterator()
@@ -84,19 +84,19 @@ def _train_parts(
 ) -> tuple[Source, Source | None]:
     if not config.validation:
         return source("train", cached=cached), None
-    if not cached:  # sequential data is cut, not drawn from: TFDS wrote it in random order
+    if not cached:  # a stream is cut in two: TFDS has written it in random order
         rest, _ = hold_out(examples, config.validation)
         cut = len(rest)
         return source(f"train[:{cut}]", cached=False), source(f"train[{cut}:]", cached=False)
     whole = source("train", cached=True)
     rest, held = hold_out(len(whole), config.validation)
-    return take(whole, rest), take(whole, held)
+    return whole.take(rest), whole.take(held)
 
 
 def _builder(config: DataConfig) -> Any:
     import tensorflow_datasets as tfds
 
-    # A name that cannot be one is unknown too: TFDS would explain the syntax of its names.
+    # TFDS would answer a malformed name with the syntax of its names.
     if not re.match(r"[A-Za-z_]\w*([:/]\S+)?$", config.dataset):
         raise _unknown(config)
     try:
@@ -106,10 +106,10 @@ def _builder(config: DataConfig) -> Any:
     if not builder.is_prepared():
         try:
             builder.download_and_prepare()
-        except Exception as error:  # TFDS raises whatever its download and its builder raise
+        except Exception as error:  # whatever the download and the builder raise
+            reason = (str(error).strip() or repr(error)).splitlines()[0]
             raise ValueError(
-                f"TFDS could not download and prepare {config.dataset!r}: "
-                f"{str(error).strip().splitlines()[0] if str(error).strip() else repr(error)}. "
+                f"TFDS could not download and prepare {config.dataset!r}: {reason}. "
                 "Point --data-dir at a prepared directory, or try again with a network"
             ) from error
     return builder
@@ -140,13 +140,14 @@ def _features(builder: Any, name: str) -> tuple[Any, Any]:
     return features["image"], features["label"]
 
 
-def _encoded(builder: Any, split: str, *, shuffle_files: bool = False, read: Any = None) -> Any:
+def _encoded(builder: Any, split: str) -> Any:
+    """Returns a `tf.data.Dataset` of (encoded image, label) in the stored order."""
     import tensorflow_datasets as tfds
 
     records = builder.as_dataset(
         split=split,
-        shuffle_files=shuffle_files,
-        read_config=read or tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
+        shuffle_files=False,
+        read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
         decoders={"image": tfds.decode.SkipDecoding()},
     )
     return records.map(lambda record: (record["image"], record["label"]))
@@ -161,8 +162,8 @@ def _stream(builder: Any, split: str) -> StreamSource:
         records = _encoded(builder, split)
         if seed is None:
             return records
-        # A window of a sixteenth of an epoch, at most 16,384 encoded images: TFDS has shuffled the
-        # examples over the shards when it wrote them.
+        # A window of a sixteenth of an epoch, at most 16,384 encoded images, is enough: TFDS
+        # shuffles the examples when it writes them.
         window = max(1, min(16_384, size // 16 if size > 1024 else size))
         return records.shuffle(window, seed=tf.cast(seed, tf.int64), reshuffle_each_iteration=False)
 
@@ -183,8 +184,8 @@ def _decoded(
     )
     done = 0
     for batch, batch_labels in records.batch(512).prefetch(2).as_numpy_iterator():
-        images[done : done + len(batch)] = batch
-        labels[done : done + len(batch)] = batch_labels
+        part = slice(done, done + len(batch))
+        images[part], labels[part] = batch, batch_labels
         done += len(batch)
     check_labels(labels, names, f"{builder.info.name} {split}")
     return ArraySource(images, labels)

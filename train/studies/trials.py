@@ -12,9 +12,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from ..console import quiet_retracing
 from ..errors import TrainingDivergedError
 from ..files import read_json, write_json
-from ..reporting import quiet_retracing
 from ..rundir import RunDirectory
 from .curve import StepCurve, read_curve
 from .plan import Trial

@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ..console import Console, quiet_retracing
 from ..errors import TrainingStoppedError
-from ..reporting import Reporter, quiet_retracing
 from ..strategies import check_name, make_strategy
 from .directory import Clock, Record, SearchDirectory, role
 from .judge import Judge
@@ -74,7 +74,7 @@ def run_search(
     with directory.opened(prepared.plan):
         costs.keep_in(output / "costs.json")
         clock = Clock(output / "clock.json")
-        tuner = TrialTuner(prepared, directory, Bounds(judge, clock, budget, trials), Reporter())
+        tuner = TrialTuner(prepared, directory, Bounds(judge, clock, budget, trials), Console())
         if part == "chief":
             address = f"{os.environ['KERASTUNER_ORACLE_IP']}:{os.environ['KERASTUNER_ORACLE_PORT']}"
             tuner.reporter.say(f"Chief: giving trials to the workers that ask at {address}")
@@ -97,7 +97,7 @@ def _work(prepared: Prepared, directory: SearchDirectory) -> None:
     bounds = Bounds(lambda values: True, Clock(None))
     try:
         with quiet_retracing():
-            TrialTuner(prepared, directory, bounds, Reporter()).search()
+            TrialTuner(prepared, directory, bounds, Console()).search()
     except SearchStopped as stop:
         raise TrainingStoppedError(str(stop)) from stop
 

@@ -14,8 +14,8 @@ import keras
 import keras_tuner
 
 from ..config import RunConfig
+from ..console import Console
 from ..errors import TrainingDivergedError, TrainingStoppedError
-from ..reporting import Reporter
 from ..rundir import RunDirectory
 from ..session import run_training
 from .directory import Record, SearchDirectory, role
@@ -42,7 +42,7 @@ class TrialTuner(keras_tuner.Tuner):
     """KerasTuner's loop over trials, each one a run of this project's."""
 
     def __init__(
-        self, prepared: Prepared, directory: SearchDirectory, bounds: Bounds, reporter: Reporter
+        self, prepared: Prepared, directory: SearchDirectory, bounds: Bounds, reporter: Console
     ) -> None:
         self.prepared = prepared
         self.runs = directory

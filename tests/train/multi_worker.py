@@ -1,0 +1,40 @@
+"""One of two workers, which trains the runs that `test_processes.py` describes.
+
+Arguments: the file of the worker's weights, then a JSON list of (directory, changes).
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_resnet_train import session
+from keras_resnet_train.recipes import get_recipe
+
+# A process can join a cluster of workers once, so that its runs share the strategy.
+session.make_strategy = functools.cache(session.make_strategy)
+
+weights: dict[str, np.ndarray] = {}
+
+
+class Keep(keras.callbacks.Callback):
+    """Keeps the weights at the end, by run and variable."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def on_train_end(self, logs: object = None) -> None:
+        """Comes after the last checkpoint, which averages the moving statistics."""
+        weights.update({f"{self.name}/{v.path}": v.numpy() for v in self.model.weights})
+
+
+for directory, changes in json.loads(sys.argv[2]):
+    config = get_recipe("digits").configure("cifar_resnet8", changes)
+    session.run_training(config, Path(directory), callbacks=[Keep(Path(directory).name)])
+np.savez(sys.argv[1], **weights)

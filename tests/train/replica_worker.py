@@ -1,0 +1,208 @@
+"""Trains on two CPU replicas, which must be made before TensorFlow uses the CPU: a process.
+
+Prints, as JSON, by how much the weights of different runs differ; `test_replicas.py` reads it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_resnet import build
+from keras_resnet.nets.batch_norm import BatchNormalization
+from keras_resnet.nets.named_weights import read_weights
+from keras_resnet.nets.precision import dtype_policy
+from keras_resnet_train.checkpoint import Checkpoints
+from keras_resnet_train.config import with_changes
+from keras_resnet_train.console import Console
+from keras_resnet_train.data import resolve_data
+from keras_resnet_train.optimizers import SGD, make_optimizer
+from keras_resnet_train.recipes import get_recipe
+from keras_resnet_train.rundir import RunDirectory, open_run, spec_of
+from keras_resnet_train.session import run_training
+from keras_resnet_train.steps import TrainingSteps
+from keras_resnet_train.strategies import make_strategy
+from keras_resnet_train.trainer import Trainer
+
+make_strategy("cpu:2")
+
+# Two stages, so that a shortcut changes its shape.
+BASE = get_recipe("digits").configure(
+    "cifar_resnet8",
+    {
+        "model.spec.depths": [1, 1],
+        "model.spec.widths": [4, 8],
+        "schedule.warmup_epochs": 0,
+        "schedule.learning_rate": 0.01,
+        "batch_size": 64,
+        "steps": 4,
+        "data.image_size": 8,
+    },
+)
+SYNC = {"runtime.sync_batch_norm": True}
+TWO = {"runtime.strategy": "cpu:2"}
+DROPS = {"model.spec.stochastic_depth": 0.5}
+UNITS = {"model.spec.depths": [3, 3], "steps": 2}
+
+Weights = dict[str, Any]
+
+
+def weights_after(config: Any) -> Weights:
+    """The weights after all steps, by the names of the unrolled net."""
+    data, preprocess = resolve_data(config, spec_of(config))
+    strategy, unused = make_strategy(config.runtime.strategy), RunDirectory(Path("/none"))
+    with dtype_policy(config.runtime.precision):
+        trainer = Trainer(config, data, preprocess, unused, strategy, Console(quiet=True))
+    trainer.train_steps(iter(trainer.batches()), config.steps)
+    trainer.train_steps.average_statistics()
+    return read_weights(trainer.model)
+
+
+def initial_weights(config: Any) -> Weights:
+    return read_weights(build(spec_of(config), classes=10, input_shape=(8, 8, 1), seed=config.seed))
+
+
+def difference(one: Weights, other: Weights) -> float:
+    assert one.keys() == other.keys()
+    return max(
+        float(np.abs(a - b).max())
+        for name in one
+        for a, b in zip(one[name], other[name], strict=True)
+    )
+
+
+def whole_runs(folder: Path) -> dict[str, Any]:
+    """The same batches on one device and on two replicas, with a checkpoint at each step."""
+    saved = {"checkpoint.every_steps": 1, "checkpoint.keep": 9}
+    runs = {"one": SYNC, "two": SYNC | TWO}
+    stepwise: dict[str, list[Weights]] = {}
+    for name, changes in runs.items():
+        run_training(with_changes(BASE, changes | saved), folder / name)
+        model = open_run(folder / name).model
+        stepwise[name] = []
+        for path in Checkpoints(folder / name / "checkpoints").steps():
+            model.load_weights(path / "model.weights.h5")
+            stepwise[name].append(read_weights(model))
+    pairs = zip(stepwise["one"], stepwise["two"], strict=True)
+    steps = [difference(one, two) for one, two in pairs]
+    own = weights_after(with_changes(BASE, TWO))
+    return {
+        "one step": steps[0],
+        "four steps": steps[3],
+        "own statistics": difference(stepwise["one"][3], own),
+        "metrics": RunDirectory(folder / "two").metrics,
+    }
+
+
+def rematerialized() -> dict[str, float]:
+    half = {"runtime.precision": "mixed_float16"}
+    found = {}
+    for name, changes in {"remat, sync": SYNC, "remat, half": half}.items():
+        plain, unit = (
+            weights_after(with_changes(BASE, DROPS | TWO | changes | {"runtime.remat": remat}))
+            for remat in ("none", "unit")
+        )
+        found[name] = difference(plain, unit)
+        found[f"{name}, update"] = difference(plain, initial_weights(with_changes(BASE, DROPS)))
+    return found
+
+
+def stacked() -> dict[str, float]:
+    def weights(form: bool, changes: dict[str, Any]) -> Weights:
+        return weights_after(with_changes(BASE, UNITS | changes | {"model.stacked": form}))
+
+    one, two = weights(False, SYNC), weights(True, SYNC | TWO)
+    own, unrolled = weights(True, TWO), weights(False, TWO)
+    return {
+        "stacked, sync": difference(one, two),
+        "stacked, own": difference(own, unrolled),
+        "stacked, own and sync": difference(own, one),
+    }
+
+
+def overflow() -> dict[str, bool]:
+    """One replica's gradients are infinite under float16's loss scaling."""
+    strategy = make_strategy("cpu:2")
+    config = with_changes(BASE, {"batch_size": 8, "runtime.precision": "mixed_float16"})
+    with strategy.scope():
+        model = build(spec_of(config), input_shape=(8, 8, 1))
+        optimizer = make_optimizer(config.optimizer, 0.1, "mixed_float16")
+        optimizer.build(model.trainable_variables)
+    steps = TrainingSteps(model, optimizer, config, strategy)
+    scale = float(optimizer.scale_loss(1.0))
+    before = [variable.numpy() for variable in model.trainable_variables]
+
+    def batches(context: Any) -> Any:
+        good = np.random.default_rng(0).normal(size=(4, 8, 8, 1)).astype("float32")
+        images = np.stack([good, np.full_like(good, np.inf)])
+        return tf.data.Dataset.from_tensor_slices((images, np.zeros((2, 4), "int64")))
+
+    steps(iter(strategy.distribute_datasets_from_function(batches)), 1)
+    pairs = zip(model.trainable_variables, before, strict=True)
+    return {
+        "weights kept": all(np.array_equal(variable.numpy(), value) for variable, value in pairs),
+        "scale lowered": float(optimizer.scale_loss(1.0)) < scale,
+    }
+
+
+def norm_and_optimizer() -> dict[str, float]:
+    """Ours and Keras's, on replicas that see different images."""
+    strategy = make_strategy("cpu:2")
+    images = np.random.default_rng(0).normal(1.0, 2.0, (2, 4, 6, 6, 8)).astype("float32")
+    found = []
+    for norm, sgd in (
+        (keras.layers.BatchNormalization, keras.optimizers.SGD),
+        (BatchNormalization, SGD),
+    ):
+        with strategy.scope():
+            layer = norm()
+            layer.build((4, 6, 6, 8))
+            optimizer = sgd(0.1, momentum=0.9, nesterov=True)
+            optimizer.build(layer.trainable_variables)
+
+        def step(x: Any, layer: Any = layer, optimizer: Any = optimizer) -> None:
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean((layer(x, training=True) - 1.0) ** 3)
+            variables = layer.trainable_variables
+            optimizer.apply(tape.gradient(loss, variables), variables)
+
+        def run(x: Any, step: Any = step) -> None:
+            strategy.run(step, args=(x,))
+
+        data = strategy.distribute_datasets_from_function(
+            lambda context: tf.data.Dataset.from_tensor_slices(images)
+        )
+        tf.function(run)(next(iter(data)))
+        values = [v.value for v in (*layer.weights, *optimizer.variables)]
+        local = strategy.experimental_local_results
+        found.append([[part.numpy() for part in local(value)] for value in values])
+    keras_values, ours = found
+    excess = max(
+        float((np.abs(b - a) - 1e-5 * np.abs(a)).max())
+        for theirs, mine in zip(keras_values, ours, strict=True)
+        for a, b in zip(theirs, mine, strict=True)
+    )
+    gamma, mean = ours[0][0], ours[2]
+    return {
+        "replicas": len(mean),
+        "ours and Keras's": excess,
+        "means of the replicas": float(np.abs(mean[0] - mean[1]).max()),
+        "update of gamma": float(np.abs(gamma - 1.0).max()),
+    }
+
+
+if __name__ == "__main__":
+    report = {
+        **whole_runs(Path(sys.argv[1])),
+        **rematerialized(),
+        **stacked(),
+        **overflow(),
+        **norm_and_optimizer(),
+    }
+    print(json.dumps(report))

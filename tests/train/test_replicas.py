@@ -1,0 +1,53 @@
+"""Training on two CPU replicas against one device; all in one further process."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = [pytest.mark.tf, pytest.mark.multi_process, pytest.mark.timeout(600)]
+
+WORKER = pathlib.Path(__file__).with_name("replica_worker.py")
+# What differs by rounding only, and what really differs.
+BELOW = {
+    "one step": 1e-5,
+    "four steps": 1e-3,
+    "remat, sync": 1e-5,
+    "remat, half": 1e-3,
+    "stacked, sync": 1e-4,
+    "stacked, own": 1e-4,
+    "ours and Keras's": 1e-6,
+}
+ABOVE = {
+    # Without synchronised batch norm each replica normalises by its own half of the batch.
+    "own statistics": 1e-4,
+    "stacked, own and sync": 1e-4,
+    "remat, sync, update": 1e-3,
+    "remat, half, update": 1e-3,
+    "means of the replicas": 1e-3,
+    "update of gamma": 1e-4,
+}
+
+
+def test_two_replicas_train_as_one_device_does(tmp_path: pathlib.Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(WORKER), str(tmp_path)],
+        env={**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "2"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert {name: report[name] for name, limit in BELOW.items() if not report[name] < limit} == {}
+    assert {name: report[name] for name, limit in ABOVE.items() if not report[name] > limit} == {}
+    assert report["replicas"] == report["metrics"]["training"]["replicas"] == 2
+    # Each image counts once, though 360 images do not fill two batches.
+    assert report["metrics"]["test"]["examples"] == 360
+    # An overflow on one replica skips the step on both.
+    assert report["weights kept"]
+    assert report["scale lowered"]
