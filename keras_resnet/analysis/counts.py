@@ -128,8 +128,10 @@ def _layers(model: keras.Model) -> Iterator[tuple[Any, int]]:
 
 
 def _counts_as_layer(model: keras.Model, layer: keras.Layer) -> bool:
-    # RepVGG's 1x1 convolution is parallel to the 3x3.
-    repvgg = isinstance(model, ResNet) and model.spec.branch == "repvgg"
+    # RepVGG's 1x1 stands beside the 3x3, not behind it.
+    # A net whose norms are folded has no spec.
+    spec = model._spec if isinstance(model, ResNet) else None
+    repvgg = spec is not None and spec.branch == "repvgg"
     parallel = repvgg and layer.name.endswith("_conv2")
     return not parallel and _BESIDE.search(layer.name) is None
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import os
-import pathlib
 import signal
 from typing import Any
 
-import keras
 import numpy as np
 import pytest
 
@@ -24,11 +22,10 @@ from keras_resnet.analysis.gradients import Gradients, UnitGradient
 from keras_resnet.analysis.identity import IdentityReport, UnitDistance
 from keras_resnet.analysis.responses import LayerResponse
 from keras_resnet.nets.catalog import get_spec
-from keras_resnet_train.errors import TrainingStoppedError
 from keras_resnet_train.rundir import open_run
-from keras_resnet_train.session import run_training
 from keras_resnet_train.studies import flow_findings, identity, responses
-from keras_resnet_train.studies.flow import Start, training_batch
+from keras_resnet_train.studies import gradient_flow as gradient_flow_study
+from keras_resnet_train.studies.flow import InitialFlow, training_batch
 from keras_resnet_train.studies.plan import Arm, Budget, trials
 
 SMALL = ("--set", "data.image_size=8", "--set", "model.spec.widths=[4,8,8]", "--batch-size", 32)
@@ -73,7 +70,7 @@ def test_gradient_flow_of_new_nets(command, tmp_path):
     assert growth in (residual["lowest"], residual["highest"])
     middle = np.sqrt(residual["lowest"] * residual["highest"])
     assert residual["first / last"] == pytest.approx(middle)
-    assert residual["a layer"] == pytest.approx(middle ** (1 / 4))  # two units of two layers
+    assert residual["per layer"] == pytest.approx(middle ** (1 / 4))  # two units of two layers
     assert f"{plain['first / last']:.3g} times that at the last" in first.out.replace("\n", " ")
     again = command(*words)
     assert again.status == 0
@@ -90,28 +87,49 @@ def _budget(steps: int = 1) -> Budget:
     return Budget("digits", "digits", (0, 1), steps, batch_size=32, settings=changes)
 
 
-def test_gradient_flow_along_training(command, tmp_path):
-    ended = command(
+def test_gradient_flow_along_training_that_was_stopped_and_resumed(command, tmp_path, monkeypatch):
+    words = (
         "study",
         "gradient-flow",
         "cifar_resnet8",
         "--steps",
-        25,
+        12,
         "--every",
-        10,
+        4,
         "--images",
         8,
         "--jacobian",
         "--set",
-        "runtime.steps_per_call=5",
+        "runtime.steps_per_call=2",
         *SMALL,
         "--output",
         tmp_path,
     )
-    assert ended.status == 0, ended.err
+
+    class Stopping(GradientFlow):
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            super().on_train_batch_end(batch, logs)
+            if batch + 1 == 8:
+                os.kill(os.getpid(), signal.SIGTERM)
+
     run = tmp_path / "runs" / "cifar_resnet8-seed0"
+    with monkeypatch.context() as patch:
+        patch.setattr(gradient_flow_study, "GradientFlow", Stopping)
+        ended = command(*words)
+    assert ended.status == 130
+    assert "at step 8" in ended.err
+    before = read_gradient_flow(run / "gradient_flow.csv")
+    assert list(before) == [0, 4, 8]
+    ended = command(*words)
+    assert ended.status == 0, ended.err
     history = read_gradient_flow(run / "gradient_flow.csv")
-    assert list(history) == [0, 10, 20]
+    assert list(history) == [0, 4, 8, 12]
+    assert {step: history[step] for step in before} == before
+    # The last one is that of the weights after the last step.
+    trained = open_run(run, "last")
+    batch = training_batch(trained.config, 8)
+    last = gradient_flow(trained.model, batch.images, batch.labels)
+    assert history[12].growth == pytest.approx(last.growth, rel=1e-3)
     kept = json.loads((tmp_path / "starts" / "cifar_resnet8-seed0.json").read_text())
     assert kept["gradients"]["loss"] == pytest.approx(history[0].loss)
     assert list((run / "logs" / "gradient_flow").iterdir())
@@ -121,44 +139,20 @@ def test_gradient_flow_along_training(command, tmp_path):
     assert spectrum["all"] == 32
     with (tmp_path / "growth-along-training.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [float(row["step"]) for row in rows] == [0, 10, 20]
-    assert [float(row["factor"]) for row in rows] == pytest.approx(
+    assert [float(row["step"]) for row in rows] == [0, 4, 8, 12]
+    assert [float(row["ratio"]) for row in rows] == pytest.approx(
         [found.growth for found in history.values()]
     )
 
 
-def test_gradient_flow_of_a_run_that_was_stopped_and_resumed(tiny, tmp_path):
-    config = tiny(steps=12, runtime__steps_per_call=2)
-    batch = training_batch(config, 4)
-
-    def flow(path: pathlib.Path) -> GradientFlow:
-        return GradientFlow(batch.images, batch.labels, every=4, csv_path=path)
-
-    class Stop(keras.callbacks.Callback):
-        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-            if batch + 1 == 8:
-                os.kill(os.getpid(), signal.SIGTERM)
-
-    whole = flow(tmp_path / "whole.csv")
-    run_training(config, tmp_path / "whole", callbacks=[whole])
-    with pytest.raises(TrainingStoppedError, match="at step 8"):
-        run_training(config, tmp_path / "part", callbacks=[flow(tmp_path / "part.csv"), Stop()])
-    assert list(read_gradient_flow(tmp_path / "part.csv")) == [0, 4, 8]
-    resumed = flow(tmp_path / "part.csv")
-    run_training(config, tmp_path / "part", callbacks=[resumed])
-    assert list(resumed.history) == list(whole.history) == [0, 4, 8, 12]
-    for step, found in resumed.history.items():
-        assert found.growth == pytest.approx(whole.history[step].growth, rel=1e-3)
-
-
-def _start(model: str, first: float, last: float, seed: int = 0) -> Start:
+def _start(model: str, first: float, last: float, seed: int = 0) -> InitialFlow:
     units = [
         UnitGradient(f"stage1_unit{i}", 1, i, norm, 1.0, 2.0)
         for i, norm in enumerate((first, 1.0, last), start=1)
     ]
     ends = [UnitGradient("stem", 0, 0, 1.0, 1.0, 1.0), UnitGradient("head", 4, 0, 1.0, 1.0, 1.0)]
     trial = trials([Arm(model, model, model)], _budget())[seed]
-    return Start(trial, Gradients(2.3, (ends[0], *units, ends[1])), None)
+    return InitialFlow(trial, Gradients(2.3, (ends[0], *units, ends[1])), None)
 
 
 def test_words_of_gradient_flow_follow_the_numbers():
@@ -171,22 +165,22 @@ def test_words_of_gradient_flow_follow_the_numbers():
     ]
     found = flow_findings.findings(starts, {}, {})
     assert [sentence.split(": ")[-1] for sentence in found.words[:4]] == [
-        "on its way back it explodes.",
-        "on its way back it stays in range.",
-        "on its way back it vanishes.",
-        "the gradient leaves the range of float32 on its way back.",
+        "it explodes.",
+        "it stays in range.",
+        "it vanishes.",
+        "the gradient exceeds the range of float32.",
     ]
     assert "is 1e+04 times that at the last (5e+03 to 2e+04 over seeds)" in found.words[0]
-    assert "The factor of cifar_plain8 is 5e+03 times that of cifar_resnet8." in found.words
+    assert "The growth of cifar_plain8 is 5e+03 times that of cifar_resnet8." in found.words
     assert all(np.isnan(found.plots[0].lines[3].y[0:1]))
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("cifar_resnet8", "--depths", "8"), "Give nets or --depths"),
+        (("cifar_resnet8", "--depths", "8"), "Give either nets or --depths"),
         (("--images", 0), "`--images` must be at least 1. Received: 0"),
-        (("--every", 5), "`--every` measures along training"),
+        (("--every", 5), "`--every` needs training"),
     ],
 )
 def test_wrong_options_of_gradient_flow_are_named(command, tmp_path, words, message):
@@ -233,9 +227,9 @@ class _Options:
 
 
 def test_words_of_responses_follow_the_numbers():
-    def run(label: str, model: str, *values: float) -> responses.Responses:
+    def run(label: str, model: str, *values: float) -> responses.RunResponses:
         layers = tuple(LayerResponse(f"conv{i}", 1, v, 0.0, True) for i, v in enumerate(values))
-        return responses.Responses(label, get_spec(model), "model.keras", "digits", 10, layers)
+        return responses.RunResponses(label, get_spec(model), "model.keras", "digits", 10, layers)
 
     found = responses.findings(
         [
@@ -245,15 +239,18 @@ def test_words_of_responses_follow_the_numbers():
         ],
         {},
     )
-    assert "2 of 3 layers respond less in r than in p; the medians' ratio is 0.25." in found.words
-    assert any("of d responds 0.4 times as strongly as that of r" in w for w in found.words)
+    assert (
+        "2 of 3 layers have smaller responses in r than in p; the ratio of the medians is 0.25."
+        in found.words
+    )
+    assert any("of d (56 layers) is 0.4 times that of r" in w for w in found.words)
     assert [list(line.y) for line in found.plots[1].lines][2] == [0.3, 0.2, 0.1]
 
 
 def test_runs_that_cannot_be_told_apart_are_refused(command, tmp_path, finished_run):
     ended = command("study", "responses", finished_run, finished_run, "--output", tmp_path)
     assert ended.status == 1
-    assert "Each run is measured once" in ended.err
+    assert "Give each run once" in ended.err
 
 
 # Units and the identity.
@@ -286,9 +283,9 @@ def test_words_of_identity_follow_the_numbers():
     }
     nets = {"n": [[UnitDistance("a", 1, 1, 0.5), UnitDistance("b", 1, 2, 0.0)]]}
     found = identity.findings(units, nets, {})
-    assert found.words[0].startswith("Of 3 kinds of units 2 claim")
-    assert "1 of these are, to the last bit" in found.words[0]
-    assert "against the rule: liar" in found.words[1]
-    assert "off by 0.05 (gate)" in found.words[2]
-    assert "1 kinds start as the identity: good." in found.words
+    assert found.words[0].startswith("2 of 3 kinds of units should be the identity")
+    assert "1 of these are, exactly" in found.words[0]
+    assert found.words[1] == "These are not: liar."
+    assert "1 others is 0.05 (gate)" in found.words[2]
+    assert "Kinds that start as the identity: 1, good." in found.words
     assert not found.plots[0].log_y  # a zero has no place on a logarithmic axis

@@ -17,7 +17,7 @@ import keras_resnet
 from keras_resnet import PreprocessSpec
 from keras_resnet_train.data.embedded import load_digits
 from keras_resnet_train.evaluation import open_member
-from keras_resnet_train.evaluation.progress import Progress
+from keras_resnet_train.evaluation.progress import ProgressLine
 from keras_resnet_train.files import read_json
 
 pytestmark = pytest.mark.tf
@@ -206,7 +206,7 @@ def test_errors_before_the_work(
         ((run, "--net", "resnet50"), "`--net` applies to published names, not to runs"),
         ((run, "--output", full), f"{full} holds thesis.tex"),
         ((run, "--output", full / "thesis.tex"), "`--output` must be a directory"),
-        ((run, "--output", full / "thesis.tex" / "x"), "thesis.tex is no such directory"),
+        ((run, "--output", full / "thesis.tex" / "x"), "thesis.tex is not"),
         ((run, "--output", run), "hold an earlier evaluation, which is replaced"),
         ((net,), "is not a run, so give the data: --dataset"),
         (("torchvision/v1",), "'torchvision/v1' is not a run, so give the data: --dataset"),
@@ -230,14 +230,14 @@ def test_progress(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
     """A line each half minute, with the rate since the first chunk, on stderr alone."""
     now = iter([0.0, 10.0, 20.0, 31.0, 45.0, 62.0])
     monkeypatch.setattr("time.monotonic", lambda: next(now))
-    with Progress(2000) as progress:
+    with ProgressLine(2000) as progress:
         for done in (100, 200, 310, 400, 1140):
             progress(done)
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.splitlines() == [
-        "310 of 2,000 images, 10.0 a second, 169 s to go",
-        "1,140 of 2,000 images, 20.0 a second, 43 s to go",
+        "310 of 2,000 images, 10.0 images/s, 169 s left",
+        "1,140 of 2,000 images, 20.0 images/s, 43 s left",
     ]
 
 

@@ -14,30 +14,32 @@ from typing import Any
 import keras
 import pytest
 
-from keras_resnet import get_spec
-from keras_resnet.analysis import count_spec
+from keras_resnet import build, get_spec
+from keras_resnet.analysis import count, count_spec
 from keras_resnet_train.errors import TrainingStoppedError
-from keras_resnet_train.presentation.findings import Findings, Table, cell_text, write_findings
-from keras_resnet_train.presentation.plots import Line, Plot
+from keras_resnet_train.presentation import Findings, Line, Plot, Table, write_findings
+from keras_resnet_train.presentation.formats import cell_text
 from keras_resnet_train.studies import (
     alternatives,
     bottleneck,
-    comparison,
     degradation,
+    probe,
     rates,
     shortcuts,
 )
+from keras_resnet_train.studies import comparison as comparison_module
+from keras_resnet_train.studies.comparison import Comparison
 from keras_resnet_train.studies.cost import CostQuery, measure_cost
 from keras_resnet_train.studies.curve import StepCurve, read_curve
 from keras_resnet_train.studies.plan import Arm, Budget, Trial, trials
 from keras_resnet_train.studies.spread import Spread, beyond_spread, compared
-from keras_resnet_train.studies.trials import Outcome, read_outcome, run_trials
+from keras_resnet_train.studies.trials import TrialResult, read_result, run_trials
 
 pytestmark = pytest.mark.tf
 
 TINY = {
     "data.image_size": 8,
-    "model.spec.widths": [4, 8, 8],
+    "model.spec.widths": [2, 2, 2],
     "augment.pad": 1,
     "optimizer.label_smoothing": 0.0,
 }
@@ -77,7 +79,7 @@ def test_what_is_beyond_the_spread(
     assert beyond_spread(Spread(other), Spread(one)) is beyond
     said = compared(Spread(one), Spread(other))
     assert "higher" in said
-    assert {None: "of one seed each", True: "beyond", False: "within"}[beyond] in said
+    assert {None: "with one seed each", True: "beyond", False: "within"}[beyond] in said
 
 
 # Plans.
@@ -101,7 +103,9 @@ def test_all_arms_get_one_budget() -> None:
 
 
 def test_two_arms_of_one_name() -> None:
-    with pytest.raises(ValueError, match="Each arm of a study needs a name of its own"):
+    with pytest.raises(
+        ValueError, match="Each arm of a study needs a unique name. Received twice: plain8"
+    ):
         trials((ARMS[0], ARMS[0]), BUDGET)
 
 
@@ -149,8 +153,8 @@ def test_alternatives_have_one_depth() -> None:
 # Running.
 
 
-def test_a_study_goes_on_where_it_was_interrupted(tmp_path: pathlib.Path) -> None:
-    """Killed inside its second run, it ends with the curve of one that was not."""
+def test_a_trial_resumes_where_it_was_interrupted(tmp_path: pathlib.Path) -> None:
+    """Killed inside a run, it ends with the curve of one that was not."""
 
     class Stop(keras.callbacks.Callback):
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -158,37 +162,31 @@ def test_a_study_goes_on_where_it_was_interrupted(tmp_path: pathlib.Path) -> Non
                 raise TrainingStoppedError("as a signal does")
 
     settings = TINY | {"checkpoint.every_steps": 10}
-    plan = trials(ARMS, dataclasses.replace(BUDGET, settings=settings))
+    plan = trials(ARMS[1:], dataclasses.replace(BUDGET, settings=settings))
     with pytest.raises(TrainingStoppedError, match="as a signal does"):
-        run_trials(
-            plan,
-            tmp_path / "cut",
-            callbacks=lambda trial, path: [Stop()] if trial.arm.name == "resnet8" else [],
-        )
-    first = tmp_path / "cut/runs/plain8-seed0/model.keras"
-    written = first.stat().st_mtime_ns
+        run_trials(plan, tmp_path / "cut", callbacks=lambda trial, path: [Stop()])
     assert not (tmp_path / "cut/runs/resnet8-seed0/model.keras").exists()
-    cut = run_trials(plan, tmp_path / "cut")
-    assert first.stat().st_mtime_ns == written
-    whole = run_trials(plan[1:], tmp_path / "whole")
-    assert [row[0] for row in cut[1].curve] == [10, 20, 30]
-    assert cut[1].curve == whole[0].curve
-    assert cut[1].training_loss == whole[0].training_loss < 2.5
-    assert cut[0].finished
-    assert 0 < cut[0].test_error < 1
+    (cut,) = run_trials(plan, tmp_path / "cut")
+    (whole,) = run_trials(plan, tmp_path / "whole")
+    assert [row[0] for row in cut.curve] == [10, 20, 30]
+    assert cut.curve == whole.curve
+    assert cut.training_loss == whole.training_loss < 2.5
+    assert cut.finished
+    assert 0 < cut.test_error < 1
 
 
-def test_divergence_is_a_result(tmp_path: pathlib.Path) -> None:
+def test_divergence_is_recorded_and_not_retried(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     budget = dataclasses.replace(BUDGET, settings=TINY | {"schedule.learning_rate": 1e30})
     plan = trials(ARMS[1:], budget)
-    said: list[str] = []
-    (outcome,) = run_trials(plan, tmp_path, say=said.append)
-    assert not outcome.finished
-    assert "The loss" in outcome.diverged
-    assert said[0] == "[1/1] ResNet-8, seed 0"
-    (again,) = run_trials(plan, tmp_path, say=said.append)
-    assert again.diverged == outcome.diverged
-    assert len(said) == 2  # it is not tried again
+    (result,) = run_trials(plan, tmp_path)
+    assert not result.finished
+    assert "The loss" in result.diverged
+    assert capsys.readouterr().out.startswith("[1/1] ResNet-8, seed 0")
+    (again,) = run_trials(plan, tmp_path)
+    assert again.diverged == result.diverged
+    assert capsys.readouterr().out == ""
 
 
 def test_another_study_is_refused_before_anything_is_trained(tmp_path: pathlib.Path) -> None:
@@ -213,10 +211,10 @@ def test_a_torn_curve_is_mended(tmp_path: pathlib.Path) -> None:
 
 def test_damaged_curve(tmp_path: pathlib.Path) -> None:
     (tmp_path / "steps.csv").write_text("step,loss\n1,x\n")
-    with pytest.raises(ValueError, match="is no curve of a study's run"):
+    with pytest.raises(ValueError, match="is not a training curve of a study"):
         read_curve(tmp_path / "steps.csv")
     with pytest.raises(FileNotFoundError, match="has not ended"):
-        read_outcome(trials(ARMS, BUDGET)[0], tmp_path)
+        read_result(trials(ARMS, BUDGET)[0], tmp_path)
 
 
 # The largest rate, with runs whose end is known.
@@ -228,12 +226,12 @@ def test_the_largest_rate(
 ) -> None:
     tried: list[float] = []
 
-    def run(plan: list[Trial], output: pathlib.Path) -> list[Outcome]:
+    def run(plan: list[Trial], output: pathlib.Path) -> list[TrialResult]:
         (trial,) = plan
         assert (trial.config.schedule.kind, trial.config.steps) == ("constant", 50)
         rate = trial.config.schedule.learning_rate
         tried.append(rate)
-        return [_outcome(trial, loss=1.0 if rate <= edge else 2.3)]
+        return [_result(trial, loss=1.0 if rate <= edge else 2.3)]
 
     monkeypatch.setattr(rates, "run_trials", run)
     found = rates.largest_rate(trials(ARMS, BUDGET)[0], 10, 50, tmp_path)
@@ -245,41 +243,49 @@ def test_the_largest_rate(
 # What is found.
 
 
-def _outcome(trial: Trial, *, loss: float, error: float = 0.1, diverged: str = "") -> Outcome:
+def _result(trial: Trial, *, loss: float, error: float = 0.1, diverged: str = "") -> TrialResult:
     curve = ((10, 2.0, 0.3), (20, loss, 1 - error))
-    return Outcome(
+    return TrialResult(
         trial, diverged, loss, error, loss, error, curve, ((20, loss, 1 - error),), 100.0, 1.0
     )
 
 
-def _degraded(plain: float, residual: float, seeds: int = 2) -> list[Outcome]:
-    """Outcomes in which depth adds to the losses of either kind."""
+def _two_seeds(arms: list[Arm], loss: Callable[[Arm], float], **changes: Any) -> Comparison:
+    """Two seeds of each arm; the second one's loss is 0.01 higher."""
+    plan = trials(arms, dataclasses.replace(BUDGET, seeds=(0, 1)))
+    results = [_result(t, loss=loss(t.arm) + 0.01 * t.seed, **changes) for t in plan]
+    return Comparison(results, BUDGET)
+
+
+def _degraded(plain: float, residual: float, seeds: int = 2) -> Comparison:
+    """Results in which depth adds to the losses of either kind."""
     budget = dataclasses.replace(BUDGET, seeds=tuple(range(seeds)))
-    return [
-        _outcome(
+    results = [
+        _result(
             trial,
             loss=1.0
             + 0.01 * trial.seed
-            + (trial.arm.net.layers > 20) * (plain if trial.arm.group == "plain" else residual),
+            + (trial.arm.net.layers > 8) * (plain if trial.arm.group == "plain" else residual),
         )
-        for trial in trials(degradation.arms((20, 56)), budget)
+        for trial in trials(degradation.arms((8, 14)), budget)
     ]
+    return Comparison(results, budget)
 
 
 @pytest.mark.parametrize(
-    ("outcomes", "last"),
+    ("comparison", "last"),
     [
-        (_degraded(0.3, -0.1), "Deeper is worse in training without shortcuts, and not with them"),
-        (_degraded(0.3, 0.004), "Deeper is worse in training without shortcuts, and not with"),
-        (_degraded(0.3, 0.2), "Deeper is worse in training without shortcuts, and with them too"),
-        (_degraded(-0.3, 0.2), "Deeper is worse in training with shortcuts alone"),
-        (_degraded(0.0, -0.1), "No degradation showed"),
-        (_degraded(0.3, -0.1, seeds=1), "One seed, so the spread is not known"),
+        (_degraded(0.3, -0.1), "trains worse than the shallower one, and the deeper residual"),
+        (_degraded(0.3, 0.004), "trains worse than the shallower one, and the deeper residual"),
+        (_degraded(0.3, 0.2), "trains worse both without and with shortcuts"),
+        (_degraded(-0.3, 0.2), "trains worse only with shortcuts"),
+        (_degraded(0.0, -0.1), "No degradation"),
+        (_degraded(0.3, -0.1, seeds=1), "The spread is unknown with one seed"),
     ],
     ids=["degradation", "within the spread", "both", "residual", "none", "one seed"],
 )
-def test_the_verdict_of_degradation(outcomes: list[Outcome], last: str) -> None:
-    words = degradation.verdict(outcomes)
+def test_the_verdict_of_degradation(comparison: Comparison, last: str) -> None:
+    words = degradation.verdict(comparison)
     assert len(words) == 5
     assert last in words[-1]
 
@@ -287,80 +293,80 @@ def test_the_verdict_of_degradation(outcomes: list[Outcome], last: str) -> None:
 def test_the_verdict_says_the_numbers() -> None:
     words = degradation.verdict(_degraded(0.3, -0.1))
     assert words[0] == (
-        "Plain nets: the training loss of plain-56 is 1.305 ± 0.007, that of plain-20 "
+        "Plain nets: the training loss of plain-14 is 1.305 ± 0.007, that of plain-8 "
         "1.005 ± 0.007: 0.3 higher, beyond the spread of 2 seeds."
     )
 
 
 def test_nets_that_diverge_are_named_and_left_out() -> None:
-    outcomes = _degraded(0.3, -0.1, seeds=1)
-    broken = dataclasses.replace(outcomes[2], diverged="The loss is nan at step 7")
-    found = degradation.findings([*outcomes[:2], broken, outcomes[3]], BUDGET)
-    assert "Fewer than two depths of plain nets trained to the end: no verdict." in found.words
-    assert any("plain-56 (seed 0) did not train to the end" in text for text in found.words)
-    arms = comparison.arms_table([*outcomes[:2], broken, outcomes[3]])
-    assert arms.rows[2][3:5] == ("0 of 1", "–")
+    results = list(_degraded(0.3, -0.1, seeds=1).results)
+    results[2] = dataclasses.replace(results[2], diverged="The loss is nan at step 7")
+    comparison = Comparison(results, BUDGET)
+    found = degradation.findings(comparison)
+    assert "Fewer than two depths of plain nets finished training: no verdict." in found.words
+    assert "plain-14 (seed 0) diverged: The loss is nan at step 7" in found.words
+    assert comparison_module.arms_table(comparison).rows[2][3:5] == ("0 of 1", "–")
 
 
-def test_curves_average_over_seeds() -> None:
-    outcomes = _degraded(0.3, -0.1)
-    plot = comparison.error_curves("e", "t", outcomes, [outcomes[0].trial.arm])
+def test_curves_average_over_seeds(tmp_path: pathlib.Path) -> None:
+    comparison = _degraded(0.3, -0.1)
+    plot = comparison_module.error_curves("e", "t", comparison, comparison.arms[:1])
     training, test = plot.lines
     assert (training.dashed, test.dashed) == (True, False)
     assert list(training.x) == [10.0, 20.0]
     assert list(training.y) == pytest.approx([70.0, 10.0])
-    final = comparison.final_plot("f", "t", "y", outcomes, comparison.test_error, factor=100)
-    assert final.categories[0] == "plain-20"
+    final = comparison_module.final_plot("f", "t", "y", comparison, "test_error", 100)
+    assert final.categories[0] == "plain-8"
     assert list(final.lines[0].y) == pytest.approx([10.0] * 4)
-
-
-def test_places_of_named_values_are_numbers_in_json(tmp_path: pathlib.Path) -> None:
-    outcomes = _degraded(0.3, -0.1)
-    final = comparison.final_plot("f", "t", "y", outcomes, comparison.test_error)
     write_findings(tmp_path, Findings("t", (), (final,)))
     assert json.loads((tmp_path / "f.json").read_text())["lines"][0]["x"] == [0, 1, 2, 3]
 
 
 def test_the_verdict_of_shortcuts_and_bottlenecks() -> None:
-    plan = trials(shortcuts.arms(20, ("options",)), dataclasses.replace(BUDGET, seeds=(0, 1)))
-    outcomes = [
-        _outcome(t, loss=(2.0 if t.arm.net.merge == "none" else 1.0) + 0.01 * t.seed) for t in plan
-    ]
-    words = shortcuts.verdict(outcomes)
+    comparison = _two_seeds(
+        shortcuts.arms(20, ("options",)), lambda arm: 2.0 if arm.net.merge == "none" else 1.0
+    )
+    words = shortcuts.verdict(comparison)
     assert len(words) == 4
     assert words[-1].startswith("no shortcut: training loss 2.005 ± 0.007, 1 higher, beyond")
-    plan = trials(bottleneck.arms((20,)), dataclasses.replace(BUDGET, seeds=(0, 1)))
-    words = bottleneck.verdict([_outcome(t, loss=1.0, error=0.1 + t.seed / 100) for t in plan])
-    assert words[0].startswith("bottleneck-20 against basic-20, at 0.83 times the multiply-adds")
+    words = bottleneck.verdict(_two_seeds(bottleneck.arms((20,)), lambda arm: 1.0))
+    assert words[0].startswith("bottleneck-20 against basic-20, at 0.80 times the multiply-adds")
     assert "0.00 points lower, within the spread" in words[0]
 
 
 def test_the_verdict_of_alternatives() -> None:
-    plan = trials(alternatives.arms(20), dataclasses.replace(BUDGET, seeds=(0, 1)))
+    arms = alternatives.arms(8)
     losses = {"resnet": 1.0, "rezero": 1.005, "fixup": 0.9, "plain": 3.0}
-    outcomes = [
-        _outcome(
-            t,
-            loss=losses.get(t.arm.name, 2.0) + 0.01 * t.seed,
-            diverged="nan" if t.arm.name == "delta_orthogonal" else "",
-        )
-        for t in plan
-    ]
+    comparison = _two_seeds(arms, lambda arm: losses.get(arm.name, 2.0))
+    comparison = Comparison(
+        [
+            dataclasses.replace(result, diverged="nan")
+            if result.trial.arm.name == "delta_orthogonal"
+            else result
+            for result in comparison.results
+        ],
+        BUDGET,
+    )
     search = rates.RateSearch(0.4, ((0.1, 1.0), (0.4, 1.5), (0.8, math.nan)))
+    cost = {"step_seconds": 0.1}
     measured = {
-        arm.name: alternatives.Measured((0.5, math.nan), {"step_seconds": 0.1}, search)
-        for arm in alternatives.arms(20)
+        arm.name: alternatives.ArmMeasurement((0.5, math.nan), cost, search) for arm in arms
     }
     measured["fixup"] = dataclasses.replace(measured["fixup"], growth=(math.nan, 0.25))
-    words = alternatives.verdict(outcomes, measured)
-    assert "delta-orthogonal: no run trained to the end; gradient ratio 0.5" in words[2]
+    words = alternatives.verdict(comparison, measured)
+    assert "delta-orthogonal: no run finished training; gradient ratio 0.5" in words[2]
     assert "; no gradient reaches its units before the first step, 0.25 after; t" in words[6]
     assert words[-1] == (
-        "Not above the addition in training loss at this depth and budget: ReZero, Fixup."
+        "Training loss not above the addition's at this depth and budget: ReZero, Fixup."
     )
-    found = alternatives.findings(outcomes, BUDGET, measured)
+    found = alternatives.findings(comparison, measured)
     assert [plot.name for plot in found.plots][:2] == ["gradient-growth", "rates"]
     assert found.tables[1].rows[0][5] == 100.0
+    diverged = [dataclasses.replace(each, diverged="nan") for each in comparison.results]
+    for verdict in (lambda c: alternatives.verdict(c, measured), shortcuts.verdict):
+        assert verdict(Comparison(diverged, BUDGET)) == [
+            "add did not finish training, so there is no reference."
+        ]
 
 
 # Files.
@@ -368,26 +374,45 @@ def test_the_verdict_of_alternatives() -> None:
 
 def test_findings_on_disk(tmp_path: pathlib.Path) -> None:
     line = Line("<a> & $b$", [1, 2, 3], [1.0, math.nan, 3.0], [0.9, math.nan, 2.5], [1.1, 0, 3.5])
+    many = [float(n) for n in range(1, 21)]
+    band = Line("band", many, many, [0.9 * n for n in many], [1.1 * n for n in many])
+    points = [
+        Line(f"{n}", [1.0, 2e4], [n, 2 * n], form=form, names=("$a$", "b"))
+        for n, form in enumerate(("points", "steps", "ring", "line", "points"), start=1)
+    ]
     plots = (
         Plot("lines", "Lines", "x", "y", (line, Line("b", [1, 2], [5.0, 6.0], dashed=True))),
         Plot("bars", "Bars", "", "y", (Line("c", range(2), [1, 2]),), categories=("p", "q")),
+        Plot("band", "Band", "x", "y", (band, *points), log_x=True, log_y=True, ticks=(1, 20)),
     )
     table = Table("table", "A table", ("Net", "Loss"), (("one", 1.5), ("two", math.nan)))
+    long = Table("long", "Long", ("n",), tuple((n,) for n in range(60)), shown=False)
     report = write_findings(
         tmp_path / "study",
-        Findings("Title", ("A sentence.",), plots, (table,), {"Command": "keras-resnet <x>"}),
+        Findings(
+            "Title",
+            ("A sentence.",),
+            plots,
+            (table, long),
+            {"Command": "keras-resnet <x>"},
+            {"Best run": "{1 < 2}"},
+        ),
     )
     names = {path.name for path in report.parent.iterdir()}
     assert names == {
         "results.json",
         "report.html",
         "table.csv",
+        "long.csv",
         "lines.svg",
         "lines.csv",
         "lines.json",
         "bars.svg",
         "bars.csv",
         "bars.json",
+        "band.svg",
+        "band.csv",
+        "band.json",
     }
     results = json.loads((report.parent / "results.json").read_text())
     assert results["tables"]["table"][1] == {"Net": "two", "Loss": None}
@@ -397,13 +422,16 @@ def test_findings_on_disk(tmp_path: pathlib.Path) -> None:
     assert rows[2] == ["<a> & $b$", "2", "", "", "0"]
     with (report.parent / "bars.csv").open() as file:
         assert [row[1] for row in csv.reader(file)] == ["", "p", "q"]
-    for name in ("lines.svg", "bars.svg"):
+    for name in ("lines.svg", "bars.svg", "band.svg"):
         root = xml.etree.ElementTree.parse(report.parent / name).getroot()
         assert root.tag.endswith("svg")
     page = report.read_text()
     assert "keras-resnet &lt;x&gt;" in page
+    assert "{1 &lt; 2}" in page
+    assert "<summary>Long: 60 rows</summary>" in page
     assert "http" not in page.replace("http-equiv", "")
-    assert page.count("<svg") == 2
+    assert page.count("<svg") == 3
+    assert "$a$" in page
 
 
 def test_a_row_of_the_wrong_length() -> None:
@@ -447,6 +475,15 @@ def test_cost_of_a_net(tmp_path: pathlib.Path) -> None:
     assert (tmp_path / "cost.json").read_text() == kept
 
 
+@pytest.mark.parametrize("model", ["cifar_resnet8", "cifar_repvgg5"])
+def test_cost_of_inference(model: str) -> None:
+    """Of a net whose norms are folded, which has no spec any more."""
+    net = build(get_spec(model).replace(widths=(2, 2, 2)), classes=10, input_shape=(8, 8, 1))
+    cost = probe._inference(net, (8, 8, 1))
+    assert 0 < cost["deployed_multiply_adds"] <= count(net).multiply_adds
+    assert cost["inference_seconds"] > 0
+
+
 @pytest.mark.multi_process
 def test_cost_beyond_its_limit(tmp_path: pathlib.Path) -> None:
     cost = measure_cost(CostQuery("cifar_resnet20"), 0.5, tmp_path / "cost.json")
@@ -472,11 +509,9 @@ def test_study_degradation(command: Command, tmp_path: pathlib.Path) -> None:
         "study",
         "degradation",
         "--depths",
-        "8,14",
-        "--seeds",
-        2,
+        "8",
         "--steps",
-        12,
+        6,
         "--set",
         "data.image_size=8",
         "--set",
@@ -486,17 +521,16 @@ def test_study_degradation(command: Command, tmp_path: pathlib.Path) -> None:
     ]
     ended = command(*words)
     assert (ended.status, ended.err) == (0, "")
-    assert "Plain nets: the training loss of plain-14 is" in ended.out
-    assert "[8/8] ResNet-14, seed 1" in ended.out
+    assert "Fewer than two depths of plain nets finished training: no verdict." in ended.out
+    assert "[2/2] ResNet-8, seed 0" in ended.out
     results = json.loads((tmp_path / "study/results.json").read_text())
     rows = results["tables"]["runs"]
-    assert [row["Net"] for row in rows[:4]] == ["plain-8", "ResNet-8", "plain-14", "ResNet-14"]
-    assert len(rows) == 8
+    assert [row["Net"] for row in rows] == ["plain-8", "ResNet-8"]
     assert all(row["Diverged"] == "no" for row in rows)
     assert (tmp_path / "study/error-by-depth.svg").is_file()
     again = command(*words)
     assert again.status == 0
-    assert "[8/8]" not in again.out  # nothing was left to train
+    assert "[2/2]" not in again.out  # nothing was left to train
     changed = command(*words, "--batch-size", 32)
     assert changed.status == 1
     assert "holds another run, which differs in batch_size: 64 then, 32 now" in changed.err
@@ -529,7 +563,7 @@ def test_study_alternatives(
         "--set",
         "model.spec.widths=[2,2,2]",
         "--set",
-        "schedule.learning_rate=2e-4",
+        "schedule.learning_rate=1.5e-4",
         "--output",
         tmp_path / "study",
     )
@@ -542,6 +576,37 @@ def test_study_alternatives(
     assert 0 < add["Gradient at start"] != highway["Gradient at start"] > 0
     assert (tmp_path / "study/rates/runs").is_dir()
     assert (tmp_path / "study/gradient-growth.svg").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "arms", "plot"),
+    [
+        (("shortcuts", "--depth", "8"), 14, "training-loss"),
+        (("shortcuts", "--depth", "8", "--compare", "options"), 4, "final-loss"),
+        (("bottleneck", "--depths", "20"), 3, "error-by-cost"),
+        (("degradation", "--depths", "8,14"), 4, "error-by-depth"),
+    ],
+)
+def test_studies_that_only_train(
+    words: tuple[str, ...],
+    arms: int,
+    plot: str,
+    command: Command,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """From options to files, with known results in place of training."""
+
+    def run(plan: list[Trial], output: pathlib.Path) -> list[TrialResult]:
+        return [_result(trial, loss=1.5) for trial in plan]
+
+    monkeypatch.setattr(comparison_module, "run_trials", run)
+    ended = command("study", *words, "--output", tmp_path)
+    assert (ended.status, ended.err) == (0, "")
+    tables = json.loads((tmp_path / "results.json").read_text())["tables"]
+    assert len(tables["arms"]) == arms
+    assert (tmp_path / f"{plot}.svg").is_file()
+    assert "with one seed each, so the spread is unknown" in " ".join(ended.out.split())
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def test_ten_crops_by_hand() -> None:
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("shape", [(41, 23), (23, 41), (16, 16), (9, 50)])
+@pytest.mark.parametrize("shape", [(41, 23), (16, 16), (9, 50)])
 def test_the_fifth_crop_is_the_centre(shape: tuple[int, int]) -> None:
     preprocess = PreprocessSpec((14, 14), crop_fraction=0.875)
     image = drawn(1, *shape, 3)
@@ -179,7 +179,7 @@ def test_scales_that_no_net_takes(scales: tuple[int, ...], message: str) -> None
 def test_views_that_there_are() -> None:
     with pytest.raises(ValueError, match="`views` must be one of center, ten-crop, multi-scale"):
         make_view("centre", PreprocessSpec((8, 8)), SPEC)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="`scales` applies to multi-scale views alone"):
+    with pytest.raises(ValueError, match="`scales` applies to multi-scale views only"):
         make_view("ten-crop", PreprocessSpec((8, 8)), SPEC, (8,))
     for text in ("8,,9", "8;9", "8.5", ""):
         with pytest.raises(ValueError, match=f"whole numbers with commas .*Received: '{text}'"):
@@ -222,8 +222,10 @@ def expected(
     return shares, float(-np.log(shares[np.arange(len(labels)), labels]).mean())
 
 
-@pytest.mark.parametrize("name", ["center", "ten-crop", "multi-scale"])
-@pytest.mark.parametrize("chunk_bytes", [1, 2**28])
+@pytest.mark.parametrize(
+    ("name", "chunk_bytes"),
+    [("center", 1), ("ten-crop", 2**28), ("multi-scale", 1), ("multi-scale", 2**28)],
+)
 def test_averages_against_numpy(
     name: str,
     chunk_bytes: int,

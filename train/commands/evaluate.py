@@ -14,10 +14,10 @@ from ..command import Command, add_data_overrides, overridden
 from ..config import DataConfig
 from ..data import ImageData, load_data
 from ..data.sources import FileSource
-from ..evaluation import Findings, Member, View, fully_convolutional, make_view, measure
+from ..evaluation import Measurement, Member, View, fully_convolutional, make_view, measure
 from ..evaluation.classes import check_channels, check_classes
 from ..evaluation.members import names_run, open_member
-from ..evaluation.progress import Progress
+from ..evaluation.progress import ProgressLine
 from ..evaluation.results import check_output, write_results
 from ..evaluation.views import VIEWS, parse_scales
 
@@ -99,7 +99,7 @@ def _run(args: argparse.Namespace) -> int:
         (fully_convolutional(member) if args.views == "multi-scale" else member, view)
         for member, view in zip(members, views, strict=True)
     ]
-    with Progress(len(source)) as progress:
+    with ProgressLine(len(source)) as progress:
         findings = measure(
             viewed,
             source,
@@ -224,7 +224,7 @@ def _print(
     viewed: Sequence[tuple[Member, View]],
     data: ImageData,
     args: argparse.Namespace,
-    findings: Findings,
+    findings: Measurement,
 ) -> None:
     metrics = findings.evaluation.to_dict()
     print(f"{' + '.join(str(each) for each, _ in viewed)} on {data.name}, {args.split} split")

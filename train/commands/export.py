@@ -155,8 +155,7 @@ def _row(values: dict[str, Any]) -> dict[str, Any]:
 def _run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from ..presentation import export_table
-    from ..run_report import write_run_report
+    from ..run_report import export_table, write_run_report
 
     rows = export_run(args)
     if args.output is None:

@@ -24,9 +24,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from ..presentation import export_table
     from ..recipes import get_recipe
-    from ..run_report import write_run_report
+    from ..run_report import export_table, write_run_report
     from ..session import run_training
     from .export import COMMAND as EXPORT
     from .export import export_run

@@ -14,8 +14,8 @@ from ..tuning.plan import SearchPlan, number_of, seconds_of
 from ..tuning.space import SPACES
 
 if TYPE_CHECKING:
-    from ..tuning.results import Results
-    from ..tuning.search import Searched
+    from ..tuning.results import SearchResults
+    from ..tuning.search import Search
 
 # These describe a trial, where they describe a run for `train`.
 _TRIAL_HELP = {
@@ -74,11 +74,11 @@ def _run(args: argparse.Namespace) -> int:
     if args.trials is not None and args.trials < 1:
         raise ValueError(f"`--trials` must be at least 1. Received: {args.trials}")
     budget = None if args.budget is None else seconds_of(args.budget)
-    searched = run_search(plan, args.output, budget=budget, trials=args.trials)
-    if searched is None:
+    search = run_search(plan, args.output, budget=budget, trials=args.trials)
+    if search is None:
         print("No further trial for this worker; the chief writes the results")
         return 0
-    return _write_results(searched)
+    return _publish(search)
 
 
 def _plan(args: argparse.Namespace) -> SearchPlan:
@@ -94,50 +94,35 @@ def _plan(args: argparse.Namespace) -> SearchPlan:
     return SearchPlan(args.space, args.tuner, base, epochs, steps, limits=limits)
 
 
-def _write_results(searched: Searched) -> int:
-    """Writes and prints the results, and returns the exit status."""
-    from rich.console import Console
+def _publish(search: Search) -> int:
+    """Writes and prints the results of a search."""
+    from ..tuning.report import publish
+    from ..tuning.results import collect
 
-    from ..tuning.report import findings, write_pages
-    from ..tuning.results import SHOWN, collect, table, write_best, write_tables
-
-    results, path = collect(searched), searched.directory.path
-    write_tables(searched, results)
-    if results.finished:
-        write_best(searched, results)
-        write_pages(searched, results)
-        print()
-        Console().print(table(results))
-        for row in results.trials[:SHOWN]:
-            print(f"{row.record.id}  {row.what}")
-        print()
-        print("\n".join(findings(searched, results)))
-        print(f"Report: {path / 'report.html'}")
-        print(
-            f"At full length: keras-resnet train --config {path / 'best.json'} --output DIRECTORY"
-        )
-    if searched.note:
-        print(f"The search ended early: {searched.note}")
-    if searched.stopped:
-        raise TrainingStoppedError(searched.stopped)
+    results = collect(search)
+    publish(search, results)
+    if search.note:
+        print(f"The search ended early: {search.note}")
+    if search.stopped:
+        raise TrainingStoppedError(search.stopped)
     if not results.finished:
-        raise RuntimeError(_reason(searched, results))
+        raise RuntimeError(_reason(search, results))
     return 0
 
 
-def _reason(searched: Searched, results: Results) -> str:
+def _reason(search: Search, results: SearchResults) -> str:
     """Returns why no trial has finished."""
-    ended = [row.record for row in results.trials if row.record.status != "unfinished"]
+    ended = [trial.record for trial in results.trials if trial.record.status != "unfinished"]
     if ended:
         first = ended[0]
         return (
-            f"All {len(ended)} trials failed, see {searched.directory.path / 'trials.csv'}. "
+            f"All {len(ended)} trials failed, see {search.directory.path / 'trials.csv'}. "
             f"Trial {first.id} {first.status}: {first.reason}"
         )
-    if searched.note:
-        return f"No trial began: {searched.note}"
+    if search.note:
+        return f"No trial began: {search.note}"
     return (
-        f"No trial ended within the budget ({searched.seconds:.0f} s so far). Give a larger "
+        f"No trial ended within the budget ({search.seconds:.0f} s so far). Give a larger "
         "--budget, or shorter trials (--epochs)"
     )
 

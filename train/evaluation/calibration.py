@@ -1,4 +1,4 @@
-"""Whether a net is right as often as it says: calibration by bins of confidence."""
+"""Calibration: accuracy against confidence, in bins."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Calibration:
     Bin m of M, counted from 1, holds confidences in ((m - 1) / M, m / M].
 
     Attributes:
-        counts: Images in each bin.
+        counts: Number of images in each bin.
         confidence: Sum of their confidences.
-        right: How many of them were right.
+        right: Number of correct predictions.
 
     Source: Guo et al. 2017 (arXiv:1706.04599), section 2.
     """
@@ -34,7 +34,7 @@ class Calibration:
 
         Args:
             confidence: `(images,)`, 0..1.
-            right: Whether each prediction was right.
+            right: Whether each prediction was correct.
             bins: Number of bins of equal width.
         """
         where = np.clip(np.ceil(confidence * bins).astype("int64") - 1, 0, bins - 1)
@@ -43,7 +43,7 @@ class Calibration:
         return cls(counts, *sums)
 
     def __add__(self, other: Calibration) -> Calibration:
-        """Returns both predictions together."""
+        """Returns the calibration of both sets of predictions."""
         return Calibration(
             self.counts + other.counts,
             self.confidence + other.confidence,
@@ -57,7 +57,7 @@ class Calibration:
 
     @property
     def error(self) -> float:
-        """The expected calibration error: the mean size of the gap over images, 0..1."""
+        """The expected calibration error: the mean absolute gap over images, 0..1."""
         return float(np.abs(self.right - self.confidence).sum() / max(self.counts.sum(), 1))
 
     @property
@@ -66,7 +66,7 @@ class Calibration:
         return float(np.abs(self.gaps).max())
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns JSON-ready values; a bin without images has neither confidence nor accuracy."""
+        """Returns JSON-ready values; confidence and accuracy of an empty bin are None."""
         number = len(self.counts)
         return {
             "error": self.error,

@@ -1,16 +1,16 @@
-"""Whether a net's classes are the data's, and how each class fared."""
+"""The check that a net's classes are the data's, and the metrics of each class."""
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-# The order of the outputs of all published CIFAR-10 nets, which is that of its files.
+from ..presentation.tables import csv_text
+
+# The outputs of all published CIFAR-10 nets have the order of the data set's files.
 CIFAR10 = (
     "airplane",
     "automobile",
@@ -24,31 +24,31 @@ CIFAR10 = (
     "truck",
 )
 _OF_CIFAR10 = ("akamaster", "mlperf_tiny")
-# ImageNet-1k counts its classes in the order of their WordNet numbers.
+# The classes of ImageNet-1k have the order of their WordNet numbers.
 _WORDNET = re.compile(r"n\d{8}")
 _IMAGENET_CLASSES, _IMAGENET_ENDS = 1000, ("n01440764", "n15075141")
 
 
 def known_classes(layout: str) -> tuple[str, ...] | None:
-    """Returns the classes of a library's nets where they have all the same; None elsewhere."""
+    """Returns the classes of a library's nets if all are the same, otherwise None."""
     return CIFAR10 if layout in _OF_CIFAR10 else None
 
 
 def check_classes(
     names: Sequence[str], wanted: Sequence[str] | None, *, outputs: int, data: str, net: str
 ) -> None:
-    """Checks that labels of the data count the classes as a net's outputs do.
+    """Checks that the data's classes are the net's outputs, in the same order.
 
     Args:
         names: The data's classes.
-        wanted: The net's; None where nothing says them. A net of 1,000 outputs is then taken for
-            one of ImageNet-1k, and any other for one of the data's classes in their order.
+        wanted: The net's classes; None if unknown. A net with 1,000 outputs is then assumed to
+            be one of ImageNet-1k, and any other to have the data's classes in their order.
         outputs: Number of the net's outputs.
         data: Name of the data set, for messages.
         net: Name of the net or run, for messages.
 
     Raises:
-        ValueError: If number or order differ.
+        ValueError: If their number or order differs.
     """
     if wanted is not None:
         if tuple(names) == tuple(wanted):
@@ -77,10 +77,10 @@ def check_classes(
 
 
 def check_channels(have: int, wanted: int, *, data: str, net: str) -> None:
-    """Checks that images have as many channels as a net takes.
+    """Checks that images have as many channels as a net expects.
 
     Raises:
-        ValueError: If not.
+        ValueError: If they do not.
     """
     if have != wanted:
         raise ValueError(
@@ -89,15 +89,15 @@ def check_channels(have: int, wanted: int, *, data: str, net: str) -> None:
 
 
 def class_table(confusion: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Returns one row a class, in their order.
+    """Returns one row per class, in their order.
 
     Args:
         confusion: Counts, `(classes, classes)`, rows are true classes.
-        names: Of the classes.
+        names: Names of the classes.
 
     Returns:
-        `class` (its number), `name`, `precision`, `recall`, `f1` and `support` (its images); a
-        quotient of which nothing was counted is None.
+        `class` (its index), `name`, `precision`, `recall`, `f1` and `support` (number of images);
+        a ratio of zero counts is None.
     """
     support, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
     rows = []
@@ -118,19 +118,15 @@ def class_table(confusion: np.ndarray, names: Sequence[str]) -> list[dict[str, A
 
 
 def class_csv(rows: Sequence[dict[str, Any]]) -> str:
-    """Returns `class_table` as CSV, what is None left empty."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({key: f"{v:.6f}" if isinstance(v, float) else v for key, v in row.items()})
-    return text.getvalue()
+    """Returns `class_table` as CSV; None becomes an empty cell."""
+    cells = [
+        [f"{cell:.6f}" if isinstance(cell, float) else cell for cell in row.values()]
+        for row in rows
+    ]
+    return csv_text(list(rows[0]), cells)
 
 
 def confusion_csv(confusion: np.ndarray, names: Sequence[str]) -> str:
-    """Returns the counts as CSV: one row a true class, one column a predicted class, with names."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["true \\ predicted", *names])
-    writer.writerows([name, *row] for name, row in zip(names, confusion.tolist(), strict=True))
-    return text.getvalue()
+    """Returns the counts as CSV: one row per true class, one column per predicted class."""
+    rows = [[name, *row] for name, row in zip(names, confusion.tolist(), strict=True)]
+    return csv_text(["true \\ predicted", *names], rows)

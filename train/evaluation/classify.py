@@ -15,13 +15,13 @@ from .intervals import wilson
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What was measured on a split.
+    """Metrics of a split.
 
     Attributes:
-        examples: Images, each counted once.
+        examples: Number of images, each counted once.
         loss: Mean cross-entropy, nats.
-        accuracy: Share of images whose largest logit is the label's.
-        top5: Share whose label is among the five largest logits (or all, of fewer classes).
+        accuracy: Top-1 accuracy, 0..1.
+        top5: Top-5 accuracy, 0..1; 1 with fewer than five classes.
         confusion: Counts, `(classes, classes)`, rows are true classes.
     """
 
@@ -49,7 +49,7 @@ class Evaluation:
 
 
 class Evaluator:
-    """Evaluates one model again and again on one split, traced once."""
+    """Evaluates one model repeatedly on one split; the graph is traced once."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Evaluator:
         self._run = tf.function(self._all)
 
     def __call__(self) -> Evaluation:
-        """Returns the measurements with the model's present weights."""
+        """Returns the metrics with the model's current weights."""
         sums, confusion = self._run(iter(self._data))
         loss, right, right5, count = sums.numpy()
         return Evaluation(
@@ -125,13 +125,13 @@ def evaluate(
     strategy: Any = None,
     batch_size: int = 256,
 ) -> Evaluation:
-    """Measures a model that returns logits on every example of a split.
+    """Evaluates a model on every example of a split.
 
     Args:
-        model: Takes normalised images, returns logits `(batch, classes)`.
-        source: The images.
-        preprocess: How images are prepared.
-        strategy: Where to run; the current strategy where None.
-        batch_size: Images at a time over all replicas.
+        model: Takes normalized images, returns logits `(batch, classes)`.
+        source: The images and labels.
+        preprocess: The preprocessing of the images.
+        strategy: The `tf.distribute` strategy; the current one where None.
+        batch_size: Global batch size.
     """
     return Evaluator(model, source, preprocess, strategy=strategy, batch_size=batch_size)()

@@ -1,6 +1,6 @@
-"""Measures one net or the average of several, over one view of each image or the average of more.
+"""Evaluation of one net or an ensemble, on one view of each image or the average of several.
 
-Source: Krizhevsky et al. 2012, section 4.1 (the softmax's outputs are averaged over the crops);
+Source: Krizhevsky et al. 2012, section 4.1 (softmax outputs are averaged over the crops);
 He et al. 2015 (arXiv:1512.03385), section 4.1, Tables 4 and 5.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 from ..data import Source
 from .examples import Chunk, by_shape, chunks
 from .members import Member
-from .tally import Findings, Tally
+from .tally import Measurement, Tally
 from .views import View
 
 
@@ -26,23 +26,22 @@ def measure(
     batch_size: int = 256,
     error_cases: int = 0,
     progress: Callable[[int], None] | None = None,
-) -> Findings:
-    """Measures nets on every image of a split, once each.
+) -> Measurement:
+    """Evaluates nets on every image of a split.
 
-    The probabilities that the nets give the classes are averaged, first over the views of an
-    image and then over the nets; class, confidence and loss are those of the averages. Runs on
-    one device.
+    Probabilities are averaged, first over the views of an image and then over the nets; class,
+    confidence and loss are those of the averages. Runs on one device.
 
     Args:
-        members: The nets and how they are shown the images; nets of `multi-scale` views take
-            images of any size.
-        source: The images.
-        batch_size: Images that a net is shown at a time at its own size; of larger images fewer.
-        error_cases: How many of the most confident mistakes to keep.
+        members: The nets and their views; with `multi-scale` views a net must take images of any
+            size.
+        source: The images and labels.
+        batch_size: Images per batch at the net's own size; fewer of larger images.
+        error_cases: Number of the most confident mistakes to keep.
         progress: Called with the number of images done.
 
     Raises:
-        ValueError: If a label is no class, or a net's outputs are not finite.
+        ValueError: If a label is not a class, or a net's outputs are not finite.
     """
     if batch_size < 1:
         raise ValueError(f"`batch_size` must be at least 1. Received: {batch_size}")
@@ -76,16 +75,16 @@ def _average(nets: Sequence[_Net], chunk: Chunk) -> np.ndarray:
 
 
 def _added(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Adds probabilities, as logarithms; what is no number is told of when it is counted."""
+    """Adds probabilities given as logarithms; `Tally` reports NaN."""
     with np.errstate(invalid="ignore"):
         return np.logaddexp(one, other)
 
 
 class _Net:
-    """A net that answers for an image by the average over its views.
+    """A net whose prediction for an image is the average over its views.
 
-    Probabilities are kept as float64 logarithms: those of a confident net vanish in float32, and
-    the loss with them, and rounding would tie classes that the logits tell apart.
+    Probabilities are kept as float64 logarithms: in float32, those of a confident net would
+    underflow, and rounding would make classes equal whose logits differ.
     """
 
     def __init__(self, member: Member, view: View, batch_size: int) -> None:

@@ -1,4 +1,4 @@
-"""A split's images in order, as they are stored, prepared and gathered into chunks."""
+"""The images of a split in their stored order, prepared and collected into chunks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..data import ArraySource, Source
 from ..data.images import decode
 from ..data.sources import FileSource
 
-# Images of many shapes lie decoded, at every scale, until their chunk is done.
+# Images of different shapes are kept decoded, at every scale, until their chunk is done.
 _CHUNK_BYTES = 256 * 2**20
 
 Prepare = Callable[[Any], tuple[Any, ...]]
@@ -21,12 +21,12 @@ Prepare = Callable[[Any], tuple[Any, ...]]
 
 @dataclasses.dataclass(frozen=True)
 class Chunk:
-    """Some images of a split.
+    """A chunk of images of a split.
 
     Attributes:
-        first: Number of the first in the split.
+        first: Index of the first image in the split.
         labels: int64, `(images,)`.
-        versions: What `prepare` made of each image, version by version: one uint8 array
+        versions: The outputs of `prepare`, version by version: one uint8 array
             `(images, height, width, channels)`, or a list of images where shapes differ.
     """
 
@@ -36,13 +36,13 @@ class Chunk:
 
 
 def chunks(source: Source, channels: int, prepare: Prepare, size: int) -> Iterator[Chunk]:
-    """Yields every image once, in order, so many at a time that memory stays bounded.
+    """Yields every image once, in order, in chunks of bounded memory.
 
     Args:
         source: The images.
-        channels: Of the images.
-        prepare: Makes of a decoded image, a uint8 tensor, one or more to show to nets.
-        size: Most images in a chunk.
+        channels: Channels of the images.
+        prepare: Maps a decoded image, a uint8 tensor, to one or more images for the nets.
+        size: Largest number of images in a chunk.
     """
     import tensorflow as tf
 
@@ -64,7 +64,7 @@ def chunks(source: Source, channels: int, prepare: Prepare, size: int) -> Iterat
 
 
 def by_shape(images: np.ndarray | Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields groups of images of one shape: their numbers in the chunk, and them as one array."""
+    """Yields groups of images of one shape: their indices in the chunk, and one array."""
     if isinstance(images, np.ndarray):
         yield np.arange(len(images)), images
         return

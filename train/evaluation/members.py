@@ -1,4 +1,4 @@
-"""A net to be measured, from a run, a file of weights or a published name."""
+"""Nets to evaluate: from a run, a file of weights or a published name."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _ENDINGS = (".keras", ".h5", ".safetensors", ".pth", ".pt", ".th", ".bin", ".tar
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Member:
-    """A net, how its images are prepared, and what its outputs mean.
+    """A net to evaluate, with its preprocessing and classes.
 
     Attributes:
-        name: As the user gave it.
-        spec: What the net is.
-        preprocess: How its images are prepared.
+        name: Name that the user gave.
+        spec: Its spec.
+        preprocess: Its preprocessing.
         model: Returns logits, `(batch, classes)`.
-        weights: Which weights it has, in words.
-        class_names: In the order of its outputs; None where nothing says it.
+        weights: Description of its weights.
+        class_names: Names of its outputs, in order; None if unknown.
         run: The run that it comes from, or None.
     """
 
@@ -46,21 +46,21 @@ class Member:
 
     @property
     def channels(self) -> int:
-        """Channels of its images."""
+        """Number of input channels."""
         return int(self.model.inputs[0].shape[-1])
 
     @property
     def classes(self) -> int:
-        """Number of its outputs."""
+        """Number of outputs."""
         return int(self.model.outputs[0].shape[-1])
 
     def __str__(self) -> str:
-        """Returns the net and its weights in words."""
+        """Returns a description of the net and its weights."""
         return f"{self.spec.name} ({self.weights})"
 
 
 def names_run(text: str) -> bool:
-    """Whether RUN means a run's directory, and not a file or a published name."""
+    """Whether RUN is a run's directory rather than a file or a published name."""
     path = Path(text)
     if (path / "config.json").is_file():
         return True
@@ -114,10 +114,10 @@ def open_member(text: str, *, checkpoint: Which = "auto", net: str | None = None
 
 
 def fully_convolutional(member: Member) -> Member:
-    """Returns the same net for images of any size: its pooling spans whatever map there is.
+    """Returns the same net for images of any size; its global pooling adapts to the feature map.
 
     Raises:
-        ValueError: If the net is not one that `build` makes.
+        ValueError: If the net has layers that `build` does not create.
     """
     model = member.model
     if model.inputs[0].shape[1:3] == (None, None):
@@ -164,7 +164,7 @@ def _own(path: str) -> ResNet:
 
 
 def _names_beside(path: Path) -> tuple[str, ...] | None:
-    """Returns the classes of the run whose directory a `.keras` file lies in."""
+    """Returns the classes of the run whose directory a `.keras` file is in."""
     if path.name != "model.keras" or not (path.parent / "config.json").is_file():
         return None
     facts = path.parent / "dataset.json"

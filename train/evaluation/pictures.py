@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: the reliability diagram, and a grid of mistakes."""
+"""Figures of an evaluation: the reliability diagram and a grid of misclassified images."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..presentation.drawing import INK, MUTED, SERIES_COLOURS, style_axes, svg_file
 from .calibration import Calibration
 from .tally import Mistake
 
@@ -18,12 +19,11 @@ _COLUMNS = 6
 _WRONG, _RIGHT, _INK = "#b3261e", "#1a6b3c", "#202020"
 
 
-def reliability_svg(calibration: Calibration) -> bytes:
-    """Draws accuracy over confidence, and how many predictions each bin holds.
+def reliability_svg(calibration: Calibration) -> str:
+    """Draws accuracy against confidence, and the share of predictions in each bin.
 
     Source: Guo et al. 2017 (arXiv:1706.04599), figure 1.
     """
-    import matplotlib
     from matplotlib.figure import Figure
 
     bins = len(calibration.counts)
@@ -32,44 +32,32 @@ def reliability_svg(calibration: Calibration) -> bytes:
     full = calibration.counts > 0
     counts = np.maximum(calibration.counts, 1)
     confidence, accuracy = calibration.confidence / counts, calibration.right / counts
-    settings = {"svg.fonttype": "none", "svg.hashsalt": "keras_resnet reliability"}
-    with matplotlib.rc_context(settings):
-        figure = Figure(figsize=(4.8, 5.6), layout="constrained")
-        upper, lower = figure.subplots(2, height_ratios=(3, 1), sharex=True)
-        upper.bar(
-            centres[full],
-            accuracy[full],
-            width,
-            color="#4477aa",
-            edgecolor="white",
-            label="accuracy",
-        )
-        upper.plot([0, 1], [0, 1], "--", color="#666666", label="as right as sure")
-        upper.plot(
-            confidence[full],
-            accuracy[full],
-            "o",
-            color="#222222",
-            markersize=3.5,
-            label="mean confidence",
-        )
-        upper.set(ylim=(0, 1), ylabel="accuracy")
-        upper.set_title(f"expected calibration error {calibration.error:.4f}", fontsize=11)
-        upper.legend(frameon=False, fontsize=9, loc="upper left")
-        share = calibration.counts / max(calibration.counts.sum(), 1)
-        lower.bar(centres, share, width, color="#999999", edgecolor="white")
-        lower.set(xlim=(0, 1), xlabel="confidence", ylabel="share")
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()
+    share = calibration.counts / max(calibration.counts.sum(), 1)
+    figure = Figure(figsize=(4.8, 5.6), layout="constrained")
+    upper, lower = figure.subplots(2, height_ratios=(3, 1), sharex=True)
+    blue, orange = SERIES_COLOURS[:2]
+    bars = {"width": 0.9 * width, "alpha": 0.75}
+    upper.bar(centres[full], accuracy[full], color=blue, label="accuracy", **bars)
+    upper.plot([0, 1], [0, 1], "--", color=MUTED, label="perfect calibration")
+    upper.plot(
+        confidence[full], accuracy[full], "o", color=orange, markersize=4, label="mean confidence"
+    )
+    upper.set(ylim=(0, 1), ylabel="accuracy")
+    upper.set_title(f"expected calibration error {calibration.error:.4f}", fontsize=11)
+    upper.legend(frameon=False, labelcolor=INK, fontsize=9, loc="upper left")
+    lower.bar(centres, share, color=MUTED, **bars)
+    lower.set(xlim=(0, 1), xlabel="confidence", ylabel="share of images")
+    style_axes(upper)
+    style_axes(lower)
+    return svg_file(figure, "reliability")
 
 
 def mistakes_png(mistakes: Sequence[Mistake], names: Sequence[str]) -> bytes:
-    """Draws mistakes in a grid, each above the predicted class, its probability and the true class.
+    """Draws misclassified images in a grid, with predicted class, its probability and true class.
 
     Args:
         mistakes: At least one; drawn row by row.
-        names: Of the classes.
+        names: Names of the classes.
     """
     from PIL import Image, ImageDraw
 
@@ -100,7 +88,7 @@ def mistakes_png(mistakes: Sequence[Mistake], names: Sequence[str]) -> bytes:
 
 
 def _picture(image: np.ndarray) -> Any:
-    """Returns an image whose longer side fills the cell; small ones keep their pixels' edges."""
+    """Returns an image whose longer side fills the cell; small ones are enlarged by pixels."""
     from PIL import Image
 
     picture = Image.fromarray(
@@ -113,7 +101,7 @@ def _picture(image: np.ndarray) -> Any:
 
 
 def _font() -> Any:
-    """Returns the font that Matplotlib brings along: Pillow's own knows Latin letters alone."""
+    """Returns a font of Matplotlib's: Pillow's own has Latin letters only."""
     import matplotlib
     from PIL import ImageFont
 
@@ -122,7 +110,7 @@ def _font() -> Any:
 
 
 def _shortened(name: str, font: Any, room: float) -> str:
-    """Returns as much of a name as fits in so many pixels, on one line."""
+    """Returns as much of a name as fits into the given number of pixels, on one line."""
     name = " ".join(name.split())
     if font.getlength(name) <= room:
         return name

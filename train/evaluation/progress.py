@@ -1,4 +1,4 @@
-"""How far a long evaluation is, told on stderr: results have stdout to themselves."""
+"""The progress of a long evaluation on stderr; stdout is for the results."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from types import TracebackType
 _QUIET_SECONDS = 30.0
 
 
-class Progress:
-    """A line that is rewritten on a terminal, and a line each half minute elsewhere.
+class ProgressLine:
+    """A line that is updated on a terminal; elsewhere, a new line every 30 seconds.
 
     Args:
-        total: Images to do.
+        total: Number of images.
     """
 
     def __init__(self, total: int) -> None:
@@ -22,7 +22,7 @@ class Progress:
         self._started = self._last = time.monotonic()
         self._begun = 0
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> ProgressLine:
         if self._live:  # the first chunk may take a while
             print(f"{self._total:,} images", end="", file=sys.stderr, flush=True)
         return self
@@ -37,9 +37,9 @@ class Progress:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
     def __call__(self, done: int) -> None:
-        """Notes that so many images are done."""
+        """Reports the number of images done."""
         now = time.monotonic()
-        if not self._begun:  # the first chunk traced the graph: leave it out of the rate
+        if not self._begun:  # the first chunk includes tracing the graph: exclude it from the rate
             self._begun, self._started = done, now - 1e-9
         if now - self._last < (0.1 if self._live else _QUIET_SECONDS):
             return
@@ -47,6 +47,6 @@ class Progress:
         line = f"{done:,} of {self._total:,} images"
         if done > self._begun:
             rate = (done - self._begun) / (now - self._started)
-            line += f", {rate:,.1f} a second, {(self._total - done) / rate:,.0f} s to go"
+            line += f", {rate:,.1f} images/s, {(self._total - done) / rate:,.0f} s left"
         start, end = ("\r", "\x1b[K") if self._live else ("", "\n")
         print(f"{start}{line}", end=end, file=sys.stderr, flush=True)

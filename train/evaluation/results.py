@@ -1,4 +1,4 @@
-"""The files of an evaluation, in a directory of their own that is whole or absent."""
+"""The files of an evaluation, in a directory that is written as a whole."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from ..files import new_directory, write_bytes, write_json, write_text
 from .classes import class_csv, class_table, confusion_csv
 from .pictures import mistakes_png, reliability_svg
-from .tally import Findings
+from .tally import Measurement
 
 _FILES = (
     "evaluation.json",
@@ -22,10 +22,10 @@ _FILES = (
 
 
 def check_output(path: Path) -> None:
-    """Checks, before the work, that a directory can be written and nothing else be lost.
+    """Checks that a directory can be written without replacing other files.
 
     Raises:
-        ValueError: If it holds anything but an earlier evaluation, or lies where none can be.
+        ValueError: If it holds anything but an earlier evaluation, or cannot be written.
     """
     if path.exists() and not path.is_dir():
         raise ValueError(f"`--output` must be a directory. Received: {path}")
@@ -37,31 +37,31 @@ def check_output(path: Path) -> None:
         )
     above = next(parent for parent in path.absolute().parents if parent.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
-        raise ValueError(f"`--output` must lie where one may write; {above} is no such directory")
+        raise ValueError(f"`--output` must be in a directory that can be written. {above} is not")
 
 
 def write_results(
     path: Path,
-    findings: Findings,
+    measurement: Measurement,
     names: Sequence[str],
     facts: Mapping[str, Any],
     files: Sequence[str] = (),
 ) -> None:
-    """Writes what was found; an earlier evaluation in `path` is replaced.
+    """Writes a measurement; an earlier evaluation in `path` is replaced.
 
-    `evaluation.json` holds the figures, `classes.csv` precision, recall, F1 and support of each
+    `evaluation.json` holds the metrics, `classes.csv` precision, recall, F1 and support of each
     class, `confusion.csv` the counts, `reliability.svg` the reliability diagram, and
-    `error_cases.png` the mistakes that were kept, if any.
+    `error_cases.png` the kept mistakes, if any.
 
     Args:
         path: The directory.
-        findings: What was measured.
-        names: Of the classes.
-        facts: What was measured how; goes into `evaluation.json` first.
-        files: The file of each image of the split, where they are files.
+        measurement: The metrics.
+        names: Names of the classes.
+        facts: Data, nets and environment; the first entries of `evaluation.json`.
+        files: The file of each image of the split, if they are files.
     """
-    values = findings.evaluation.to_dict()
-    confusion = findings.evaluation.confusion
+    values = measurement.evaluation.to_dict()
+    confusion = measurement.evaluation.confusion
     del values["confusion"]
     path.parent.mkdir(parents=True, exist_ok=True)
     with new_directory(path) as folder:
@@ -70,7 +70,7 @@ def write_results(
             {
                 **facts,
                 **values,
-                "calibration": findings.calibration.to_dict(),
+                "calibration": measurement.calibration.to_dict(),
                 "error_cases": [
                     {
                         "image": case.number,
@@ -79,12 +79,12 @@ def write_results(
                         "predicted": names[case.predicted],
                         "probability": case.probability,
                     }
-                    for case in findings.mistakes
+                    for case in measurement.mistakes
                 ],
             },
         )
         write_text(folder / "classes.csv", class_csv(class_table(confusion, names)))
         write_text(folder / "confusion.csv", confusion_csv(confusion, names))
-        write_bytes(folder / "reliability.svg", reliability_svg(findings.calibration))
-        if findings.mistakes:
-            write_bytes(folder / "error_cases.png", mistakes_png(findings.mistakes, names))
+        write_text(folder / "reliability.svg", reliability_svg(measurement.calibration))
+        if measurement.mistakes:
+            write_bytes(folder / "error_cases.png", mistakes_png(measurement.mistakes, names))

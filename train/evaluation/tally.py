@@ -1,4 +1,4 @@
-"""What is counted while a split goes by: right answers, confusion, calibration, worst mistakes."""
+"""Metrics counted batch by batch: accuracy, confusion, calibration, most confident mistakes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .classify import Evaluation
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Mistake:
-    """An image that was taken for another class.
+    """A misclassified image.
 
     Attributes:
-        number: Of the image in the split, from 0.
+        number: Index of the image in the split.
         true: Its class.
-        predicted: The class that it was taken for.
-        probability: What the net gave that class.
-        image: uint8 `(height, width, channels)`, as the net was shown it.
+        predicted: The predicted class.
+        probability: Probability of the predicted class.
+        image: uint8 `(height, width, channels)`, before normalization.
     """
 
     number: int
@@ -31,8 +31,8 @@ class Mistake:
 
 
 @dataclasses.dataclass(frozen=True)
-class Findings:
-    """What was measured on a split; `mistakes` are the most confident, the worst first."""
+class Measurement:
+    """The metrics of a split; `mistakes` are the most confident ones, the worst first."""
 
     evaluation: Evaluation
     calibration: Calibration
@@ -40,11 +40,11 @@ class Findings:
 
 
 class Tally:
-    """Counts predictions, chunk by chunk, in memory that does not grow with the split.
+    """Counts predictions chunk by chunk, in memory that does not grow with the split.
 
     Args:
         classes: Number of classes.
-        keep: How many mistakes to keep with their images.
+        keep: Number of mistakes to keep with their images.
     """
 
     def __init__(self, classes: int, keep: int = 0) -> None:
@@ -63,16 +63,16 @@ class Tally:
         first: int = 0,
         image: Callable[[int], np.ndarray] | None = None,
     ) -> None:
-        """Counts the predictions for some images.
+        """Counts the predictions for a chunk of images.
 
         Args:
             log_probabilities: float64 `(images, classes)`.
-            labels: Their classes.
-            first: Number of the first image in the split.
-            image: Returns an image by its place in this chunk; for the mistakes that are kept.
+            labels: True classes, `(images,)`.
+            first: Index of the first image in the split.
+            image: Returns an image by its index in the chunk; needed to keep mistakes.
 
         Raises:
-            ValueError: If a label is no class, or a prediction is no finite number.
+            ValueError: If a label is not a class, or a prediction is not finite.
         """
         self._check(log_probabilities, labels, first)
         rows = np.arange(len(labels))
@@ -92,8 +92,8 @@ class Tally:
         self._mistakes.sort(key=lambda case: (-case.probability, case.number))
         del self._mistakes[self._keep :]
 
-    def result(self) -> Findings:
-        """Returns what was counted.
+    def result(self) -> Measurement:
+        """Returns the metrics.
 
         Raises:
             ValueError: If there were no images.
@@ -102,14 +102,14 @@ class Tally:
         if not examples:
             raise ValueError("There are no images to measure on")
         right = int(np.trace(self._confusion))
-        found = Evaluation(
+        evaluation = Evaluation(
             examples,
             self._loss / examples,
             right / examples,
             self._right5 / examples,
             self._confusion,
         )
-        return Findings(found, self._calibration, tuple(self._mistakes))
+        return Measurement(evaluation, self._calibration, tuple(self._mistakes))
 
     def _check(self, log_probabilities: np.ndarray, labels: np.ndarray, first: int) -> None:
         wrong = np.flatnonzero((labels < 0) | (labels >= self._classes))

@@ -1,4 +1,4 @@
-"""What of an image a net is asked about: its centre, ten crops, or all of it at several scales."""
+"""Views of an image: its centre, ten crops, or the whole image at several scales."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ _LONGEST = 4
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """How the images of a split are shown to a net; its answers to all views are averaged.
+    """The views of each image that a net is evaluated on; its predictions are averaged.
 
-    `center` is the preprocessing as it stands. `ten-crop` resizes the shorter side to
+    `center` is the net's own preprocessing. `ten-crop` resizes the shorter side to
     `size / crop_fraction` (fraction 0.875 where the net's own is 1, so that CIFAR's 32 pixels are
     enlarged to 37), cuts out the central square and takes crops of the net's size at its four
     corners and its centre, and their mirror images. `multi-scale` resizes the shorter side to
-    each scale and shows the whole image, which a fully convolutional net pools over, and its
-    mirror image; images longer than four times their width lose their ends.
+    each scale and takes the whole image, which a fully convolutional net pools over, and its
+    mirror image; images longer than four times their width are cropped to that ratio.
 
     Attributes:
-        name: Which of the three.
-        preprocess: The net's; gives size, crop fraction and interpolation.
-        scales: Shorter sides, pixels; of `multi-scale` alone.
+        name: The kind of views.
+        preprocess: The net's preprocessing: size, crop fraction and interpolation.
+        scales: Shorter sides, pixels; for `multi-scale` only.
 
     Source: Krizhevsky et al. 2012, section 4.1 (ten crops); He et al. 2015 (arXiv:1512.03385),
     section 3.4 and Tables 2 to 4.
@@ -50,12 +50,12 @@ class View:
 
     @property
     def count(self) -> int:
-        """Views of one image."""
+        """Number of views of one image."""
         return {"center": 1, "ten-crop": 10, "multi-scale": 2 * len(self.scales)}[self.name]
 
     @property
     def frame(self) -> tuple[int, int]:
-        """Height and width that ten crops are cut from, pixels."""
+        """Height and width of the image that ten crops are taken from, pixels."""
         fraction = self.preprocess.crop_fraction
         fraction = fraction if fraction < 1 else _TEN_CROP_FRACTION
         height, width = (max(side + 1, round(side / fraction)) for side in self.preprocess.size)
@@ -65,11 +65,11 @@ class View:
         """Resizes an image, as part of a `tf.data` pipeline.
 
         Args:
-            image: uint8 tensor `(height, width, channels)`. Where its static shape, which images
-                in memory have, is the wanted one, it is taken as it is.
+            image: uint8 tensor `(height, width, channels)`; not resized if its static shape is
+                already the target's.
 
         Returns:
-            uint8 images, one for each scale, else one.
+            uint8 images: one for each scale, or one.
         """
         if self.name == "multi-scale":
             method = self.preprocess.interpolation
@@ -80,7 +80,7 @@ class View:
         return (image if tuple(image.shape[:2]) == target.size else fit(image, target),)
 
     def patches(self, images: np.ndarray) -> Iterator[np.ndarray]:
-        """Yields what the net sees of images that `prepare` returned.
+        """Yields the views of images that `prepare` returned.
 
         Args:
             images: uint8 `(batch, height, width, channels)`.
@@ -98,7 +98,7 @@ class View:
                 yield crop[:, :, ::-1]
 
     def __str__(self) -> str:
-        """Returns the views in words."""
+        """Returns a description of the views."""
         size = _by(self.preprocess.size)
         if self.name == "ten-crop":
             return f"ten-crop: {size} at the corners and the centre of {_by(self.frame)}, mirrored"
@@ -114,22 +114,22 @@ def make_view(
     spec: ResNetSpec,
     scales: Sequence[int] | None = None,
 ) -> View:
-    """Returns a net's view of images.
+    """Returns the views for a net.
 
     Args:
-        name: Which.
-        preprocess: The net's.
-        spec: The net; says the smallest images that it can take.
-        scales: Of `multi-scale`, pixels; the paper's where None, in units of the net's size.
+        name: `center`, `ten-crop` or `multi-scale`.
+        preprocess: The net's preprocessing.
+        spec: The net, which has a smallest input size.
+        scales: Scales of `multi-scale`, pixels; the paper's, relative to the net's size, if None.
 
     Raises:
-        ValueError: If there is no such view, or a scale is too small or no scale.
+        ValueError: If there is no such view, or a scale is invalid or too small.
     """
     if name not in VIEWS:
         raise ValueError(f"`views` must be one of {', '.join(VIEWS)}. Received: {name!r}")
     if name != "multi-scale":
         if scales is not None:
-            raise ValueError(f"`scales` applies to multi-scale views alone. Received: {name!r}")
+            raise ValueError(f"`scales` applies to multi-scale views only. Received: {name!r}")
         return View(name, preprocess)
     if scales is None:
         unit = min(preprocess.size) / _PAPER_SIZE
@@ -144,10 +144,10 @@ def make_view(
 
 
 def check_scales(scales: Sequence[int]) -> None:
-    """Checks what can be checked without the net.
+    """Checks scales as far as possible without the net.
 
     Raises:
-        ValueError: If there is none, one is out of range, or one is there twice.
+        ValueError: If there is none, one is out of range, or one is repeated.
     """
     if not scales or any(not 1 <= side <= _LARGEST_SCALE for side in scales):
         raise ValueError(
@@ -164,7 +164,7 @@ def parse_scales(text: str) -> tuple[int, ...]:
     """Reads `224,256,384`.
 
     Raises:
-        ValueError: If it is not such a list.
+        ValueError: If it is not a list of whole numbers.
     """
     try:
         scales = tuple(int(part) for part in text.split(","))

@@ -1,14 +1,7 @@
-"""The report of a run: one HTML file that needs nothing else, and the table of its exports."""
+"""Results as sentences, tables and figures: in files, in HTML and on the terminal."""
 
-from .data import ReportData, Sample
-from .page import render_report, write_report
-from .tables import export_table, format_export_table
+from .findings import Findings, publish, write_findings
+from .plots import Line, Plot
+from .tables import Table
 
-__all__ = [
-    "ReportData",
-    "Sample",
-    "export_table",
-    "format_export_table",
-    "render_report",
-    "write_report",
-]
+__all__ = ["Findings", "Line", "Plot", "Table", "publish", "write_findings"]

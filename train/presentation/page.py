@@ -1,56 +1,58 @@
-"""The page: sections put together, and written to disk whole or not at all."""
+"""The HTML page: one file that needs no other, and the blocks that its sections share."""
 
-import dataclasses
-import json
-import os
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from __future__ import annotations
 
-import numpy as np
+from collections.abc import Mapping, Sequence
 
-from ..files import write_text
-from . import predictions, sections
-from .data import ReportData
 from .markup import Html, element, join
 from .style import STYLE
 
-# Even if an escape were forgotten, nothing would run and nothing would be fetched.
+# Even if an escape were forgotten, no script would run and nothing would be fetched.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
-_LINKS = (
-    ("summary", "Summary"),
-    ("curves", "Training"),
-    ("confusion", "Confusion"),
-    ("classes", "Recall by class"),
-    ("samples", "Samples"),
-    ("exports", "Exports"),
-    ("configuration", "Configuration"),
-)
+
+def section(name: str, heading: str, *children: object) -> Html:
+    """Returns a section labelled by its heading; `name` is its anchor."""
+    head = element("h2", heading, id=f"{name}-heading")
+    return element("section", head, *children, id=name, aria_labelledby=f"{name}-heading")
 
 
-def render_report(data: ReportData) -> str:
-    """The report as one HTML page that needs no other file; equal data gives an equal page."""
-    links = (element("a", text, href=f"#{name}") for name, text in _LINKS)
-    parts = (
-        sections.summary(data),
-        sections.curves(data),
-        predictions.confusion(data),
-        predictions.per_class(data),
-        predictions.samples(data),
-        sections.exports(data),
-        sections.configuration(_json(data.config)),
-    )
-    return html_page(data.title, sections.header(data), links, parts)
+def note(*children: object) -> Html:
+    """Returns a paragraph in quieter type."""
+    return element("p", *children, class_="note")
 
 
-def html_page(title: str, heading: Html, links: Iterable[Html], parts: Iterable[object]) -> str:
-    """One HTML page that needs no other file.
+def folded(label: str, content: Html) -> Html:
+    """Returns content that a reader opens; paper shows it as the reader left it."""
+    return element("details", element("summary", label), element("div", content))
+
+
+def scrollable(table: Html, label: str) -> Html:
+    """Returns a table that scrolls, by keyboard too, where it is wider than the window."""
+    return element("div", table, class_="scroll", tabindex="0", role="group", aria_label=label)
+
+
+def facts_list(facts: Mapping[str, object]) -> Html:
+    """Returns labels and their values as a description list."""
+    pairs = ((element("dt", label), element("dd", value)) for label, value in facts.items())
+    return element("dl", join(map(join, pairs), "\n"))
+
+
+def listing(text: str) -> Html:
+    """Returns preformatted text, such as JSON."""
+    return element("pre", element("code", text))
+
+
+def html_page(
+    title: str, heading: Html, links: Mapping[str, str], sections: Sequence[object]
+) -> str:
+    """Returns one HTML page that needs no other file.
 
     Args:
-        title: of the window.
-        heading: stands on top.
-        links: to the sections.
-        parts: the sections.
+        title: Title of the window.
+        heading: Content of the header.
+        links: Anchor -> text of the links to the sections.
+        sections: The sections.
     """
     head = (
         element("meta", charset="utf-8"),
@@ -59,43 +61,11 @@ def html_page(title: str, heading: Html, links: Iterable[Html], parts: Iterable[
         element("title", title),
         element("style", Html(STYLE)),
     )
+    anchors = (element("a", text, href=f"#{name}") for name, text in links.items())
     body = (
-        element("header", heading, element("nav", *links, aria_label="Sections")),
-        element("main", join(parts, "\n")),
+        element("header", heading, element("nav", *anchors, aria_label="Sections")),
+        element("main", join(sections, "\n")),
         element("footer", element("p", "Written by keras_resnet.")),
     )
     page = element("html", element("head", join(head, "\n")), element("body", *body), lang="en")
     return f"<!DOCTYPE html>\n{page}\n"
-
-
-def write_report(path: str | os.PathLike[str], data: ReportData) -> None:
-    """Writes the report as one HTML file that needs no other.
-
-    The file appears whole or not at all: it is written under another name in the same folder and
-    then renamed. A failure leaves an older report as it was, and creates no folder.
-
-    Args:
-        path: file to write; its folder has to exist.
-        data: what to show.
-
-    Raises:
-        OSError: if the file cannot be written.
-    """
-    write_text(Path(path), render_report(data))
-
-
-def _json(config: Mapping[str, object]) -> str:
-    return json.dumps(dict(config), indent=2, ensure_ascii=False, default=_plain)
-
-
-def _plain(value: object) -> object:
-    """What JSON does not know: mappings, dataclasses, sets, NumPy values; else the text of it."""
-    if isinstance(value, Mapping):
-        return {str(key): item for key, item in value.items()}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
-    if isinstance(value, set | frozenset):
-        return sorted(value, key=str)
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    return str(value)

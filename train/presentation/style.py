@@ -1,21 +1,45 @@
-"""The report's style sheet: light, dark and paper; it refers to nothing outside the page."""
+"""Colours of the light and the dark theme, and the style sheet of a page: light, dark and paper."""
 
-STYLE = """
-:root {
+# Name of the variable -> colour on white and on black. The eight colours of lines are Okabe and
+# Ito's, which colour-blind readers can tell apart; on black they are lighter.
+SERIES = tuple(f"series{index}" for index in range(8))
+COLOURS = {
+    "ink": ("#1a1f26", "#e8ebef"),
+    "muted": ("#59636f", "#a0aab5"),
+    "line": ("#e1e5ea", "#2c323a"),
+    "page": ("#f5f6f8", "#0f1216"),
+    "card": ("#ffffff", "#181c22"),
+    "accent": ("#0b62a8", "#6cb6f5"),
+    "right": ("#17703a", "#6fcf8e"),
+    "wrong": ("#b3261e", "#ff8f85"),
+    "series0": ("#0072b2", "#4aa3e0"),
+    "series1": ("#d55e00", "#f0843c"),
+    "series2": ("#009e73", "#2fc79a"),
+    "series3": ("#cc79a7", "#e09ac1"),
+    "series4": ("#e69f00", "#f0b429"),
+    "series5": ("#56b4e9", "#a5d8f7"),
+    "series6": ("#8a8a8a", "#b0b0b0"),
+    "series7": ("#8c6d00", "#cfb04a"),
+}
+
+
+def _variables(theme: int) -> str:
+    return " ".join(f"--{name}: {colours[theme]};" for name, colours in COLOURS.items())
+
+
+STYLE = f"""
+:root {{
   color-scheme: light dark;
   --sans: system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Noto Sans", sans-serif;
   --mono: ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace;
-  --page: #f5f6f8; --card: #ffffff; --ink: #1a1f26; --muted: #59636f; --line: #e1e5ea;
-  --accent: #0b62a8; --train: #b4530a; --val: #0b62a8; --right: #17703a; --wrong: #b3261e;
+  {_variables(0)}
   --hit: 11 98 168; --miss: 213 94 0;
-}
-@media screen and (prefers-color-scheme: dark) {
-  :root {
-    --page: #0f1216; --card: #181c22; --ink: #e8ebef; --muted: #a0aab5; --line: #2c323a;
-    --accent: #6cb6f5; --train: #f0a35e; --val: #6cb6f5; --right: #6fcf8e; --wrong: #ff8f85;
-    --hit: 66 140 205; --miss: 222 110 30;
-  }
-}
+}}
+@media screen and (prefers-color-scheme: dark) {{
+  :root {{ {_variables(1)} --hit: 66 140 205; --miss: 222 110 30; }}
+}}
+"""
+STYLE += """
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.5 var(--sans); }
 main, header, footer { max-width: 68rem; margin: 0 auto; padding: 0 1.25rem; }

@@ -1,105 +1,155 @@
-"""The table of exported formats, for the report, for plain text and for the terminal."""
+"""One table of results: as CSV, as HTML and on the terminal."""
 
+from __future__ import annotations
+
+import csv
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import PurePath
-from typing import TYPE_CHECKING
+import io
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from .markup import DASH, is_number, number, percent
+from .formats import cell_text
+from .markup import Html, element, join
+from .page import scrollable
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    import rich.table
 
-ExportRow = Mapping[str, object]
-
-
-def size(value: object) -> str:
-    """Bytes in decimal units: `812 B`, `284 KB`, `94.2 MB`."""
-    if not is_number(value):
-        return DASH
-    amount = float(value)  # type: ignore[arg-type]
-    if amount < 1000:
-        return f"{amount:.0f}\N{NO-BREAK SPACE}B"
-    for unit in ("KB", "MB", "GB"):
-        amount /= 1000
-        if amount < 999.5 or unit == "GB":
-            break
-    return f"{amount:.{0 if amount >= 99.95 else 1}f}\N{NO-BREAK SPACE}{unit}"
-
-
-def _text(value: object) -> str:
-    return DASH if value is None or value == "" or value != value else str(value)
-
-
-def _milliseconds(value: object) -> str:
-    return f"{number(value, '.3g')}\N{NO-BREAK SPACE}ms" if is_number(value) else DASH
-
-
-def _difference(value: object) -> str:
-    return number(value, ".2g")
+_NUMBER = re.compile(r"-?[\d.]+(\s|$)")
 
 
 @dataclasses.dataclass(frozen=True)
-class ExportColumn:
-    """One column: the row's key, the heading, the formatter and whether it holds numbers."""
+class Table:
+    """A table of results.
 
-    key: str
-    heading: str
-    show: Callable[[object], str]
-    numeric: bool = True
+    Attributes:
+        name: Name of its CSV file, without the ending.
+        caption: Caption; may be empty.
+        columns: Headings; the first column names the rows.
+        rows: One value for each column: text, a number, or None or NaN for a missing value.
+        shown: Whether the terminal shows the table; files and report always do.
+        formats: Heading -> function from a value to its text, for numbers whose text is not the
+            default's four significant digits. CSV and JSON hold the values themselves.
 
+    Raises:
+        ValueError: If a row does not have one value for each column.
+    """
 
-EXPORT_COLUMNS = (
-    ExportColumn("format", "Format", _text, numeric=False),
-    ExportColumn("precision", "Precision", _text, numeric=False),
-    ExportColumn("bytes", "Size", size),
-    ExportColumn("accuracy", "Accuracy", percent),
-    ExportColumn("top1_agreement", "Agreement", percent),
-    ExportColumn("max_abs_difference", "Max Δ logit", _difference),
-    ExportColumn("latency_ms", "Latency per image", _milliseconds),
-    ExportColumn("file", "File", _text, numeric=False),
-)
+    name: str
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[object, ...], ...]
+    shown: bool = True
+    formats: Mapping[str, Callable[[Any], str]] = dataclasses.field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Checks the length of the rows."""
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ValueError(
+                    f"Each row of {self.name!r} needs {len(self.columns)} values. Received: {row}"
+                )
 
-def export_cells(row: ExportRow) -> list[str]:
-    """The row's texts, one per entry of `EXPORT_COLUMNS`; a dash for what is missing."""
-    return [entry.show(row.get(entry.key)) for entry in EXPORT_COLUMNS]
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        caption: str,
+        records: Iterable[Mapping[str, object]],
+        *,
+        shown: bool = True,
+        formats: Mapping[str, Callable[[Any], str]] | None = None,
+    ) -> Table:
+        """Returns the table of records that all have the same headings."""
+        rows = list(records)
+        columns = tuple(rows[0]) if rows else ()
+        values = tuple(tuple(row.values()) for row in rows)
+        return cls(name, caption, columns, values, shown, formats or {})
 
+    def records(self) -> list[dict[str, object]]:
+        """Returns each row as a mapping from heading to value."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
-def format_export_table(rows: Sequence[ExportRow]) -> str:
-    """The exports as plain aligned text, one line a row under a heading and a rule."""
-    cells = [[entry.heading for entry in EXPORT_COLUMNS], *map(export_cells, rows)]
-    lines = [[" ".join(cell.split()) for cell in line] for line in cells]
-    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
-    lines.insert(1, ["-" * width for width in widths])
-    aligned = (
-        "  ".join(
-            f"{cell:>{width}}" if entry.numeric else f"{cell:<{width}}"
-            for cell, width, entry in zip(line, widths, EXPORT_COLUMNS, strict=True)
+    def csv(self) -> str:
+        """Returns the values as CSV."""
+        return csv_text(self.columns, self.rows)
+
+    def texts(self) -> list[list[str]]:
+        """Returns the text of each cell, row by row; a cell may be `Html`."""
+        formats = [self.formats.get(heading, cell_text) for heading in self.columns]
+        return [[show(cell) for show, cell in zip(formats, row, strict=True)] for row in self.rows]
+
+    def numeric(self, column: int) -> bool:
+        """Whether a column holds numbers, which are aligned at the right."""
+        if self.columns[column] in self.formats:
+            return True
+        cells = [row[column] for row in self.rows if row[column] is not None]
+        return bool(cells) and all(
+            isinstance(cell, int | float) or (isinstance(cell, str) and _NUMBER.match(cell))
+            for cell in cells
         )
-        for line in lines
+
+    def html(self) -> Html:
+        """Returns the table as an element of a page."""
+        kinds = ["n" if self.numeric(index) else None for index in range(len(self.columns))]
+        head = (
+            element("th", heading, scope="col", class_=kind)
+            for heading, kind in zip(self.columns, kinds, strict=True)
+        )
+        body = (
+            element(
+                "tr",
+                element("th", first, scope="row", class_=kinds[0]),
+                *(
+                    element("td", cell, class_=kind)
+                    for cell, kind in zip(rest, kinds[1:], strict=True)
+                ),
+            )
+            for first, *rest in self.texts()
+        )
+        table = element(
+            "table",
+            element("caption", self.caption) if self.caption else "",
+            element("thead", element("tr", *head)),
+            element("tbody", join(body, "\n")),
+            class_="data",
+        )
+        return scrollable(table, self.caption or "Table")
+
+    def terminal(self) -> rich.table.Table:
+        """Returns the table for a `rich` console; headings of numbers take a line per word."""
+        from rich import box
+        from rich.table import Table as RichTable
+        from rich.text import Text
+
+        table = RichTable(
+            title=Text(self.caption) if self.caption else None,
+            box=box.SIMPLE_HEAD,
+            title_justify="left",
+            show_edge=False,
+            pad_edge=False,
+            collapse_padding=True,
+        )
+        for index, heading in enumerate(self.columns):
+            if self.numeric(index):
+                narrow = heading.replace(" ", "\n").replace("-", "-\n")
+                table.add_column(Text(narrow), justify="right", no_wrap=True)
+            else:
+                table.add_column(Text(heading), overflow="fold")
+        for row in self.texts():
+            table.add_row(*map(Text, row))  # as `Text`, which does not interpret brackets
+        return table
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Returns rows under their headings as CSV; None and NaN become empty cells."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(
+        ["" if isinstance(cell, float) and math.isnan(cell) else cell for cell in row]
+        for row in rows
     )
-    return "\n".join(line.rstrip() for line in aligned)
-
-
-def export_table(rows: Sequence[ExportRow]) -> "Table":
-    """The exports as a table for a `rich` console."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_edge=False)
-    # A console is narrow: the file's name stands first, without its folder, and says the format.
-    columns = [EXPORT_COLUMNS[-1], *EXPORT_COLUMNS[1:-1]]
-    short = [{**row, "file": PurePath(str(row.get("file") or "")).name} for row in rows]
-    for entry in columns:
-        table.add_column(
-            entry.heading.replace(" ", "\n"),
-            justify="right" if entry.numeric else "left",
-            overflow="fold",
-            no_wrap=entry.key != "file",  # the figures stay whole
-        )
-    for row in short:
-        # As `Text`, since brackets in a file name are no console markup.
-        table.add_row(*(Text(entry.show(row.get(entry.key))) for entry in columns))
-    return table
+    return text.getvalue()

@@ -1,51 +1,34 @@
-"""`keras-resnet study bottleneck`: basic against bottleneck units, at equal depth and equal cost.
+"""`keras-resnet study bottleneck`: basic or bottleneck units, at equal depth and at equal cost?
 
 Source: He et al. 2015 (arXiv:1512.03385), section 4.1, "Deeper Bottleneck Architectures", Figure
-5 and Table 1: a bottleneck of three layers costs what a basic unit of two does, so that a net of 50
-layers has the cost of one of 34.
+5 and Table 1: a bottleneck of three layers costs as much as a basic unit of two, so that a net of
+50 layers costs as much as one of 34.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
-from keras_resnet import get_spec
 from keras_resnet.analysis import count_spec
 
-from ..command import Command
-from ..presentation.findings import Findings
-from ..presentation.plots import Line, Plot
-from .comparison import (
-    arms_of,
-    multiply_adds,
-    run_comparison,
-    spread_of,
-    standard_findings,
-    test_error,
-    training_loss,
-)
-from .options import SHORT, Preset, add_budget, budget_of, depths_of
-from .plan import Arm, Budget
-from .spread import compared
-from .trials import Outcome
+from ..presentation import Findings, Line, Plot
+from .comparison import Comparison, comparison_command, standard_findings
+from .options import add_depths, depths_of, presets
+from .plan import Arm
+from .spread import compared, spread_line
 
-PRESETS = {
-    "smoke": Preset(150, 1, "digits", 64, (20,)),
-    "short": Preset(3000, 2, "cifar10", 64, (20,), settings=SHORT),
-    "paper": Preset(64_000, 3, "cifar10", 128, (20, 56, 110), warmup=False),
-}
+PRESETS = presets(150, 3000, paper_seeds=3, depths=(20,), paper_depths=(20, 56, 110))
 
 
 def arms(depths: Sequence[int]) -> list[Arm]:
-    """Returns for each depth a basic net, a bottleneck of its depth, and one of its cost.
+    """Returns for each depth a basic net, a bottleneck net of equal depth, and one of equal cost.
 
     All have shortcuts of option B, because the bottleneck's first unit widens by four.
 
     Raises:
-        ValueError: If a depth is not that of a basic and of a bottleneck net (18k + 2).
+        ValueError: If there is no basic and bottleneck net of a depth (18k + 2).
     """
-    found = []
+    chosen: dict[str, Arm] = {}
     for depth in depths:
         if (depth - 2) % 18 or depth < 20:
             low = max(20, (depth - 2) // 18 * 18 + 2)
@@ -53,111 +36,75 @@ def arms(depths: Sequence[int]) -> list[Arm]:
                 "`--depths` needs 18k+2 layers, which basic (6n+2) and bottleneck nets (9n+2) "
                 f"share. Received: {depth}; nearest: {low}, {low + 18}"
             )
-        units = (depth - 2) // 6
-        same = (depth - 2) // 9
-        equal = _units_of_cost(units)
         group = str(depth)
-        found += [
-            Arm(
-                f"basic{depth}",
-                f"basic-{depth}",
-                f"cifar_resnet{depth}",
-                {"shortcut": "B"},
-                group=group,
-            ),
-            Arm(
-                f"bottleneck{depth}",
-                f"bottleneck-{depth}",
-                f"cifar_resnet{depth}_bottleneck",
-                group=group,
-            ),
-        ]
-        if equal != same:
-            layers = 9 * equal + 2
-            found.append(
-                Arm(
-                    f"bottleneck{layers}",
-                    f"bottleneck-{layers}",
-                    f"cifar_resnet{layers}_bottleneck",
-                    group=group,
-                )
-            )
-    return list({arm.name: arm for arm in found}.values())
+        name, model = f"basic{depth}", f"cifar_resnet{depth}"
+        basic = Arm(name, f"basic-{depth}", model, {"shortcut": "B"}, group=group)
+        chosen[basic.name] = basic
+        for layers in (depth, _depth_of_cost(basic)):
+            name = f"bottleneck{layers}"
+            model = f"cifar_resnet{layers}_bottleneck"
+            chosen[name] = Arm(name, f"bottleneck-{layers}", model, group=group)
+    return list(chosen.values())
 
 
-def _units_of_cost(units: int) -> int:
-    """Returns the bottlenecks a stage that cost nearest to `units` basic units a stage."""
-    basic = get_spec(f"cifar_resnet{6 * units + 2}").replace(shortcut="B")
-    wanted = count_spec(basic).multiply_adds
-    candidates = range(1, 2 * units + 1)
-    return min(
-        candidates,
-        key=lambda n: abs(count_spec(f"cifar_resnet{9 * n + 2}_bottleneck").multiply_adds - wanted),
-    )
+def _depth_of_cost(basic: Arm) -> int:
+    """Returns the depth of the bottleneck net whose cost is nearest to a basic net's.
+
+    The cost is linear in the number of units per stage, so that two nets determine it.
+    """
+    one, two = (count_spec(f"cifar_resnet{9 * n + 2}_bottleneck").multiply_adds for n in (1, 2))
+    cost = count_spec(basic.net).multiply_adds
+    return 9 * max(1, round(1 + (cost - one) / (two - one))) + 2
 
 
-def findings(outcomes: Sequence[Outcome], budget: Budget) -> Findings:
+def findings(comparison: Comparison) -> Findings:
     """Returns error against multiply-adds of both kinds of units."""
-    lines = []
-    for kind in ("basic", "bottleneck"):
-        own = [arm for arm in arms_of(outcomes) if arm.name.startswith(kind)]
-        cost = {arm.name: multiply_adds(outcomes, arm) for arm in own}
-        own.sort(key=lambda arm: cost[arm.name])
-        spreads = [spread_of(outcomes, arm, test_error) for arm in own]
-        lines.append(
-            Line(
-                kind,
-                [cost[arm.name] / 1e6 for arm in own],
-                [100 * s.mean for s in spreads],
-                [100 * s.low for s in spreads],
-                [100 * s.high for s in spreads],
-            )
-        )
     plot = Plot(
         "error-by-cost",
         "Test error against multiply-adds, with the range over seeds",
-        "million multiply-adds an image",
+        "million multiply-adds per image",
         "test error (%)",
-        tuple(lines),
+        tuple(_by_cost(comparison, kind) for kind in ("basic", "bottleneck")),
     )
     return standard_findings(
-        "Basic and bottleneck units", outcomes, budget, words=verdict(outcomes), plots=(plot,)
+        "Basic and bottleneck units", comparison, verdict(comparison), plots=(plot,)
     )
 
 
-def verdict(outcomes: Sequence[Outcome]) -> list[str]:
-    """Returns how the bottlenecks compare with the basic net of each depth."""
+def _by_cost(comparison: Comparison, kind: str) -> Line:
+    own = [arm for arm in comparison.arms if arm.name.startswith(kind)]
+    own.sort(key=comparison.multiply_adds)
+    return spread_line(
+        kind,
+        [comparison.multiply_adds(arm) / 1e6 for arm in own],
+        [comparison.spread(arm, "test_error") for arm in own],
+        factor=100,
+    )
+
+
+def verdict(comparison: Comparison) -> list[str]:
+    """Returns the comparison of the bottleneck nets with the basic net of each depth."""
     words = []
-    known = arms_of(outcomes)
-    for basic in (arm for arm in known if arm.name.startswith("basic")):
-        one = spread_of(outcomes, basic, test_error)
-        cost = multiply_adds(outcomes, basic)
-        for other in known:
-            if other.group != basic.group or other is basic:
+    for basic in (arm for arm in comparison.arms if arm.name.startswith("basic")):
+        reference = comparison.spread(basic, "test_error")
+        for arm in comparison.arms:
+            error = comparison.spread(arm, "test_error")
+            if arm.group != basic.group or arm is basic or not (error.values and reference.values):
                 continue
-            ratio = multiply_adds(outcomes, other) / cost
-            own = spread_of(outcomes, other, test_error)
-            loss = spread_of(outcomes, other, training_loss)
-            if own.values and one.values:
-                words.append(
-                    f"{other.label} against {basic.label}, at {ratio:.2f} times the multiply-adds: "
-                    f"test error {own.text(2, percent=True)} against "
-                    f"{one.text(2, percent=True)} ({compared(one, own, percent=True)}), training "
-                    f"loss {loss.text()} against "
-                    f"{spread_of(outcomes, basic, training_loss).text()}."
-                )
+            ratio = comparison.multiply_adds(arm) / comparison.multiply_adds(basic)
+            losses = [comparison.spread(each, "training_loss").text() for each in (arm, basic)]
+            words.append(
+                f"{arm.label} against {basic.label}, at {ratio:.2f} times the multiply-adds: "
+                f"test error {error.text(2, percent=True)} against "
+                f"{reference.text(2, percent=True)} ({compared(reference, error, percent=True)}), "
+                f"training loss {losses[0]} against {losses[1]}."
+            )
     return words
 
 
-def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--depths", help="layers of the basic nets: 18k+2, such as 20,56,110")
-    add_budget(parser, PRESETS)
-
-
-def _run(args: argparse.Namespace) -> int:
-    depths = depths_of(args.depths, PRESETS[args.preset].depths)
-    budget = budget_of(args, PRESETS)
-    return run_comparison(args.output, arms(depths), budget, findings)
-
-
-COMMAND = Command(_add_arguments, _run)
+COMMAND = comparison_command(
+    PRESETS,
+    lambda parser: add_depths(parser, "layers of the basic nets: 18k+2, such as 20,56,110"),
+    lambda args, preset: arms(depths_of(args.depths, preset.depths)),
+    findings,
+)

@@ -1,7 +1,9 @@
-"""What the trials of a comparison have in common: the table of its arms and their curves."""
+"""The results of a comparison by arm, and the tables, curves and command that comparisons share."""
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
 import datetime
 import math
 import shlex
@@ -11,263 +13,267 @@ from pathlib import Path
 
 import numpy as np
 
-from ..presentation.findings import Findings, Table, publish
-from ..presentation.plots import Line, Plot
+from ..command import Command
+from ..presentation import Findings, Line, Plot, Table, publish
+from .options import Preset, add_budget, budget_of
 from .plan import Arm, Budget, trials
-from .spread import Spread
-from .trials import TAIL, Outcome, run_trials
+from .spread import Spread, compared, spread_line
+from .trials import TAIL, TrialResult, run_trials
 
 _BINS = 60  # points that a training curve is averaged to
 
 
-def run_comparison(
-    output: Path,
-    arms: Sequence[Arm],
-    budget: Budget,
-    findings: Callable[[Sequence[Outcome], Budget], Findings],
-) -> int:
-    """Trains all arms under one budget, or goes on with it, and publishes what was found."""
-    return publish(output, findings(run_trials(trials(arms, budget), output), budget))
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """The results of all trials of a study.
+
+    Attributes:
+        results: One per trial.
+        budget: The budget of every arm.
+    """
+
+    results: Sequence[TrialResult]
+    budget: Budget
+
+    @property
+    def arms(self) -> list[Arm]:
+        """The arms, in order."""
+        return list({result.trial.arm.name: result.trial.arm for result in self.results}.values())
+
+    def of(self, arm: Arm) -> list[TrialResult]:
+        """Returns the results of an arm's trials."""
+        return [result for result in self.results if result.trial.arm.name == arm.name]
+
+    def spread(self, arm: Arm, field: str) -> Spread:
+        """Returns a field of `TrialResult` over an arm's seeds, without diverged runs."""
+        return Spread.of(getattr(result, field) for result in self.of(arm) if result.finished)
+
+    def multiply_adds(self, arm: Arm) -> int:
+        """Returns the multiply-adds per image of an arm's net, as it was trained."""
+        return self.of(arm)[0].trial.counts().multiply_adds
 
 
-def arms_of(outcomes: Sequence[Outcome]) -> list[Arm]:
-    """Returns the arms in order, once each."""
-    return list({outcome.trial.arm.name: outcome.trial.arm for outcome in outcomes}.values())
-
-
-def spread_of(outcomes: Sequence[Outcome], arm: Arm, value: Callable[[Outcome], float]) -> Spread:
-    """Returns what an arm's seeds gave; runs that diverged are left out."""
-    return Spread.of(
-        value(outcome)
-        for outcome in outcomes
-        if outcome.trial.arm.name == arm.name and outcome.finished
-    )
-
-
-def multiply_adds(outcomes: Sequence[Outcome], arm: Arm) -> int:
-    """Returns the multiply-adds of an arm's net as it was trained, for one image."""
-    first = next(o for o in outcomes if o.trial.arm.name == arm.name)
-    return first.trial.counts().multiply_adds
-
-
-def training_loss(outcome: Outcome) -> float:
-    """The final training loss."""
-    return outcome.training_loss
-
-
-def training_error(outcome: Outcome) -> float:
-    """The final training error."""
-    return outcome.training_error
-
-
-def test_error(outcome: Outcome) -> float:
-    """The final test error."""
-    return outcome.test_error
-
-
-def arms_table(outcomes: Sequence[Outcome], *, cited: str = "") -> Table:
-    """Returns a row for each arm: size, and what its runs ended with.
+def comparison_command(
+    presets: Mapping[str, Preset],
+    add_arguments: Callable[[argparse.ArgumentParser], None],
+    arms: Callable[[argparse.Namespace, Preset], list[Arm]],
+    findings: Callable[[Comparison], Findings],
+) -> Command:
+    """Returns the command of a study that trains its arms under one budget and compares them.
 
     Args:
-        outcomes: Of all trials.
-        cited: Heading of a column for what the paper reports; none where empty.
+        presets: Budgets by name.
+        add_arguments: Adds the study's own options; those of the budget are added here.
+        arms: Returns the arms for the options and the preset.
+        findings: Returns the findings.
     """
-    rows = []
-    for arm in arms_of(outcomes):
-        own = [outcome for outcome in outcomes if outcome.trial.arm.name == arm.name]
-        counts = own[0].trial.counts()
-        ended = sum(outcome.finished for outcome in own)
-        rate = spread_of(outcomes, arm, lambda outcome: outcome.images_per_second)
-        rows.append(
-            (
-                arm.label,
-                counts.parameters,
-                round(counts.multiply_adds / 1e6, 2),
-                f"{ended} of {len(own)}",
-                spread_of(outcomes, arm, training_loss).text(),
-                spread_of(outcomes, arm, training_error).text(2, percent=True),
-                spread_of(outcomes, arm, test_error).text(2, percent=True),
-                round(rate.mean) if rate.values else None,
-                *((arm.cited or None,) if cited else ()),
-            )
-        )
-    return Table(
-        "arms",
-        f"Training loss and error over the last {TAIL:.0%} of the steps, test error at the end; "
-        "mean ± standard deviation over seeds",
-        (
-            "Net",
-            "Parameters",
-            "Million multiply-adds",
-            "Runs that ended",
-            "Training loss",
-            "Training error",
-            "Test error",
-            "Images a second",
-            *((cited,) if cited else ()),
-        ),
-        tuple(rows),
-    )
+
+    def add(parser: argparse.ArgumentParser) -> None:
+        add_arguments(parser)
+        add_budget(parser, presets)
+
+    def run(args: argparse.Namespace) -> int:
+        compared_arms = arms(args, presets[args.preset])
+        results = compare(compared_arms, budget_of(args, presets), args.output)
+        return publish(args.output, findings(results))
+
+    return Command(add, run)
 
 
-def seeds_table(outcomes: Sequence[Outcome]) -> Table:
-    """Returns a row for each run."""
-    return Table(
-        "runs",
-        "Each run",
-        (
-            "Net",
-            "Seed",
-            "Training loss",
-            "Training error",
-            "Test loss",
-            "Test error",
-            "Seconds",
-            "Diverged",
-        ),
-        tuple(
-            (
-                outcome.trial.arm.label,
-                str(outcome.trial.seed),
-                outcome.training_loss,
-                outcome.training_error,
-                outcome.test_loss,
-                outcome.test_error,
-                outcome.seconds,
-                outcome.diverged or "no",
-            )
-            for outcome in outcomes
-        ),
-        shown=False,
-    )
-
-
-def error_curves(name: str, title: str, outcomes: Sequence[Outcome], arms: Sequence[Arm]) -> Plot:
-    """Returns training error (broken) and test error (whole) of some arms against the step.
-
-    Source: the form of He et al. 2015, Figures 1, 4 and 6.
-    """
-    lines = []
-    for colour, arm in enumerate(arms):
-        own = [o for o in outcomes if o.trial.arm.name == arm.name and o.finished]
-        trained = [_binned(o.curve, lambda row: 100 * (1 - row[2])) for o in own]
-        tested = [[(float(step), 100 * (1 - right)) for step, _, right in o.tests] for o in own]
-        lines += _with_spread(f"{arm.label}, training", trained, colour, dashed=True)
-        lines += _with_spread(f"{arm.label}, test", tested, colour)
-    return Plot(name, title, "step", "error (%)", tuple(lines))
-
-
-def loss_curves(name: str, title: str, outcomes: Sequence[Outcome], arms: Sequence[Arm]) -> Plot:
-    """Returns the training loss of some arms against the step."""
-    lines = []
-    for colour, arm in enumerate(arms):
-        own = [o for o in outcomes if o.trial.arm.name == arm.name and o.finished]
-        lines += _with_spread(
-            arm.label, [_binned(o.curve, lambda row: row[1]) for o in own], colour
-        )
-    return Plot(name, title, "step", "training loss (nats)", tuple(lines))
-
-
-def final_plot(
-    name: str,
-    title: str,
-    ylabel: str,
-    outcomes: Sequence[Outcome],
-    value: Callable[[Outcome], float],
-    *,
-    factor: float = 1.0,
-) -> Plot:
-    """Returns a final value of each arm, with the range of its seeds.
-
-    Args:
-        name: Of the figure's files.
-        title: What it shows.
-        ylabel: With the unit.
-        outcomes: Of all trials.
-        value: What is drawn.
-        factor: 100 for percent.
-    """
-    arms = arms_of(outcomes)
-    spreads = [spread_of(outcomes, arm, value) for arm in arms]
-    line = Line(
-        ylabel,
-        range(len(arms)),
-        [factor * spread.mean for spread in spreads],
-        [factor * spread.low for spread in spreads],
-        [factor * spread.high for spread in spreads],
-    )
-    return Plot(name, title, "", ylabel, (line,), categories=tuple(arm.label for arm in arms))
+def compare(arms: Sequence[Arm], budget: Budget, output: Path) -> Comparison:
+    """Trains all arms under one budget, or resumes their training."""
+    return Comparison(run_trials(trials(arms, budget), output), budget)
 
 
 def standard_findings(
     title: str,
-    outcomes: Sequence[Outcome],
-    budget: Budget,
-    *,
+    comparison: Comparison,
     words: Sequence[str],
+    *,
     plots: Sequence[Plot] = (),
     tables: Sequence[Table] = (),
     cited: str = "",
 ) -> Findings:
-    """Returns what every comparison shows: tables of arms and runs, curves, final values.
+    """Returns a study's findings with the tables, curves and facts that all comparisons share.
 
     Args:
         title: Heading of the report.
-        outcomes: Of all trials.
-        budget: What every arm got.
-        words: What was measured, in sentences.
-        plots: Figures of this study, before the common ones.
-        tables: Tables of this study, behind that of the arms.
-        cited: Heading of the column for what papers report; none where empty.
+        comparison: The results.
+        words: Sentences on the results.
+        plots: Figures of this study, shown first.
+        tables: Tables of this study, shown after that of the arms.
+        cited: Heading of the column with published results; no column where empty.
     """
-    arms = arms_of(outcomes)
     common = (
-        loss_curves("training-loss", "Training loss", outcomes, arms),
+        loss_curves("training-loss", "Training loss", comparison, comparison.arms),
         final_plot(
             "final-loss",
             "Training loss over the last tenth of the steps",
             "training loss (nats)",
-            outcomes,
-            training_loss,
+            comparison,
+            "training_loss",
         ),
-        final_plot("final-error", "Test error", "test error (%)", outcomes, test_error, factor=100),
+        final_plot("final-error", "Test error", "test error (%)", comparison, "test_error", 100),
     )
     return Findings(
         title=title,
-        words=(*words, *divergences(outcomes)),
+        words=(*words, *divergences(comparison)),
         plots=(*plots, *common),
-        tables=(arms_table(outcomes, cited=cited), *tables, seeds_table(outcomes)),
-        facts=how_measured(budget),
+        tables=(arms_table(comparison, cited), *tables, runs_table(comparison)),
+        facts=budget_facts(comparison.budget),
     )
 
 
-def divergences(outcomes: Sequence[Outcome]) -> list[str]:
+def losses_and_errors(comparison: Comparison, arm: Arm, base: Arm | None = None) -> str:
+    """Returns a clause with an arm's training loss, compared with a base's, and its test error."""
+    loss = comparison.spread(arm, "training_loss")
+    error = comparison.spread(arm, "test_error").text(2, percent=True)
+    if base is None:
+        return f"{arm.label}: training loss {loss.text()}, test error {error}"
+    difference = compared(comparison.spread(base, "training_loss"), loss)
+    return f"{arm.label}: training loss {loss.text()}, {difference}; test error {error}"
+
+
+def divergences(comparison: Comparison) -> list[str]:
     """Returns a sentence for each run whose loss stopped being finite."""
     return [
-        f"{outcome.trial.arm.label} (seed {outcome.trial.seed}) did not train to the end: "
-        f"{outcome.diverged}"
-        for outcome in outcomes
-        if not outcome.finished
+        f"{result.trial.arm.label} (seed {result.trial.seed}) diverged: {result.diverged}"
+        for result in comparison.results
+        if not result.finished
     ]
 
 
-def how_measured(budget: Budget) -> dict[str, object]:
-    """Returns what a reader must know to measure again."""
+def arms_table(comparison: Comparison, cited: str = "") -> Table:
+    """Returns one row per arm: size, and the results of its runs.
+
+    Args:
+        comparison: The results.
+        cited: Heading of a column for published results; none where empty.
+    """
+    records = []
+    for arm in comparison.arms:
+        own = comparison.of(arm)
+        counts = own[0].trial.counts()
+        rate = comparison.spread(arm, "images_per_second")
+        record = {
+            "Net": arm.label,
+            "Parameters": counts.parameters,
+            "Million multiply-adds": round(counts.multiply_adds / 1e6, 2),
+            "Finished runs": f"{sum(result.finished for result in own)} of {len(own)}",
+            "Training loss": comparison.spread(arm, "training_loss").text(),
+            "Training error": comparison.spread(arm, "training_error").text(2, percent=True),
+            "Test error": comparison.spread(arm, "test_error").text(2, percent=True),
+            "Images per second": round(rate.mean) if rate.values else None,
+        }
+        records.append(record | ({cited: arm.cited or None} if cited else {}))
+    return Table.of(
+        "arms",
+        f"Training loss and error over the last {TAIL:.0%} of the steps, test error at the end; "
+        "mean ± standard deviation over seeds",
+        records,
+    )
+
+
+def runs_table(comparison: Comparison) -> Table:
+    """Returns one row per run."""
+    records = (
+        {
+            "Net": result.trial.arm.label,
+            "Seed": str(result.trial.seed),
+            "Training loss": result.training_loss,
+            "Training error": result.training_error,
+            "Test loss": result.test_loss,
+            "Test error": result.test_error,
+            "Seconds": result.seconds,
+            "Diverged": result.diverged or "no",
+        }
+        for result in comparison.results
+    )
+    return Table.of("runs", "All runs", records, shown=False)
+
+
+def error_curves(name: str, title: str, comparison: Comparison, arms: Sequence[Arm]) -> Plot:
+    """Returns training error (dashed) and test error (solid) of some arms against the step.
+
+    Source: He et al. 2015, Figures 1, 4 and 6.
+    """
+    lines: list[Line] = []
+    for colour, arm in enumerate(arms):
+        own = [result for result in comparison.of(arm) if result.finished]
+        trained = [_binned([(row[0], 100 * (1 - row[2])) for row in r.curve]) for r in own]
+        tested = [[(float(row[0]), 100 * (1 - row[2])) for row in r.tests] for r in own]
+        lines += _curve(f"{arm.label}, training", trained, colour, dashed=True)
+        lines += _curve(f"{arm.label}, test", tested, colour)
+    return Plot(name, title, "step", "error (%)", tuple(lines))
+
+
+def loss_curves(name: str, title: str, comparison: Comparison, arms: Sequence[Arm]) -> Plot:
+    """Returns the training loss of some arms against the step."""
+    lines: list[Line] = []
+    for colour, arm in enumerate(arms):
+        own = [result for result in comparison.of(arm) if result.finished]
+        runs = [_binned([(row[0], row[1]) for row in result.curve]) for result in own]
+        lines += _curve(arm.label, runs, colour)
+    return Plot(name, title, "step", "training loss (nats)", tuple(lines))
+
+
+def final_plot(
+    name: str, title: str, ylabel: str, comparison: Comparison, field: str, factor: float = 1.0
+) -> Plot:
+    """Returns a final value of each arm, with the range over its seeds.
+
+    Args:
+        name: Name of the figure's files.
+        title: Title.
+        ylabel: Label of the vertical axis, with the unit.
+        comparison: The results.
+        field: Field of `TrialResult`.
+        factor: 100 for percent.
+    """
+    arms = comparison.arms
+    spreads = [comparison.spread(arm, field) for arm in arms]
+    line = dataclasses.replace(
+        spread_line(ylabel, range(len(arms)), spreads, factor=factor), form="points"
+    )
+    return Plot(name, title, "", ylabel, (line,), categories=tuple(arm.label for arm in arms))
+
+
+def _binned(curve: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Averages a noisy curve over bins of equal length."""
+    size = max(1, math.ceil(len(curve) / _BINS))
+    bins = (curve[start : start + size] for start in range(0, len(curve), size))
+    return [(float(part[-1][0]), float(np.mean([value for _, value in part]))) for part in bins]
+
+
+def _curve(
+    label: str, runs: Sequence[Sequence[tuple[float, float]]], colour: int, *, dashed: bool = False
+) -> list[Line]:
+    """Returns the mean curve of runs, which share their steps, or nothing without runs."""
+    points = list(zip(*[run for run in runs if run], strict=False))
+    if not points:
+        return []
+    steps = [point[0][0] for point in points]
+    spreads = [Spread.of(value for _, value in point) for point in points]
+    return [spread_line(label, steps, spreads, colour=colour, dashed=dashed)]
+
+
+def budget_facts(budget: Budget) -> dict[str, object]:
+    """Returns the facts needed to repeat a comparison."""
     length = f"{budget.steps} steps" if budget.steps else f"{budget.epochs:g} epochs"
+    warmup = ", linear warm-up over the first tenth" if budget.warmup else ""
+    settings = ", ".join(
+        f"{field}={value}"
+        for field, value in budget.settings.items()
+        if field != "data.data_dir"  # the location of the data has no effect on the results
+    )
     return provenance(
         {
             "Data": budget.dataset,
-            "Recipe": f"{budget.recipe}, {length} of {budget.batch_size} images"
-            + (", the rate rising over the first tenth" if budget.warmup else ""),
-            "Changed settings": ", ".join(
-                f"{field}={value}"
-                for field, value in budget.settings.items()
-                if field != "data.data_dir"  # where the data lies changes nothing
-            )
-            or "none",
+            "Recipe": f"{budget.recipe}, {length} of {budget.batch_size} images{warmup}",
+            "Changed settings": settings or "none",
             "Seeds": ", ".join(map(str, budget.seeds)),
-            "Different": "one mean is called different from another where every seed of one lies "
-            "above every seed of the other and the means are two pooled standard deviations apart",
+            "Different": "two means are called different if every seed of one is above every "
+            "seed of the other and they are two pooled standard deviations apart",
         }
     )
 
@@ -286,39 +292,3 @@ def provenance(facts: Mapping[str, object]) -> dict[str, object]:
         f"TensorFlow {found['tensorflow']}, Python {found['python']}",
         "Date": datetime.date.today().isoformat(),
     }
-
-
-def _binned(
-    curve: Sequence[tuple[int, float, float]],
-    value: Callable[[tuple[int, float, float]], float],
-) -> list[tuple[float, float]]:
-    """Averages a noisy curve to a number of points that an eye can follow."""
-    size = max(1, math.ceil(len(curve) / _BINS))
-    return [
-        (float(part[-1][0]), float(np.mean([value(row) for row in part])))
-        for part in (curve[i : i + size] for i in range(0, len(curve), size))
-    ]
-
-
-def _with_spread(
-    label: str, runs: Sequence[Sequence[tuple[float, float]]], colour: int, *, dashed: bool = False
-) -> list[Line]:
-    """Returns the mean over runs with their range; runs of one budget share their places."""
-    runs = [run for run in runs if run]
-    if not runs:
-        return []
-    shared = min(map(len, runs))
-    x = [place for place, _ in runs[0][:shared]]
-    values = np.asarray([[y for _, y in run[:shared]] for run in runs])
-    several = len(runs) > 1
-    return [
-        Line(
-            label,
-            x,
-            values.mean(axis=0).tolist(),
-            values.min(axis=0).tolist() if several else None,
-            values.max(axis=0).tolist() if several else None,
-            dashed,
-            colour,
-        )
-    ]

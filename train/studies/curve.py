@@ -1,4 +1,4 @@
-"""The training curve of a run in steps, finer than its epochs."""
+"""The training curve of a run by step, finer than its epochs."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ import keras
 
 from ..files import write_text
 
-HEADING = "step,loss,accuracy\n"
+_HEADING = "step,loss,accuracy\n"
 
 
 class StepCurve(keras.callbacks.Callback):
     """Writes the mean training loss and accuracy of each call of the graph as CSV.
 
-    Each row is handed to the system at once, so that a run that is killed has its whole curve up to
-    its last checkpoint. A run that resumes goes on behind the step of its checkpoint; rows that
-    lay beyond it, from the session that was killed, are replaced.
+    Each row is flushed, so that a run that is killed keeps its curve up to its last checkpoint.
+    When a run resumes, rows after its checkpoint are replaced.
 
     Args:
         path: The file.
@@ -30,7 +29,7 @@ class StepCurve(keras.callbacks.Callback):
         self._file: IO[str] | None = None
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Adds a row; `batch` is the number of the last step, from 0."""
+        """Adds a row; `batch` is the index of the last step."""
         values = logs or {}
         if self._file is None:
             self._file = self._open(batch + 1)
@@ -42,27 +41,27 @@ class StepCurve(keras.callbacks.Callback):
         self.close()
 
     def close(self) -> None:
-        """Closes the file; a run that was stopped has not done so."""
+        """Closes the file, also of a run that was stopped."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
     def _open(self, step: int) -> IO[str]:
-        """Keeps what earlier sessions wrote of the steps before this one."""
+        """Opens the file, keeping earlier sessions' rows of the steps before this one."""
         before = self._path.read_text(encoding="utf-8") if self._path.is_file() else ""
         lines = before.splitlines(keepends=True)[1:]
-        # The last line of a process that was killed may be torn.
+        # The last line of a process that was killed may be incomplete.
         whole = [line for line in lines if line.endswith("\n")]
         kept = [line for line in whole if int(line.split(",")[0]) < step]
-        write_text(self._path, HEADING + "".join(kept))
+        write_text(self._path, _HEADING + "".join(kept))
         return self._path.open("a", encoding="utf-8")
 
 
 def read_curve(path: Path) -> list[tuple[int, float, float]]:
-    """Returns the rows (step, mean loss since the row before, accuracy likewise).
+    """Returns the rows (step, mean loss and mean accuracy since the previous row).
 
     Raises:
-        ValueError: If the file is not what `StepCurve` writes.
+        ValueError: If the file was not written by `StepCurve`.
     """
     with path.open(newline="", encoding="utf-8") as file:
         try:
@@ -71,4 +70,4 @@ def read_curve(path: Path) -> list[tuple[int, float, float]]:
                 for row in csv.DictReader(file)
             ]
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} is no curve of a study's run: {error!r}") from error
+            raise ValueError(f"{path} is not a training curve of a study: {error!r}") from error

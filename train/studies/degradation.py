@@ -1,179 +1,146 @@
-"""`keras-resnet study degradation`: plain nets get worse with depth, residual ones do not.
+"""`keras-resnet study degradation`: does training get worse with depth, with and without shortcuts?
 
 Source: He et al. 2015 (arXiv:1512.03385), section 4.2, Figures 1 and 6, Table 6.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
-from ..command import Command
-from ..presentation.findings import Findings
-from ..presentation.plots import Line, Plot
+from ..presentation import Findings, Plot
 from .comparison import (
-    arms_of,
+    Comparison,
     arms_table,
+    budget_facts,
+    comparison_command,
     divergences,
     error_curves,
-    how_measured,
     loss_curves,
-    run_comparison,
-    seeds_table,
-    spread_of,
-    test_error,
-    training_error,
-    training_loss,
+    runs_table,
 )
-from .options import SHORT, Preset, add_budget, budget_of, depths_of
-from .plan import Arm, Budget
-from .spread import beyond_spread, compared
-from .trials import Outcome
+from .options import add_depths, depths_of, presets
+from .plan import Arm
+from .spread import beyond_spread, compared, spread_line
 
-# "paper" is the paper's own: 64k steps, its warm-up for 110 layers alone.
-PRESETS = {
-    "smoke": Preset(150, 1, "digits", 64, (20, 56)),
-    "short": Preset(3000, 2, "cifar10", 64, (20, 56), settings=SHORT),
-    "paper": Preset(64_000, 3, "cifar10", 128, (20, 32, 44, 56, 110), warmup=False),
-}
+PRESETS = presets(150, 3000, paper_seeds=3, depths=(20, 56), paper_depths=(20, 32, 44, 56, 110))
 KINDS = {"plain": "plain nets", "residual": "residual nets"}
-# Table 6, test error in percent on CIFAR-10 after 64k steps.
+# Table 6: test error in percent on CIFAR-10 after 64k steps.
 _TABLE_6 = {20: "8.75", 32: "7.51", 44: "7.17", 56: "6.97", 110: "6.43", 1202: "7.93"}
 
 
 def arms(depths: Sequence[int]) -> list[Arm]:
-    """Returns a plain and a residual net of each depth, equal but for the shortcuts.
+    """Returns a plain and a residual net of each depth, which differ in the shortcuts only.
 
     Raises:
-        ValueError: If there is no net of a depth; names the nearest ones.
+        ValueError: If there is no net of a depth; the message names the nearest ones.
     """
-    return [
-        arm
-        for depth in depths
-        for arm in (
-            Arm(f"plain{depth}", f"plain-{depth}", f"cifar_plain{depth}", group="plain"),
+    pairs = []
+    for depth in depths:
+        name, residual = f"plain{depth}", f"resnet{depth}"
+        pairs += [
+            Arm(name, f"plain-{depth}", f"cifar_{name}", group="plain"),
             Arm(
-                f"resnet{depth}",
+                residual,
                 f"ResNet-{depth}",
-                f"cifar_resnet{depth}",
+                f"cifar_{residual}",
                 group="residual",
                 cited=_TABLE_6.get(depth, ""),
             ),
-        )
-    ]
+        ]
+    return pairs
 
 
-def findings(outcomes: Sequence[Outcome], budget: Budget) -> Findings:
-    """Returns the curves of both kinds, final error and loss against depth, and the verdict."""
+def findings(comparison: Comparison) -> Findings:
+    """Returns the curves of both kinds, final errors against depth, and the verdict."""
     plots = []
     for kind, name in KINDS.items():
-        own = [arm for arm in arms_of(outcomes) if arm.group == kind]
-        plots.append(
-            error_curves(
-                f"error-{kind}", f"Training error (broken) and test error of {name}", outcomes, own
-            )
-        )
-        plots.append(loss_curves(f"loss-{kind}", f"Training loss of {name}", outcomes, own))
-    plots.append(_by_depth(outcomes))
+        own = _of_kind(comparison, kind)
+        title = f"Training error (dashed) and test error of {name}"
+        plots.append(error_curves(f"error-{kind}", title, comparison, own))
+        plots.append(loss_curves(f"loss-{kind}", f"Training loss of {name}", comparison, own))
     cited = "He et al. 2015, Table 6 (test error %, CIFAR-10)"
     return Findings(
         title="Degradation: depth without and with shortcuts",
-        words=(*verdict(outcomes), *divergences(outcomes)),
-        plots=tuple(plots),
+        words=(*verdict(comparison), *divergences(comparison)),
+        plots=(*plots, _by_depth(comparison)),
         tables=(
-            arms_table(outcomes, cited=cited if budget.dataset == "cifar10" else ""),
-            seeds_table(outcomes),
+            arms_table(comparison, cited if comparison.budget.dataset == "cifar10" else ""),
+            runs_table(comparison),
         ),
-        facts=how_measured(budget),
+        facts=budget_facts(comparison.budget),
     )
 
 
-def verdict(outcomes: Sequence[Outcome]) -> list[str]:
-    """Returns what depth did to the training loss of either kind, and to the test error."""
-    words, worse = [], {}
-    known = True
+def verdict(comparison: Comparison) -> list[str]:
+    """Returns the effect of depth on training loss and test error of either kind."""
+    words = []
+    worse: dict[str, bool] = {}
+    one_seed = False
     for kind, name in KINDS.items():
-        own = [arm for arm in arms_of(outcomes) if arm.group == kind]
-        own = [arm for arm in own if spread_of(outcomes, arm, training_loss).values]
+        own = _of_kind(comparison, kind)
+        own = [arm for arm in own if comparison.spread(arm, "training_loss").values]
         if len(own) < 2:
-            words.append(f"Fewer than two depths of {name} trained to the end: no verdict.")
+            words.append(f"Fewer than two depths of {name} finished training: no verdict.")
             continue
-        first, last = own[0], own[-1]
-        losses = [spread_of(outcomes, arm, training_loss) for arm in (first, last)]
-        beyond = beyond_spread(*losses)
-        higher = losses[1].mean > losses[0].mean
-        worse[kind] = higher and beyond is not False
-        known = known and beyond is not None
+        shallow, deep = own[0], own[-1]
+        before, after = (comparison.spread(arm, "training_loss") for arm in (shallow, deep))
+        beyond = beyond_spread(before, after)
+        worse[kind] = after.mean > before.mean and beyond is not False
+        one_seed = one_seed or beyond is None
         words.append(
-            f"{name.capitalize()}: the training loss of {last.label} is {losses[1].text()}, that "
-            f"of {first.label} {losses[0].text()}: {compared(*losses)}."
+            f"{name.capitalize()}: the training loss of {deep.label} is {after.text()}, that "
+            f"of {shallow.label} {before.text()}: {compared(before, after)}."
         )
-        errors = [spread_of(outcomes, arm, training_error) for arm in (first, last)]
-        tests = [spread_of(outcomes, arm, test_error) for arm in (first, last)]
+        errors = [
+            comparison.spread(arm, field).text(2, percent=True)
+            for field in ("training_error", "test_error")
+            for arm in (deep, shallow)
+        ]
         words.append(
-            f"Their training errors are {errors[1].text(2, percent=True)} and "
-            f"{errors[0].text(2, percent=True)}, their test errors "
-            f"{tests[1].text(2, percent=True)} and {tests[0].text(2, percent=True)}."
+            f"Their training errors are {errors[0]} and {errors[1]}, their test errors "
+            f"{errors[2]} and {errors[3]}."
         )
     if len(worse) == len(KINDS):
-        caution = "" if known else " (One seed, so the spread is not known: take more.)"
-        words.append(_conclusion(worse["plain"], worse["residual"]) + caution)
+        caution = " (The spread is unknown with one seed: use more seeds.)" if one_seed else ""
+        words.append(_CONCLUSIONS[worse["plain"], worse["residual"]] + caution)
     return words
 
 
-def _conclusion(plain: bool, residual: bool) -> str:
-    if plain and not residual:
-        return (
-            "Deeper is worse in training without shortcuts, and not with them: the degradation "
-            "problem, and what the shortcut does to it. It is no overfitting, which would lower "
-            "the training loss."
+# Whether the deeper plain net, and the deeper residual net, has a higher training loss.
+_CONCLUSIONS = {
+    (True, False): "The deeper plain net trains worse than the shallower one, and the deeper "
+    "residual net does not: this is the degradation problem, and shortcuts solve it. It is not "
+    "overfitting, which would lower the training loss.",
+    (True, True): "The deeper net trains worse both without and with shortcuts at this budget.",
+    (False, True): "The deeper net trains worse only with shortcuts, unlike in the paper.",
+    (False, False): "No degradation: the deeper plain net does not train worse at this budget.",
+}
+
+
+def _of_kind(comparison: Comparison, kind: str) -> list[Arm]:
+    return [arm for arm in comparison.arms if arm.group == kind]
+
+
+def _by_depth(comparison: Comparison) -> Plot:
+    lines = [
+        spread_line(
+            f"{kind}, {field.split('_')[0]}",
+            [arm.net.layers for arm in _of_kind(comparison, kind)],
+            [comparison.spread(arm, field) for arm in _of_kind(comparison, kind)],
+            factor=100,
+            dashed=field == "training_error",
+            colour=colour,
         )
-    if plain:
-        return "Deeper is worse in training without shortcuts, and with them too at this budget."
-    if residual:
-        return "Deeper is worse in training with shortcuts alone, against what the paper found."
-    return "No degradation showed: deeper plain nets are not worse in training at this budget."
+        for colour, kind in enumerate(KINDS)
+        for field in ("training_error", "test_error")
+    ]
+    title = "Final error against depth, with the range over seeds"
+    return Plot("error-by-depth", title, "layers", "error (%)", tuple(lines))
 
 
-def _by_depth(outcomes: Sequence[Outcome]) -> Plot:
-    lines = []
-    for colour, kind in enumerate(KINDS):
-        own = [arm for arm in arms_of(outcomes) if arm.group == kind]
-        depths = [arm.net.layers for arm in own]
-        for value, label, dashed in (
-            (training_error, "training", True),
-            (test_error, "test", False),
-        ):
-            spreads = [spread_of(outcomes, arm, value) for arm in own]
-            lines.append(
-                Line(
-                    f"{kind}, {label}",
-                    depths,
-                    [100 * s.mean for s in spreads],
-                    [100 * s.low for s in spreads],
-                    [100 * s.high for s in spreads],
-                    dashed,
-                    colour,
-                )
-            )
-    return Plot(
-        "error-by-depth",
-        "Final error against depth, with the range over seeds",
-        "layers",
-        "error (%)",
-        tuple(lines),
-    )
-
-
-def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--depths", help="layers of the nets, such as 20,32,44,56,110")
-    add_budget(parser, PRESETS)
-
-
-def _run(args: argparse.Namespace) -> int:
-    depths = depths_of(args.depths, PRESETS[args.preset].depths)
-    budget = budget_of(args, PRESETS)
-    return run_comparison(args.output, arms(depths), budget, findings)
-
-
-COMMAND = Command(_add_arguments, _run)
+COMMAND = comparison_command(
+    PRESETS,
+    lambda parser: add_depths(parser, "layers of the nets, such as 20,32,44,56,110"),
+    lambda args, preset: arms(depths_of(args.depths, preset.depths)),
+    findings,
+)

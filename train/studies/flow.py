@@ -1,4 +1,4 @@
-"""Nets measured as they start: a batch of real images, gradients by unit, a Jacobian's spectrum."""
+"""Measurements of new nets: a batch of images, gradients by unit, the spectrum of a Jacobian."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import gc
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ from .plan import Trial
 
 
 class Batch(NamedTuple):
-    """Images as the net takes them, normalised, and what the net must be built for."""
+    """Normalized images, their labels, and the number of classes."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -32,13 +32,13 @@ class Batch(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Start:
-    """A new net, measured.
+class InitialFlow:
+    """The gradients of a new net.
 
     Attributes:
         trial: The net and the seed of its weights.
-        gradients: By unit.
-        spectrum: Of the Jacobian, or None.
+        gradients: Gradients by unit.
+        spectrum: Singular values of the Jacobian, or None.
     """
 
     trial: Trial
@@ -47,7 +47,7 @@ class Start:
 
 
 def training_batch(config: RunConfig, count: int) -> Batch:
-    """Returns training images, drawn evenly over the split, at the net's size and not augmented.
+    """Returns training images, evenly spaced over the split, at the net's size, not augmented.
 
     Raises:
         ValueError: If the data does not fit the net, or has no training images.
@@ -61,30 +61,24 @@ def training_batch(config: RunConfig, count: int) -> Batch:
 
 
 def new_net(config: RunConfig, batch: Batch) -> Any:
-    """Builds the very net that training would start from."""
+    """Builds the net with the weights that training would start from."""
     return build(
         spec_of(config), classes=batch.classes, input_shape=batch.images.shape[1:], seed=config.seed
     )
 
 
-def measure_starts(
-    trials: Sequence[Trial],
-    images: int,
-    output: Path,
-    *,
-    spectra: bool = False,
-    say: Callable[[str], None] = print,
-) -> list[Start]:
-    """Measures each net as it starts, or reads what an earlier session measured.
+def measure_new_nets(
+    trials: Sequence[Trial], images: int, output: Path, *, spectra: bool = False
+) -> list[InitialFlow]:
+    """Measures each new net, or reads the measurement of an earlier session.
 
     Args:
         trials: Nets and seeds.
-        images: Size of the batch.
-        output: Directory of the study; a file for each net and seed lies below `starts`.
-        spectra: Whether to find the singular values of the Jacobian too, of a batch of 8.
-        say: Told of what is measured.
+        images: Number of images.
+        output: Directory of the study; there is a file for each net and seed below `starts`.
+        spectra: Whether to compute the singular values of the Jacobian too, on 8 images.
     """
-    starts = []
+    flows = []
     for number, trial in enumerate(trials, start=1):
         file = output / "starts" / f"{trial.name}.json"
         query = {
@@ -98,26 +92,26 @@ def measure_starts(
             kept = {"query": query, **_measure(trial.config, images, spectra)}
             file.parent.mkdir(parents=True, exist_ok=True)
             write_json(file, kept)
-            say(
+            print(
                 f"[{number}/{len(trials)}] {trial.arm.label}, seed {trial.seed}: measured in "
                 f"{time.monotonic() - started:.1f} s"
             )
             keras.backend.clear_session()
             gc.collect()
         parts = tuple(UnitGradient(**part) for part in kept["gradients"]["parts"])
-        values = kept["values"] and Spectrum(
+        spectrum = kept["values"] and Spectrum(
             **{**kept["values"], "values": tuple(kept["values"]["values"])}
         )
-        starts.append(Start(trial, Gradients(kept["gradients"]["loss"], parts), values))
-    return starts
+        flows.append(InitialFlow(trial, Gradients(kept["gradients"]["loss"], parts), spectrum))
+    return flows
 
 
 def _measure(config: RunConfig, images: int, spectra: bool) -> dict[str, Any]:
     batch = training_batch(config, images)
     chain = Chain(new_net(config, batch))
-    found = gradient_flow(chain, batch.images, batch.labels)
+    gradients = gradient_flow(chain, batch.images, batch.labels)
     spectrum = jacobian_singular_values(chain, batch.images[:8]) if spectra else None
     return {
-        "gradients": dataclasses.asdict(found),
+        "gradients": dataclasses.asdict(gradients),
         "values": None if spectrum is None else dataclasses.asdict(spectrum),
     }

@@ -1,4 +1,4 @@
-"""The options that studies which train have in common, and their presets."""
+"""The options that studies share, and the presets of their budgets."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Preset:
 
     Attributes:
         steps: Length of each run, steps.
-        seeds: Runs of each arm.
-        dataset: Data set where none is given.
-        batch_size: Images a step.
-        depths: Depths that are compared.
-        warmup: Whether the rate grows over the first tenth of a run, in every arm alike.
+        seeds: Number of runs per arm.
+        dataset: Default data set.
+        batch_size: Global batch size.
+        depths: Depths to compare.
+        warmup: Whether every arm's learning rate rises over the first tenth of a run.
         settings: Dotted fields of the configuration that differ from the recipe's.
     """
 
@@ -36,36 +36,60 @@ class Preset:
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-# Images of 16 pixels and batches of 64 leave a step an eighth of the recipe's multiply-adds, at the
-# rate that its 0.1 for 128 is in proportion, decaying throughout: an hour then holds enough steps.
-# In 1,000 of the recipe's own (32 pixels, 128 images) ResNet-56 had not caught up with ResNet-20's
-# faster start (training loss 1.03 against 0.97 around step 800, one seed).
-SHORT: Mapping[str, Any] = {
+# With images of 16 pixels and batches of 64 a step needs an eighth of the recipe's multiply-adds,
+# so that an hour has enough steps; the learning rate is the recipe's 0.1 for 128 images, scaled.
+# After 1,000 steps of the recipe itself (32 pixels, 128 images) ResNet-56 had not caught up with
+# ResNet-20's faster start (training loss 1.03 against 0.97 around step 800, one seed).
+_SHORT: Mapping[str, Any] = {
     "schedule.kind": "cosine",
     "schedule.learning_rate": 0.05,
     "data.image_size": 16,
     "augment.pad": 2,
 }
 
-# What the digits need to be comparable: plain cross-entropy.
+# The training loss on the digits is comparable with other data only without label smoothing.
 _DIGITS: Mapping[str, Any] = {"optimizer.label_smoothing": 0.0}
 
 
+def presets(
+    smoke: int,
+    short: int,
+    *,
+    paper_seeds: int,
+    depths: tuple[int, ...],
+    paper_depths: tuple[int, ...],
+) -> dict[str, Preset]:
+    """Returns the presets of a study: `smoke` on digits, `short` on CIFAR-10, and the paper's.
+
+    Args:
+        smoke: Steps of the shortest runs.
+        short: Steps of runs that take about an hour in all.
+        paper_seeds: Seeds of the paper's budget of 64k steps, with the paper's own warm-up.
+        depths: Depths to compare.
+        paper_depths: Depths to compare with the paper's budget.
+    """
+    return {
+        "smoke": Preset(smoke, 1, "digits", 64, depths),
+        "short": Preset(short, 2, "cifar10", 64, depths, settings=_SHORT),
+        "paper": Preset(64_000, paper_seeds, "cifar10", 128, paper_depths, warmup=False),
+    }
+
+
 def add_budget(parser: argparse.ArgumentParser, presets: Mapping[str, Preset]) -> None:
-    """Adds the options of a study's budget; each wins over the preset's value."""
-    told = "; ".join(
+    """Adds the options of a study's budget; each overrides the preset's value."""
+    values = "; ".join(
         f"{name}: {', '.join(map(str, p.depths))} layers, {p.seeds} seed(s), {p.steps} steps on "
         f"{p.dataset}"
         for name, p in presets.items()
     )
-    parser.add_argument("--preset", choices=tuple(presets), default="smoke", help=told)
+    parser.add_argument("--preset", choices=tuple(presets), default="smoke", help=values)
     parser.add_argument("--dataset", help="digits, synthetic, a TFDS name or a folder of classes")
-    parser.add_argument("--data-dir", help="where TFDS data sets lie or are put")
+    parser.add_argument("--data-dir", help="directory of TFDS data sets")
     parser.add_argument("--recipe", help="recipe of every run; fits the data by default")
     parser.add_argument("--seeds", type=int, metavar="N", help="runs of each net, seeds 0 to N-1")
-    parser.add_argument("--epochs", type=float, help="length of each run in passes over the data")
+    parser.add_argument("--epochs", type=float, help="length of each run in epochs")
     parser.add_argument("--steps", type=int, help="length of each run in steps")
-    parser.add_argument("--batch-size", type=int, help="images a step")
+    parser.add_argument("--batch-size", type=int, help="images per step")
     parser.add_argument("--strategy", help=NAMES)
     parser.add_argument(
         "--set",
@@ -79,17 +103,37 @@ def add_budget(parser: argparse.ArgumentParser, presets: Mapping[str, Preset]) -
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
-    """Adds the directory of the study."""
+    """Adds the study's directory."""
     parser.add_argument(
-        "--output", type=Path, required=True, help="directory of the study; a study in it goes on"
+        "--output",
+        type=Path,
+        required=True,
+        help="directory of the study, which is resumed",
     )
+
+
+def add_depths(parser: argparse.ArgumentParser, help_text: str) -> None:
+    """Adds the depths of a study's nets."""
+    parser.add_argument("--depths", help=help_text)
+
+
+def check_at_least_one(args: argparse.Namespace, *options: str) -> None:
+    """Checks that options, where given, are at least 1.
+
+    Raises:
+        ValueError: If one is not.
+    """
+    for option in options:
+        value = getattr(args, option)
+        if value is not None and value < 1:
+            raise ValueError(f"`--{option}` must be at least 1. Received: {value}")
 
 
 def budget_of(args: argparse.Namespace, presets: Mapping[str, Preset]) -> Budget:
     """Returns the budget that the options describe.
 
     Raises:
-        ValueError: If an option has a wrong value.
+        ValueError: If an option is invalid.
     """
     preset = presets[args.preset]
     if args.epochs is not None and args.steps is not None:
@@ -125,7 +169,7 @@ def depths_of(text: str | None, default: tuple[int, ...]) -> tuple[int, ...]:
     """Reads `20,32,56`.
 
     Raises:
-        ValueError: If one is no number, or stands twice.
+        ValueError: If one is not a number, or is repeated.
     """
     if text is None:
         return default

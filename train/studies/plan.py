@@ -1,4 +1,4 @@
-"""What a comparison consists of: its arms, and the budget that all of them get."""
+"""The plan of a comparison: its arms, their common budget, and the trials."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from ..config import RunConfig
 from ..recipes import get_recipe
 from ..rundir import spec_of
 
-# Share of the steps in which the rate grows from zero, in every arm alike: a short budget leaves
-# no time to recover from a bad start, and an arm must not lose by its first hundred steps.
+# Fraction of the steps in which the learning rate rises from zero, in every arm: a short budget
+# leaves no time to recover from a bad start.
 WARMUP = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
 class Arm:
-    """One of the nets that a study compares.
+    """One of the nets of a comparison.
 
     Attributes:
-        name: Becomes the name of its runs' directories.
-        label: As figures and tables call it.
+        name: Name, also of its runs' directories.
+        label: Name in figures and tables.
         model: Name of the net.
         spec: Fields of the spec that differ from the named net's.
         settings: Dotted fields of the run's configuration that differ from the other arms'.
-        group: Arms of one group are compared with one another (the plain nets of all depths).
-        cited: What the paper reports, for the table; "" where it has no such net.
+        group: Group of arms that are compared with each other, such as the plain nets.
+        cited: Result of the paper, for the table; "" if there is none.
     """
 
     name: str
@@ -48,17 +48,17 @@ class Arm:
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """What every arm gets: the same data, recipe, length and seeds.
+    """The data, recipe, length and seeds that all arms share.
 
     Attributes:
-        dataset: As `train --dataset` takes it.
+        dataset: Data set, as for `train --dataset`.
         recipe: Name of the recipe.
-        seeds: One run of each arm for each.
+        seeds: Seeds; each arm has one run per seed.
         steps: Length of a run in steps, or None.
         epochs: Length of a run in epochs, or None; one of the two is given.
-        batch_size: Images a step.
+        batch_size: Global batch size.
         settings: Dotted fields of the configuration that the user set.
-        warmup: Whether the rate grows over the first tenth; otherwise the recipe's own warm-up.
+        warmup: Whether the learning rate rises over the first tenth; otherwise as in the recipe.
     """
 
     dataset: str
@@ -74,7 +74,7 @@ class Budget:
         """Returns the configuration of an arm's run.
 
         Raises:
-            ValueError: If the net, the recipe or a field is unknown, or a value wrong.
+            ValueError: If the net, the recipe or a field is unknown, or a value is invalid.
         """
         length: dict[str, Any] = (
             {"epochs": self.epochs} if self.steps is None else {"steps": self.steps}
@@ -115,7 +115,7 @@ class Trial:
         return f"{self.arm.name}-seed{self.seed}"
 
     def counts(self) -> Counts:
-        """Counts the net that is trained, at the size that it is given, on images of its depth."""
+        """Returns the counts of the net, at the image size that it is trained on."""
         spec = spec_of(self.config)
         size = self.config.data.image_size or spec.input_size
         return count_spec(spec, input_shape=(size, size, spec.input_channels))
@@ -125,10 +125,10 @@ def trials(arms: Sequence[Arm], budget: Budget) -> list[Trial]:
     """Returns all runs, one seed of every arm before the next seed.
 
     Raises:
-        ValueError: If two arms have one name, or an arm's configuration is wrong.
+        ValueError: If two arms have the same name, or an arm's configuration is invalid.
     """
     names = [arm.name for arm in arms]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"Each arm of a study needs a name of its own. Received twice: {twice[0]}")
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"Each arm of a study needs a unique name. Received twice: {repeated[0]}")
     return [Trial(arm, seed, budget.configure(arm, seed)) for seed in budget.seeds for arm in arms]

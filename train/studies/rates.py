@@ -8,22 +8,23 @@ from pathlib import Path
 
 from ..config import with_changes
 from .plan import Trial
-from .trials import Outcome, run_trials
+from .trials import run_trials
 
 FACTOR = 2.0
-# Rates between which the search stays.
+# Range of the search.
 LOWEST, HIGHEST = 1e-4, 100.0
-# What a short run must come below, as a share of ln(classes), the loss of a net that knows nothing.
-LEARNT = 0.95
+# A short run trains if its loss is below this fraction of ln(classes), the loss of uniform
+# probabilities.
+TRAINED = 0.95
 
 
 @dataclasses.dataclass(frozen=True)
 class RateSearch:
-    """What the search found.
+    """The result of the search.
 
     Attributes:
-        largest: The largest rate at which the net trained; NaN where none did.
-        tried: Rate and final training loss of each short run, by rate; NaN where it diverged.
+        largest: The largest rate at which the net trained; NaN if there is none.
+        tried: Rate and final training loss of each short run, by rate; NaN if it diverged.
     """
 
     largest: float
@@ -31,12 +32,11 @@ class RateSearch:
 
 
 def largest_rate(trial: Trial, classes: int, steps: int, output: Path) -> RateSearch:
-    """Searches the ladder of doubled rates around a trial's own.
+    """Searches the largest learning rate at which a trial's net trains, up to a factor of 2.
 
-    The rate doubles from the trial's own until a short run fails, or halves until one succeeds. A
-    run succeeds that ends with a finite loss, over its last tenth, below 0.95 ln(classes). Each
-    is an ordinary run at a constant rate behind the same warm-up, kept below `output` and not run
-    again.
+    The rate is doubled from the trial's own until a short run fails, or halved until one succeeds.
+    A run succeeds if its mean loss over the last tenth is below 0.95 ln(classes). Each is an
+    ordinary run at a constant rate after a linear warm-up, kept below `output` and not repeated.
 
     Args:
         trial: The net, its data and its seed.
@@ -44,12 +44,12 @@ def largest_rate(trial: Trial, classes: int, steps: int, output: Path) -> RateSe
         steps: Length of each short run.
         output: Directory of the search.
     """
-    limit = LEARNT * math.log(classes)
+    limit = TRAINED * math.log(classes)
     tried: dict[float, float] = {}
 
     def trains(rate: float) -> bool:
-        (outcome,) = run_trials([_short(trial, rate, steps)], output)
-        tried[rate] = _loss(outcome)
+        (result,) = run_trials([_short(trial, rate, steps)], output)
+        tried[rate] = result.training_loss if result.finished else math.nan
         return tried[rate] < limit
 
     rate = trial.config.schedule.learning_rate
@@ -64,7 +64,7 @@ def largest_rate(trial: Trial, classes: int, steps: int, output: Path) -> RateSe
 
 
 def _short(trial: Trial, rate: float, steps: int) -> Trial:
-    """Returns a short run of a trial's net at another rate, held constant."""
+    """Returns a short run of a trial's net at another, constant rate."""
     changes = {
         "steps": steps,
         "epochs": None,
@@ -79,7 +79,3 @@ def _short(trial: Trial, rate: float, steps: int) -> Trial:
         trial.arm, name=f"{trial.arm.name}-rate{rate:g}", label=f"{trial.arm.label}, rate {rate:g}"
     )
     return Trial(arm, trial.seed, with_changes(trial.config, changes))
-
-
-def _loss(outcome: Outcome) -> float:
-    return outcome.training_loss if outcome.finished else math.nan

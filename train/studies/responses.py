@@ -1,4 +1,4 @@
-"""`keras-resnet study responses`: how strongly the layers of trained runs respond.
+"""`keras-resnet study responses`: do residual nets have smaller layer responses than plain ones?
 
 Source: He et al. 2015 (arXiv:1512.03385), section 4.2, "Analysis of Layer Responses", Figure 7.
 """
@@ -17,24 +17,23 @@ from keras_resnet import ResNetSpec
 from keras_resnet.analysis import LayerResponse, layer_responses
 
 from ..command import Command, add_data_overrides, run_data, split_images
-from ..presentation.findings import Findings, Table, publish
-from ..presentation.plots import Line, Plot
+from ..presentation import Findings, Line, Plot, Table, publish
 from ..rundir import open_run
 from .comparison import provenance
 from .options import add_output
 
 
 @dataclasses.dataclass(frozen=True)
-class Responses:
-    """The responses of a run's net.
+class RunResponses:
+    """The layer responses of a run.
 
     Attributes:
-        label: As figures and tables call it.
+        label: Name in figures and tables.
         spec: The net.
-        weights: Which of the run's.
+        weights: The file of its weights.
         data: Name of the data.
-        images: How many were run.
-        layers: Each 3x3 layer, in order.
+        images: Number of images.
+        layers: The 3x3 layers, in order.
     """
 
     label: str
@@ -50,32 +49,32 @@ class Responses:
         return float(np.median([layer.std for layer in self.layers]))
 
 
-def measure_run(path: Path, label: str, args: argparse.Namespace) -> Responses:
-    """Measures a run on images of a split, drawn evenly over it.
+def measure_run(path: Path, label: str, args: argparse.Namespace) -> RunResponses:
+    """Measures a run on images that are evenly spaced over a split.
 
     Raises:
         FileNotFoundError: If there is no run, or it has no weights yet.
-        ValueError: If the data is not the run's, or has no such split.
+        ValueError: If the data does not fit the run, or has no such split.
     """
     run = open_run(path, args.checkpoint)
     data = run_data(run, args)
     images, _ = split_images(run, data, args.split, args.limit)
     found = layer_responses(run.model, run.preprocess.normalize(images), batch_size=args.batch_size)
-    return Responses(label, run.spec, run.weights, data.name, len(images), tuple(found))
+    return RunResponses(label, run.spec, run.weights, data.name, len(images), tuple(found))
 
 
-def findings(measured: Sequence[Responses], facts: dict[str, object]) -> Findings:
-    """Returns the responses in the order of the layers and of their size, and what they say."""
+def findings(measured: Sequence[RunResponses], facts: dict[str, object]) -> Findings:
+    """Returns the responses by layer and by rank, and comparisons between runs."""
     order = Plot(
         "responses",
-        "Response of each 3x3 layer, in the order of the net",
+        "Responses of the 3x3 layers, from input to output",
         "layer",
         "standard deviation",
         tuple(_line(run, in_order=True) for run in measured),
     )
     size = Plot(
         "responses-sorted",
-        "Response of each 3x3 layer, the largest first",
+        "Responses of the 3x3 layers, in descending order",
         "rank of the layer",
         "standard deviation",
         tuple(_line(run, in_order=False) for run in measured),
@@ -84,60 +83,48 @@ def findings(measured: Sequence[Responses], facts: dict[str, object]) -> Finding
     return Findings("Layer responses", tuple(words), (order, size), (_table(measured),), facts)
 
 
-def _line(run: Responses, *, in_order: bool) -> Line:
+def _line(run: RunResponses, *, in_order: bool) -> Line:
     values = [layer.std for layer in run.layers]
     values = values if in_order else sorted(values, reverse=True)
     return Line(run.label, list(range(1, len(values) + 1)), values, dashed=run.spec.merge == "none")
 
 
-def _table(measured: Sequence[Responses]) -> Table:
-    rows = []
+def _table(measured: Sequence[RunResponses]) -> Table:
+    records = []
     for run in measured:
         values = [layer.std for layer in run.layers]
-        normed = sum(layer.normed for layer in run.layers)
-        rows.append(
-            (
-                run.label,
-                run.spec.name,
-                run.weights,
-                len(values),
-                normed,
-                run.median,
-                float(np.mean(values)),
-                min(values),
-                max(values),
-            )
+        records.append(
+            {
+                "run": run.label,
+                "net": run.spec.name,
+                "weights": run.weights,
+                "layers": len(values),
+                "with norm": sum(layer.normed for layer in run.layers),
+                "median": run.median,
+                "mean": float(np.mean(values)),
+                "smallest": min(values),
+                "largest": max(values),
+            }
         )
-    return Table(
+    return Table.of(
         "responses-by-run",
-        "Standard deviation of the 3x3 layers' responses; behind the norm "
-        "where one follows, else the convolution's own",
-        (
-            "run",
-            "net",
-            "weights",
-            "layers",
-            "behind a norm",
-            "median",
-            "mean",
-            "smallest",
-            "largest",
-        ),
-        tuple(rows),
+        "Standard deviation of the responses of the 3x3 layers, after the norm if there is one, "
+        "otherwise after the convolution",
+        records,
     )
 
 
-def _of_one(run: Responses) -> str:
+def _of_one(run: RunResponses) -> str:
     values = [layer.std for layer in run.layers]
     third = max(1, len(values) // 3)
     return (
-        f"{run.label} ({run.spec.name}): the median layer responds with a standard deviation of "
-        f"{run.median:.3g}; the first third of the layers with {np.median(values[:third]):.3g}, "
-        f"the last with {np.median(values[-third:]):.3g}."
+        f"{run.label} ({run.spec.name}): the median standard deviation of a layer's responses is "
+        f"{run.median:.3g}; {np.median(values[:third]):.3g} in the first third of the layers, "
+        f"{np.median(values[-third:]):.3g} in the last."
     )
 
 
-def _comparisons(measured: Sequence[Responses]) -> list[str]:
+def _comparisons(measured: Sequence[RunResponses]) -> list[str]:
     """Compares plain with residual nets of one depth, and residual nets of several depths."""
     words = []
     plain = [run for run in measured if run.spec.merge == "none"]
@@ -147,16 +134,17 @@ def _comparisons(measured: Sequence[Responses]) -> list[str]:
             if [a.normed for a in one.layers] == [b.normed for b in other.layers]:
                 smaller = sum(b.std < a.std for a, b in zip(one.layers, other.layers, strict=True))
                 words.append(
-                    f"{smaller} of {len(one.layers)} layers respond less in {other.label} than "
-                    f"in {one.label}; the medians' ratio is {other.median / one.median:.3g}."
+                    f"{smaller} of {len(one.layers)} layers have smaller responses in "
+                    f"{other.label} than in {one.label}; the ratio of the medians is "
+                    f"{other.median / one.median:.3g}."
                 )
     residual.sort(key=lambda run: run.spec.layers)
     if len({run.spec.layers for run in residual}) > 1:
         shallow, deep = residual[0], residual[-1]
         words.append(
-            f"The median layer of {deep.label} responds {deep.median / shallow.median:.3g} times "
-            f"as strongly as that of {shallow.label}, which has {shallow.spec.layers} layers "
-            f"in place of {deep.spec.layers}."
+            f"The median response of {deep.label} ({deep.spec.layers} layers) is "
+            f"{deep.median / shallow.median:.3g} times that of {shallow.label} "
+            f"({shallow.spec.layers} layers)."
         )
     return words
 
@@ -174,7 +162,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data_overrides(parser)
     parser.add_argument("--split", choices=("train", "validation", "test"), default="test")
     parser.add_argument("--limit", type=int, help="images of the split; all by default")
-    parser.add_argument("--batch-size", type=int, default=128, help="images run at a time")
+    parser.add_argument("--batch-size", type=int, default=128, help="images per batch")
     add_output(parser)
 
 
@@ -196,10 +184,10 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _labels(paths: Sequence[Path]) -> list[str]:
-    """Returns the last parts of the paths, as many as tell them apart."""
+    """Returns the last parts of the paths, as many as are needed to distinguish them."""
     parts = [path.resolve().parts for path in paths]
     if len(set(parts)) < len(parts):
-        raise ValueError("Each run is measured once. Received: one of them twice")
+        raise ValueError("Give each run once. Received: one of them twice")
     for length in range(1, max(map(len, parts)) + 1):
         labels = ["/".join(own[-length:]) for own in parts]
         if len(set(labels)) == len(labels):

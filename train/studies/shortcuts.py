@@ -1,7 +1,7 @@
-"""`keras-resnet study shortcuts`: kinds of shortcuts, and places of the activation, at one depth.
+"""`keras-resnet study shortcuts`: which shortcut, and where does the activation go?
 
-Source: He et al. 2015 (arXiv:1512.03385), section 4.1, Table 3 (options A, B, C); He et al. 2016
-(arXiv:1603.05027), Table 1 (scaling, gating, dropout) and Table 2 (places of the activation).
+Sources: He et al. 2015 (arXiv:1512.03385), section 4.1 and Table 3 (options A, B and C); He et al.
+2016 (arXiv:1603.05027), Tables 1 (kinds of shortcuts) and 2 (orders of the activation).
 """
 
 from __future__ import annotations
@@ -13,26 +13,13 @@ from typing import Any
 from keras_resnet import get_spec
 from keras_resnet.nets.catalog import nearest
 
-from ..command import Command, comma_separated
-from ..presentation.findings import Findings
-from .comparison import (
-    arms_of,
-    run_comparison,
-    spread_of,
-    standard_findings,
-    test_error,
-    training_loss,
-)
-from .options import SHORT, Preset, add_budget, budget_of
-from .plan import Arm, Budget
-from .spread import compared
-from .trials import Outcome
+from ..command import comma_separated
+from ..presentation import Findings
+from .comparison import Comparison, comparison_command, losses_and_errors, standard_findings
+from .options import presets
+from .plan import Arm
 
-PRESETS = {
-    "smoke": Preset(100, 1, "digits", 64, (20,)),
-    "short": Preset(1500, 2, "cifar10", 64, (20,), settings=SHORT),
-    "paper": Preset(64_000, 5, "cifar10", 128, (110,), warmup=False),
-}
+PRESETS = presets(100, 1500, paper_seeds=5, depths=(20,), paper_depths=(110,))
 # Group -> label -> fields of the spec, and the test error in percent that the paper reports: Table
 # 3 on ImageNet with 34 layers, Tables 1 and 2 on CIFAR-10 with 110.
 GROUPS: Mapping[str, Mapping[str, tuple[Mapping[str, Any], str]]] = {
@@ -59,61 +46,50 @@ GROUPS: Mapping[str, Mapping[str, tuple[Mapping[str, Any], str]]] = {
         "full pre-activation": ({"order": "pre"}, "6.37"),
     },
 }
+_NAME = str.maketrans(" ", "-", "(),")
 
 
 def arms(depth: int, groups: Sequence[str]) -> list[Arm]:
-    """Returns the nets of some groups; one that stands in two groups is trained once.
+    """Returns the nets of some groups; a net of two groups is trained once.
 
     Raises:
         ValueError: If there is no net of the depth.
     """
-    found: dict[str, Arm] = {}
     model = f"cifar_resnet{depth}"
+    original = get_spec(model)
+    # Option A, the identity and the original are one net, the reference of all others.
+    reference = Arm(
+        "original", "original: identity, option A", model, cited="6.61; 25.03 (ImageNet, 34 layers)"
+    )
+    chosen = {reference.name: reference}
     for group in groups:
         for label, (spec, cited) in GROUPS[group].items():
-            # Option A, the identity and the original are one net, the one to compare with.
-            same = get_spec(model).replace(**spec) == get_spec(model)
-            name = "original" if same else label.replace(" ", "-").translate(_PLAIN)
-            label = "original: identity, option A" if same else label
-            found.setdefault(name, Arm(name, label, model, spec, group=group, cited=cited))
-    # What all others are compared with comes first, whatever is asked for.
-    first = Arm("original", "original: identity, option A", model, {}, cited="6.61")
-    return [found.pop("original", first), *found.values()]
+            if original.replace(**spec) != original:
+                name = label.translate(_NAME)
+                chosen.setdefault(name, Arm(name, label, model, spec, group=group, cited=cited))
+    return list(chosen.values())
 
 
-_PLAIN = str.maketrans("", "", "(),")
-
-
-def findings(outcomes: Sequence[Outcome], budget: Budget) -> Findings:
-    """Returns the final losses and errors, each compared with the original unit's."""
+def findings(comparison: Comparison) -> Findings:
+    """Returns the final losses and errors, compared with the original unit's."""
     return standard_findings(
         "Shortcuts and activations at one depth",
-        outcomes,
-        budget,
-        words=verdict(outcomes),
-        cited="Reported (test error %; of CIFAR-10 and 110 layers unless said otherwise)",
+        comparison,
+        verdict(comparison),
+        cited="Reported (test error %; on CIFAR-10 with 110 layers unless stated)",
     )
 
 
-def verdict(outcomes: Sequence[Outcome]) -> list[str]:
-    """Returns how each net's training loss and test error differ from the original's."""
-    first, *others = arms_of(outcomes)
-    losses = spread_of(outcomes, first, training_loss)
-    errors = spread_of(outcomes, first, test_error)
-    if not losses.values:
-        return [f"{first.label} did not train to the end, so there is nothing to compare with."]
-    words = [
-        f"{first.label}: training loss {losses.text()}, test error {errors.text(2, percent=True)}."
+def verdict(comparison: Comparison) -> list[str]:
+    """Returns each net's training loss and test error, compared with the original's."""
+    first, *others = comparison.arms
+    if not comparison.spread(first, "training_loss").values:
+        return [f"{first.label} did not finish training, so there is no reference."]
+    finished = [arm for arm in others if comparison.spread(arm, "training_loss").values]
+    return [
+        f"{losses_and_errors(comparison, first)}.",
+        *(f"{losses_and_errors(comparison, arm, first)}." for arm in finished),
     ]
-    for arm in others:
-        own = spread_of(outcomes, arm, training_loss)
-        if own.values:
-            tests = spread_of(outcomes, arm, test_error)
-            words.append(
-                f"{arm.label}: training loss {own.text()}, {compared(losses, own)}; "
-                f"test error {tests.text(2, percent=True)}."
-            )
-    return words
 
 
 def groups_of(text: str | None) -> tuple[str, ...]:
@@ -135,13 +111,13 @@ def groups_of(text: str | None) -> tuple[str, ...]:
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--depth", type=int, help="layers of the nets")
     parser.add_argument("--compare", help=f"groups of nets, of {','.join(GROUPS)}; all by default")
-    add_budget(parser, PRESETS)
 
 
-def _run(args: argparse.Namespace) -> int:
-    depth = PRESETS[args.preset].depths[0] if args.depth is None else args.depth
-    budget = budget_of(args, PRESETS)
-    return run_comparison(args.output, arms(depth, groups_of(args.compare)), budget, findings)
-
-
-COMMAND = Command(_add_arguments, _run)
+COMMAND = comparison_command(
+    PRESETS,
+    _add_arguments,
+    lambda args, preset: arms(
+        preset.depths[0] if args.depth is None else args.depth, groups_of(args.compare)
+    ),
+    findings,
+)

@@ -1,37 +1,47 @@
-"""Means over seeds with their spread, and when one is called different from another."""
+"""Means over seeds with their spread, and when two means are called different."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import numpy as np
+
+from ..presentation import Line
 
 
 @dataclasses.dataclass(frozen=True)
 class Spread:
-    """What several seeds gave.
+    """The values of one quantity over several seeds.
 
     Attributes:
-        values: One finite number a seed.
+        values: One finite number per seed.
     """
 
     values: tuple[float, ...]
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Spread:
-        """Gathers the values that are finite."""
+        """Returns the spread of the finite values."""
         return cls(tuple(float(value) for value in values if math.isfinite(value)))
 
     @property
     def mean(self) -> float:
-        """The mean, or NaN of nothing."""
+        """The arithmetic mean; NaN without values."""
         return float(np.mean(self.values)) if self.values else math.nan
 
     @property
+    def geometric_mean(self) -> float:
+        """The geometric mean; the arithmetic one where a value is not positive."""
+        if not self.values or min(self.values) <= 0:
+            return self.mean
+        return float(np.exp(np.mean(np.log(self.values))))
+
+    @property
     def deviation(self) -> float:
-        """Standard deviation of the sample, with n - 1 below; NaN of fewer than two seeds."""
+        """The sample standard deviation, over n - 1; NaN with fewer than two seeds."""
         return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else math.nan
 
     @property
@@ -45,22 +55,54 @@ class Spread:
         return max(self.values, default=math.nan)
 
     def text(self, digits: int = 3, *, percent: bool = False) -> str:
-        """Returns the mean, with the deviation where there is one: `1.234 ± 0.005`."""
+        """Returns the mean, with the deviation if there is one: `1.234 ± 0.005`."""
         if not self.values:
             return "–"
         factor = 100.0 if percent else 1.0
         unit = " %" if percent else ""
-        if len(self.values) < 2:
-            return f"{factor * self.mean:.{digits}f}{unit}"
-        return f"{factor * self.mean:.{digits}f} ± {factor * self.deviation:.{digits}f}{unit}"
+        deviation = f" ± {factor * self.deviation:.{digits}f}" if len(self.values) > 1 else ""
+        return f"{factor * self.mean:.{digits}f}{deviation}{unit}"
+
+
+def spread_line(
+    label: str,
+    x: Sequence[float],
+    spreads: Sequence[Spread],
+    *,
+    factor: float = 1.0,
+    mean: Literal["mean", "geometric_mean"] = "mean",
+    dashed: bool = False,
+    colour: int | None = None,
+) -> Line:
+    """Returns a line through means, with the range over seeds where there are several.
+
+    Args:
+        label: Label of the line.
+        x: Positions.
+        spreads: One for each position.
+        factor: Factor of the values; 100 for percent.
+        mean: Which mean.
+        dashed: Whether the line is dashed.
+        colour: Index of its colour; by position where None.
+    """
+    several = any(len(spread.values) > 1 for spread in spreads)
+    return Line(
+        label,
+        x,
+        [factor * getattr(spread, mean) for spread in spreads],
+        [factor * spread.low for spread in spreads] if several else None,
+        [factor * spread.high for spread in spreads] if several else None,
+        dashed,
+        colour,
+    )
 
 
 def beyond_spread(one: Spread, other: Spread) -> bool | None:
-    """Whether two means differ by more than seeds explain.
+    """Whether two means differ by more than the spread over seeds.
 
-    They do where every value of one lies above every value of the other, and the means are more
-    than two pooled standard deviations apart. None where one of them has fewer than two seeds:
-    then nothing is known of the spread.
+    They do if every value of one is above every value of the other, and the means are more than
+    two pooled standard deviations apart. None if one of them has fewer than two seeds, so that
+    the spread is unknown.
     """
     if len(one.values) < 2 or len(other.values) < 2:
         return None
@@ -71,21 +113,20 @@ def beyond_spread(one: Spread, other: Spread) -> bool | None:
 
 
 def compared(one: Spread, other: Spread, *, percent: bool = False) -> str:
-    """Returns a clause that says how `other` differs from `one`: `0.12 higher, beyond ...`.
+    """Returns a clause on how `other` differs from `one`: `0.12 higher, beyond the spread ...`.
 
     Args:
-        one: What is compared with.
-        other: What is compared.
+        one: The reference.
+        other: The spread compared with it.
         percent: Whether the values are shares; the difference is then in percentage points.
     """
     difference = other.mean - one.mean
     size = f"{100 * abs(difference):.2f} points" if percent else f"{abs(difference):.3g}"
     direction = "higher" if difference > 0 else "lower"
-    beyond = beyond_spread(one, other)
     seeds = min(len(one.values), len(other.values))
-    verdict = {
-        None: "of one seed each, so nothing is known of the spread",
+    certainty = {
+        None: "with one seed each, so the spread is unknown",
         True: f"beyond the spread of {seeds} seeds",
         False: f"within the spread of {seeds} seeds",
-    }[beyond]
-    return f"{size} {direction}, {verdict}"
+    }[beyond_spread(one, other)]
+    return f"{size} {direction}, {certainty}"

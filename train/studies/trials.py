@@ -1,4 +1,4 @@
-"""Running the trials of a study one after another; each is an ordinary run that can be resumed."""
+"""The trials of a study, run one after another as ordinary runs that can be resumed."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from ..rundir import RunDirectory
 from .curve import StepCurve, read_curve
 from .plan import Trial
 
-# The last part of a run that its final training loss and error are the mean over.
+# Final training loss and error are means over this last fraction of the steps.
 TAIL = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
-    """How a trial ended.
+class TrialResult:
+    """The result of a trial.
 
     Attributes:
         trial: The trial.
-        diverged: What the loss did where it was no longer finite, or "".
-        training_loss: Mean cross-entropy over the last tenth of the steps, as trained: with
-            augmentation, on batch statistics; nats.
-        training_error: Share of wrong answers in the same steps, 0..1.
-        test_loss: On the test images (the validation images where there are none), nats.
-        test_error: Likewise, 0..1.
-        curve: Rows (step, training loss, training accuracy), each the mean since the row before.
-        tests: Rows (step, test loss, test accuracy), one an epoch.
-        images_per_second: Training speed, without the first call.
-        seconds: Spent on training, the first call included.
+        diverged: Message about the loss that stopped being finite, or "".
+        training_loss: Mean cross-entropy over the last tenth of the steps, with augmentation and
+            batch statistics, nats.
+        training_error: Top-1 error in the same steps, 0..1.
+        test_loss: Mean cross-entropy of the test images (or else the validation images), nats.
+        test_error: Top-1 error of the same images, 0..1.
+        curve: Rows (step, training loss, training accuracy), means since the previous row.
+        tests: Rows (step, test loss, test accuracy), one per epoch.
+        images_per_second: Training throughput, without the first call.
+        seconds: Training time, including the first call.
     """
 
     trial: Trial
@@ -63,54 +63,52 @@ def run_trials(
     output: Path,
     *,
     callbacks: Callable[[Trial, Path], Sequence[keras.callbacks.Callback]] = lambda trial, path: (),
-    say: Callable[[str], None] = print,
-) -> list[Outcome]:
-    """Trains what is not trained yet and reads what is.
+) -> list[TrialResult]:
+    """Trains the trials that have not ended, and reads the results of all.
 
-    The same call goes on where an earlier one was killed, inside a run too.
+    The same call resumes a study that was killed, also within a run.
 
     Args:
-        trials: What to run.
-        output: Directory of the study; runs lie below `runs`.
-        callbacks: Makes further Keras callbacks for a trial's run in a directory.
-        say: Told of what happens.
+        trials: The trials.
+        output: Directory of the study; the runs are below `runs`.
+        callbacks: Returns further Keras callbacks for a trial and the directory of its run.
 
     Raises:
-        ValueError: If a run cannot be started; before anything is trained, where that shows.
+        ValueError: If a run cannot be started; as far as possible before anything is trained.
         TrainingStoppedError: After SIGTERM or SIGINT, once the state is saved.
     """
     from ..session import run_training
 
     folder = output / "runs"
-    for trial in trials:  # a directory of another study shows before hours of work
+    for trial in trials:  # a directory of another study is found before hours of training
         RunDirectory(folder / trial.name).check(trial.config, "auto")
-    outcomes = []
+    results = []
     for number, trial in enumerate(trials, start=1):
         path = folder / trial.name
         if not _ended(path):
-            say(f"[{number}/{len(trials)}] {trial.arm.label}, seed {trial.seed}")
+            print(f"[{number}/{len(trials)}] {trial.arm.label}, seed {trial.seed}")
             curve = StepCurve(path / "steps.csv")
             try:
                 with quiet_retracing():
                     run_training(trial.config, path, callbacks=[curve, *callbacks(trial, path)])
             except TrainingDivergedError as error:
-                # That a net does not train is a result; another attempt would find the same.
+                # Divergence is recorded as the result; another attempt would diverge too.
                 write_json(path / "diverged.json", {"message": str(error)})
-                say(f"Diverged: {error}")
+                print(f"Diverged: {error}")
             finally:
                 curve.close()
             keras.backend.clear_session()
             gc.collect()
-        outcomes.append(read_outcome(trial, path))
-    return outcomes
+        results.append(read_result(trial, path))
+    return results
 
 
 def _ended(path: Path) -> bool:
     return RunDirectory(path).model.is_file() or (path / "diverged.json").is_file()
 
 
-def read_outcome(trial: Trial, path: Path) -> Outcome:
-    """Reads how a trial ended from its run's directory.
+def read_result(trial: Trial, path: Path) -> TrialResult:
+    """Reads the result of a trial from its run's directory.
 
     Raises:
         FileNotFoundError: If it has not ended.
@@ -125,7 +123,7 @@ def read_outcome(trial: Trial, path: Path) -> Outcome:
     training = metrics.get("training", {})
     missing = float("nan")
     loss, accuracy = _tail(curve)
-    return Outcome(
+    return TrialResult(
         trial=trial,
         diverged=str(read_json(diverged)["message"]) if diverged.is_file() else "",
         training_loss=loss,
@@ -140,11 +138,12 @@ def read_outcome(trial: Trial, path: Path) -> Outcome:
 
 
 def _tail(curve: Sequence[tuple[int, float, float]]) -> tuple[float, float]:
-    """Returns the mean loss and accuracy over the last part of the steps."""
+    """Returns the mean loss and accuracy over the last fraction of the steps."""
     if not curve:
         return float("nan"), float("nan")
     rows = np.asarray(curve, "float64")
-    steps = np.diff(rows[:, 0], prepend=0.0)  # each row stands for the steps since the row before
+    # Each row is a mean over the steps since the previous one.
+    steps = np.diff(rows[:, 0], prepend=0.0)
     kept = rows[:, 0] > rows[-1, 0] * (1 - TAIL)
     loss, accuracy = np.average(rows[kept, 1:], axis=0, weights=steps[kept])
     return float(loss), float(accuracy)

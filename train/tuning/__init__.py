@@ -1,1 +1,1 @@
-"""Architecture search with KerasTuner: spaces as data, limits checked before a net is trained."""
+"""Architecture search with KerasTuner: spaces as data, limits checked before training."""

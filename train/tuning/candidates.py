@@ -1,4 +1,4 @@
-"""A space bound to its base: from values that a tuner chose to the fields of a run."""
+"""The candidates of a space around a base: from a tuner's values to fields of a run."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Values = Mapping[str, Any]
 
 
 class Candidates:
-    """The candidates of a space about a base.
+    """The candidates of a space around a base.
 
     Args:
-        space: What varies.
-        base: The run that stands in the middle.
+        space: The axes.
+        base: The run at the centre.
 
     Raises:
         ValueError: If the space does not fit the base's net.
@@ -43,7 +43,7 @@ class Candidates:
         self.axes = tuple(self._bound())
 
     def hyperparameters(self) -> Any:
-        """Returns the space as KerasTuner's; its defaults are the base."""
+        """Returns the space as KerasTuner's hyperparameters; the defaults are the base."""
         import keras_tuner
 
         space = keras_tuner.HyperParameters()
@@ -64,9 +64,9 @@ class Candidates:
         return space
 
     def smallest(self) -> Iterator[dict[str, Any]]:
-        """Yields the values of the smallest net first, then those one step beside it.
+        """Yields the values of the smallest net, then those that differ from it on one axis.
 
-        Which of them is smallest depends a little on the measure: fixup has no norms' parameters.
+        Which is smallest depends on the measure: Fixup, for one, has no parameters of norms.
         """
         first = {axis.name: axis.values[0] for axis in self.axes if isinstance(axis, Choice)}
         yield first
@@ -90,13 +90,13 @@ class Candidates:
             changes |= {f"model.spec.{name}": value for name, value in fields.items()}
         changes |= self._implied(values)
         schedule = self.base.schedule
-        if "learning_rate" in values and schedule.warmup_rate:  # a warm-up rises as it did
+        if "learning_rate" in values and schedule.warmup_rate:  # the warm-up keeps its shape
             ratio = values["learning_rate"] / schedule.learning_rate
             changes["schedule.warmup_rate"] = schedule.warmup_rate * ratio
         return changes
 
     def difference(self, values: Values) -> str:
-        """Says in which values a candidate differs from the base."""
+        """Returns the values in which a candidate differs from the base, as text."""
         values = {name: rounded(value) for name, value in values.items()}
         shown = [
             f"{axis.name}={values[axis.name]}"
@@ -108,7 +108,7 @@ class Candidates:
         return ", ".join(shown) or "the base"
 
     def _bound(self) -> Iterator[Axis]:
-        """Yields the axes that fit the base, with its own value, each net once."""
+        """Yields the axes that fit the base, including its own value, without duplicate nets."""
         for axis in self.space.axes:
             own = self._own(axis)
             if isinstance(axis, Factor):
@@ -127,7 +127,7 @@ class Candidates:
                 yield dataclasses.replace(axis, values=values)
 
     def _distinct(self, name: str, values: tuple[float, ...]) -> tuple[float, ...]:
-        """Leaves out factors that round to a net that another one, or the base, has."""
+        """Removes factors that round to the net of another factor or of the base."""
         nets: dict[str, float] = {}
         for value in (1.0, *values):
             factors = {"depth": 1.0, "width": 1.0, name: value}
@@ -146,7 +146,7 @@ class Candidates:
         return value
 
     def _implied(self, values: Values) -> dict[str, Any]:
-        """Returns fields that must follow an axis for the net to exist at all."""
+        """Returns the fields that must change with an axis for the net to be valid."""
         fields: dict[str, Any] = {}
         spec: ResNetSpec = self._spec
         if values.get("branch") == "basic" and spec.branch == "bottleneck":
@@ -162,7 +162,7 @@ class Candidates:
 
 
 def applies(axis: Axis, values: Values) -> bool:
-    """Whether an axis counts, the others being as they are."""
+    """Whether an axis has an effect, given the values of the others."""
     if isinstance(axis, Factor) or axis.when is None:
         return True
     name, allowed = axis.when
@@ -170,5 +170,5 @@ def applies(axis: Axis, values: Values) -> bool:
 
 
 def rounded(value: Any) -> Any:
-    """Rounds a number to three digits: readable, and the same after a trip through 32 bits."""
+    """Rounds a number to three digits, which are readable and exact in float32 text."""
     return float(f"{value:.3g}") if isinstance(value, float) else value

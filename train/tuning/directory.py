@@ -1,4 +1,4 @@
-"""A search's directory: its plan, its clock, a record of each trial and of each rejection."""
+"""The directory of a search: its plan, its time, a record of each trial and each rejection."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ _WAIT_SECONDS = 600.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Record:
-    """How a trial ended, or why a candidate was none.
+class TrialRecord:
+    """How a trial ended, or why a candidate was rejected.
 
     Attributes:
-        id: The trial's, and its run's directory below `trials`; empty where none was begun.
-        values: Hyperparameters as the tuner gave them.
-        status: `finished` with an accuracy; `diverged`, the loss became infinite; `failed` for
-            another reason; `unfinished`, stopped and to be gone on with; `rejected` before
+        id: Name of the trial and of its run's directory below `trials`; empty if rejected.
+        values: Hyperparameters that the tuner chose.
+        status: `finished`, with an accuracy; `diverged`, the loss was no longer finite; `failed`
+            for another reason; `unfinished`, stopped and can be resumed; `rejected` before
             training.
-        reason: Of a failure or rejection.
-        accuracy: Share of the validation images, of the run's best epoch.
-        interval: 95 % interval of it.
+        reason: Reason of a failure or rejection.
+        accuracy: Validation accuracy of the run's best epoch, 0..1.
+        interval: Its 95 % interval.
         loss: Mean cross-entropy of the validation images, nats.
-        epochs: Passes over the data.
-        seconds: Time that the run trained.
+        epochs: Length, epochs.
+        seconds: Training time.
     """
 
     id: str
@@ -52,28 +52,28 @@ class Record:
 
     @property
     def final_loss(self) -> float | None:
-        """The loss, infinite after a divergence (which JSON has no word for)."""
+        """The loss; infinite after a divergence, which JSON cannot represent."""
         return math.inf if self.status == "diverged" else self.loss
 
 
 @dataclasses.dataclass(frozen=True)
 class SearchDirectory:
-    """Paths and small files of a search; whatever holds a `search.json` is one."""
+    """Paths and small files of a search; a directory with a `search.json` is one."""
 
     path: Path
 
     @property
     def plan_file(self) -> Path:
-        """What the search is a function of."""
+        """The file of the search's plan."""
         return self.path / "search.json"
 
     def trial(self, trial_id: str) -> Path:
-        """Where a trial's run lies."""
+        """Returns the directory of a trial's run."""
         return self.path / "trials" / trial_id
 
     @contextlib.contextmanager
     def opened(self, plan: SearchPlan) -> Iterator[None]:
-        """Makes the directory this search's, or checks that it is, and keeps others out.
+        """Creates the directory or checks that it holds this search, and locks it.
 
         Raises:
             ValueError: If it holds another search or other files, or is in use.
@@ -83,7 +83,7 @@ class SearchDirectory:
                 self._check(plan)
             elif any(not _OWN.match(file.name) for file in self.path.iterdir()):
                 raise ValueError(
-                    f"{self.path} holds files and no search.json, so it is no search. "
+                    f"{self.path} holds files and no search.json, so it is not a search. "
                     "Choose another --output"
                 )
             else:
@@ -92,10 +92,10 @@ class SearchDirectory:
             yield
 
     def joined(self, plan: SearchPlan) -> None:
-        """Waits, as a worker, for the chief to open the directory.
+        """Waits, in a worker, until the chief has opened the directory.
 
         Raises:
-            ValueError: If it does not, or searches something else.
+            ValueError: If it does not, or holds another search.
         """
         deadline = time.monotonic() + _WAIT_SECONDS
         while not (self.path / "trials").is_dir():
@@ -107,26 +107,26 @@ class SearchDirectory:
             time.sleep(0.2)
         self._check(plan)
 
-    def records(self) -> list[Record]:
-        """Returns the records of all trials that ended, by trial."""
+    def records(self) -> list[TrialRecord]:
+        """Returns the records of all trials that ended, in the order of their names."""
         files = sorted((self.path / "trials").glob("*.json"))
         return [_record(read_json(file)) for file in files]
 
-    def rejected(self) -> list[Record]:
-        """Returns the candidates that were rejected, in order."""
+    def rejected(self) -> list[TrialRecord]:
+        """Returns the rejected candidates, in order."""
         file = self.path / "rejected.json"
         return [_record(values) for values in read_json(file)] if file.is_file() else []
 
-    def keep(self, record: Record) -> None:
-        """Writes a trial's record; what the run's checkpoints held is in its model by then."""
+    def keep(self, record: TrialRecord) -> None:
+        """Writes a trial's record, and deletes the checkpoints of a run that has ended."""
         write_json(self.path / "trials" / f"{record.id}.json", dataclasses.asdict(record))
         if record.status != "unfinished":
             shutil.rmtree(self.trial(record.id) / "checkpoints", ignore_errors=True)
 
-    def reject(self, record: Record) -> None:
+    def reject(self, record: TrialRecord) -> None:
         """Adds a rejected candidate to the list."""
-        known = [dataclasses.asdict(each) for each in self.rejected()]
-        write_json(self.path / "rejected.json", [*known, dataclasses.asdict(record)])
+        records = [dataclasses.asdict(each) for each in (*self.rejected(), record)]
+        write_json(self.path / "rejected.json", records)
 
     def _check(self, plan: SearchPlan) -> None:
         before = SearchPlan.from_dict(read_json(self.plan_file), str(self.plan_file))
@@ -134,21 +134,21 @@ class SearchDirectory:
         if changed:
             raise ValueError(
                 f"{self.path} holds another search, which differs in {'; '.join(changed[:6])}. "
-                "Give the same settings to go on with it, or choose another --output"
+                "Give the same settings to resume it, or choose another --output"
             )
 
 
-class Clock:
-    """Wall-clock time that a search took, over all its sessions.
+class SearchClock:
+    """Wall-clock time of a search over all its sessions.
 
     Args:
-        path: A file that carries it from one session to the next, or None.
+        path: File that keeps the time between sessions, or None.
     """
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        held = path is not None and path.is_file()
-        self._before = float(read_json(path)["seconds"]) if held and path else 0.0
+        kept = path is not None and path.is_file()
+        self._before = float(read_json(path)["seconds"]) if path and kept else 0.0
         self._started = time.monotonic()
 
     @property
@@ -157,7 +157,7 @@ class Clock:
         return self._before + time.monotonic() - self._started
 
     def save(self) -> None:
-        """Writes the time down; a session that is killed loses what came after."""
+        """Writes the time; a session that is killed loses the time since then."""
         if self._path is not None:
             write_json(self._path, {"seconds": round(self.seconds, 1)})
 
@@ -166,7 +166,7 @@ Role = Literal["alone", "chief", "worker"]
 
 
 def role() -> Role:
-    """Returns what KerasTuner's environment makes of this process.
+    """Returns the role of this process according to KerasTuner's environment variables.
 
     Raises:
         ValueError: If the environment is incomplete.
@@ -181,5 +181,5 @@ def role() -> Role:
     return "chief" if "chief" in os.environ["KERASTUNER_TUNER_ID"] else "worker"
 
 
-def _record(values: dict[str, Any]) -> Record:
-    return Record(**{**values, "interval": tuple(values["interval"])})
+def _record(values: dict[str, Any]) -> TrialRecord:
+    return TrialRecord(**{**values, "interval": tuple(values["interval"])})

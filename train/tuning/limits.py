@@ -1,4 +1,4 @@
-"""What a net costs, and the limits that it must keep to before it is trained."""
+"""The cost of a net, and the limits on it."""
 
 from __future__ import annotations
 
@@ -25,13 +25,12 @@ _SECONDS = 1.0
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What one image costs a net.
+    """The cost of inference on one image.
 
     Attributes:
         parameters: Trainable parameters.
-        multiply_adds: As `keras_resnet.analysis.counts` has them.
-        latency_ms: Median milliseconds of its LiteRT file, one image, one thread; None where it
-            was not measured.
+        multiply_adds: As `keras_resnet.analysis.counts` counts them.
+        latency_ms: Median milliseconds of its LiteRT file with one thread; None if not measured.
     """
 
     parameters: int
@@ -41,13 +40,13 @@ class Cost:
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """The most that a candidate may cost; None is no limit.
+    """The highest cost of a candidate; None means no limit.
 
     Attributes:
         parameters: Trainable parameters.
         multiply_adds: Multiply-adds of one image.
-        latency_ms: Milliseconds of one image on this machine, see `Cost`.
-        precision: Of the LiteRT file whose latency is meant.
+        latency_ms: Milliseconds per image on this machine, see `Cost`.
+        precision: Precision of the LiteRT file whose latency is measured.
 
     Raises:
         ValueError: If a limit is not above 0.
@@ -67,7 +66,7 @@ class Limits:
                 raise ValueError(f"`--max-{option}` must be above 0 and finite. Received: {value}")
 
     def broken(self, cost: Cost) -> Iterator[str]:
-        """Yields each limit that a cost breaks, in words."""
+        """Yields each limit that a cost exceeds, as text."""
         if self.parameters is not None and cost.parameters > self.parameters:
             yield f"{cost.parameters:,} parameters, limit {self.parameters:,}"
         if self.multiply_adds is not None and cost.multiply_adds > self.multiply_adds:
@@ -78,13 +77,13 @@ class Limits:
 
 
 class CostBook:
-    """Costs by architecture, each found once and kept in a file.
+    """Costs by architecture, each measured once and kept in a file.
 
     Args:
-        path: The file, or None for the time being: see `keep_in`.
-        classes: Outputs of the nets.
+        path: The file, or None: see `keep_in`.
+        classes: Number of classes.
         input_shape: `(height, width, channels)` of one image.
-        limits: Latency is measured where it is limited, of nets that keep the other limits.
+        limits: Latency is measured only if it is limited and the other limits are kept.
     """
 
     def __init__(
@@ -93,43 +92,43 @@ class CostBook:
         self._classes = classes
         self._shape = input_shape
         self._limits = limits
-        self._known: dict[str, Cost] = {}
+        self._costs: dict[str, Cost] = {}
         self._path: Path | None = None
         if path is not None:
             self.keep_in(path)
 
     def keep_in(self, path: Path) -> None:
-        """Reads what a file holds, whose figures go before new ones, and writes to it from now."""
+        """Reads costs from a file, which take precedence, and writes new ones to it from now on."""
         self._path = path
         if path.is_file():
-            self._known |= {key: Cost(**values) for key, values in read_json(path).items()}
-        elif self._known:
+            self._costs |= {key: Cost(**values) for key, values in read_json(path).items()}
+        elif self._costs:
             self._write(path)
 
     def of(self, spec: ResNetSpec) -> Cost:
-        """Returns what a net costs.
+        """Returns the cost of a net.
 
         Raises:
             ValueError: If the net cannot be built for these images.
         """
         key = architecture(spec)
-        if key not in self._known:
+        if key not in self._costs:
             found = count_spec(spec, classes=self._classes, input_shape=self._shape)
             cost = Cost(found.parameters, found.multiply_adds)
             if self._limits.latency_ms is not None and not any(self._limits.broken(cost)):
                 latency = measure_latency(spec, self._classes, self._shape, self._limits.precision)
                 cost = dataclasses.replace(cost, latency_ms=latency)
-            self._known[key] = cost
+            self._costs[key] = cost
             if self._path is not None:
                 self._write(self._path)
-        return self._known[key]
+        return self._costs[key]
 
     def _write(self, path: Path) -> None:
-        write_json(path, {key: dataclasses.asdict(cost) for key, cost in self._known.items()})
+        write_json(path, {key: dataclasses.asdict(cost) for key, cost in self._costs.items()})
 
 
 def architecture(spec: ResNetSpec) -> str:
-    """Returns a text that nets of the same cost share: what only training sees is left out."""
+    """Returns a text that identifies nets of the same cost; options of training are left out."""
     plain = spec.replace(name="net", stochastic_depth=0.0, zero_init_residual=False)
     values = plain.replace(norm_sync=False).to_dict()
     return ",".join(
@@ -142,10 +141,10 @@ def architecture(spec: ResNetSpec) -> str:
 def measure_latency(
     spec: ResNetSpec, classes: int, input_shape: tuple[int, int, int], precision: LatencyPrecision
 ) -> float:
-    """Measures an untrained net's LiteRT file as `export` would write it, norms folded.
+    """Measures the LiteRT file of an untrained net as `export` writes it, with norms folded.
 
     Returns:
-        Median milliseconds of one image on one thread, after five that warm up.
+        Median milliseconds per image with one thread, after five warm-up runs.
     """
     from ai_edge_litert.interpreter import Interpreter
 
@@ -186,7 +185,7 @@ def _median_ms(interpreter: Any, image: np.ndarray) -> float:
 
 
 def _unzero(model: Any) -> None:
-    """Replaces weights that are all zero: a converter may fold away what training would fill."""
+    """Replaces weights that are all zero, which a converter could remove."""
     for variable in model.trainable_variables:
         value = np.asarray(variable)
         if not value.any():

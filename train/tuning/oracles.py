@@ -1,4 +1,4 @@
-"""KerasTuner's oracles, kept to candidates that may be trained, to a budget, and to whole files."""
+"""KerasTuner's oracles with limits on candidates, time and trials, and with atomic files."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 
 from ..files import write_json
 from .candidates import Values
-from .directory import Clock
-from .plan import Prepared
+from .directory import SearchClock
+from .plan import PreparedSearch
 
 OBJECTIVE = "val_accuracy"
-# Candidates drawn for one trial before the search gives up finding one that may be trained.
+# Candidates drawn for one trial before the search ends.
 ATTEMPTS = 200
 
 
 @dataclasses.dataclass(frozen=True)
 class Bounds:
-    """What a search keeps to.
+    """The bounds of a search.
 
     Attributes:
-        allows: Whether a candidate may be trained; lists it where not.
+        allows: Returns whether a candidate may be trained, and records those that may not.
         clock: Time so far.
-        budget: Seconds after which no trial begins, or None.
-        trials: Number of trials after which none begins, or None.
+        budget: Seconds after which no trial starts, or None.
+        trials: Number of trials after which none starts, or None.
     """
 
     allows: Callable[[Values], bool]
-    clock: Clock
+    clock: SearchClock
     budget: float | None = None
     trials: int | None = None
 
 
 class _Bounded:
-    """Mixed into an oracle of KerasTuner's, whose own search it leaves as it is.
+    """Mix-in for an oracle of KerasTuner that does not change its search algorithm.
 
-    Candidates that may not be trained are drawn again, before they become trials: as failed
-    trials they would teach a Gaussian process nothing, and Hyperband would wait for their rounds
-    to be complete. The first candidate is the base, so that the table says what a search gained.
+    Candidates that may not be trained are replaced before they become trials: a Gaussian process
+    learns nothing from failed trials, and Hyperband would wait for their rounds to be complete.
+    The first candidate is the base, so that the results show what the search gained.
     """
 
     bounds: Bounds
@@ -53,7 +53,7 @@ class _Bounded:
 
     @keras_tuner.synchronized
     def create_trial(self: Any, tuner_id: str) -> Any:
-        """Begins a trial, or goes on with one that was killed; ends the search by the clock."""
+        """Starts a trial or resumes one that was killed; ends the search when the time is over."""
         self.bounds.clock.save()
         over = self.bounds.budget is not None and self.bounds.clock.seconds >= self.bounds.budget
         if over and tuner_id not in self.ongoing_trials:
@@ -62,14 +62,14 @@ class _Bounded:
         return super().create_trial(tuner_id)  # type: ignore[misc]
 
     def populate_space(self: Any, trial_id: str) -> dict[str, Any]:
-        """Chooses values for a new trial, or ends the search by the number of trials."""
+        """Chooses values for a new trial; ends the search after the last one."""
         if self.bounds.trials is not None and len(self.trials) >= self.bounds.trials:
             return {"status": TrialStatus.STOPPED}
         response: dict[str, Any] = super().populate_space(trial_id)  # type: ignore[misc]
         return response
 
     def _random_values(self: Any) -> Mapping[str, Any] | None:
-        """Draws candidates until one may be trained; None where there seems to be none."""
+        """Draws candidates until one may be trained; None after too many attempts."""
         space = self.hyperparameters
         values = {hp.name: hp.default for hp in space.space if space.is_active(hp)}
         for _ in range(ATTEMPTS):
@@ -84,7 +84,7 @@ class _Bounded:
         return None
 
     def save(self: Any) -> None:
-        """Writes the state whole or not at all: KerasTuner's own way leaves half a file."""
+        """Writes the state atomically: KerasTuner itself may leave half a file."""
         write_json(Path(self._get_oracle_fname()), self.get_state())
 
     def _save_trial(self: Any, trial: Any) -> None:
@@ -99,8 +99,8 @@ class _Bounded:
         try:
             super().reload()  # type: ignore[misc]
         except json.JSONDecodeError as error:
-            raise ValueError(f"{self._project_dir} is not what was written: {error!r}") from error
-        # Killed between the trial's file and the oracle's: it never began, and is drawn again.
+            raise ValueError(f"A file in {self._project_dir} is damaged: {error!r}") from error
+        # A trial whose file was written, but not the oracle's, never started: it is drawn again.
         for trial_id in self.trials.keys() - set(self.start_order):
             del self.trials[trial_id]
 
@@ -119,10 +119,10 @@ class BoundedBayesian(_Bounded, keras_tuner.oracles.BayesianOptimizationOracle):
     def populate_space(self: Any, trial_id: str) -> dict[str, Any]:
         """Chooses as KerasTuner does; at random where that was tried or may not be trained.
 
-        The process would propose it again: it learns from trials that ended, and from no others.
+        The Gaussian process learns from finished trials only and would propose it again.
         """
         with warnings.catch_warnings():
-            # Few trials, many axes: the kernel's length often ends at a bound.
+            # With few trials and many axes the kernel's length scale often ends at a bound.
             warnings.filterwarnings("ignore", module="sklearn")
             response = super().populate_space(trial_id)
         values = response.get("values")
@@ -134,14 +134,14 @@ class BoundedBayesian(_Bounded, keras_tuner.oracles.BayesianOptimizationOracle):
         return {**response, "values": chosen} if chosen else {"status": TrialStatus.STOPPED}
 
 
-def make_oracle(prepared: Prepared, bounds: Bounds) -> Any:
-    """Returns the plan's oracle; its state is loaded when a tuner takes it."""
+def make_oracle(prepared: PreparedSearch, bounds: Bounds) -> Any:
+    """Returns the plan's oracle; a tuner loads its state."""
     plan, space = prepared.plan, prepared.candidates.hyperparameters()
     common = {
         "objective": keras_tuner.Objective(OBJECTIVE, "max"),
         "hyperparameters": space,
-        "seed": plan.base.seed + 1,  # KerasTuner takes 0 for none
-        # An oracle that raises here never gives its lock back; `search.py` counts failures.
+        "seed": plan.base.seed + 1,  # 0 means no seed in KerasTuner
+        # An oracle that raises here never releases its lock; `tuner.py` counts failures.
         "max_consecutive_failed_trials": None,
     }
     oracle: Any
@@ -150,7 +150,7 @@ def make_oracle(prepared: Prepared, bounds: Bounds) -> Any:
             max_epochs=math.ceil(plan.epochs or 1), hyperband_iterations=None, **common
         )
     elif plan.tuner == "bayesian":
-        # KerasTuner's default, three a dimension, would leave a short search random throughout.
+        # KerasTuner's default, three per dimension, would make a short search entirely random.
         points = max(4, len(space.space))
         oracle = BoundedBayesian(max_trials=None, num_initial_points=points, **common)
     else:
@@ -161,5 +161,5 @@ def make_oracle(prepared: Prepared, bounds: Bounds) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Returns a NumPy scalar as Python's own, as JSON takes it."""
+    """Returns a NumPy scalar as a Python number, for JSON."""
     return value.item() if hasattr(value, "item") else value

@@ -1,4 +1,4 @@
-"""A search as data: what it varies, how long, within which limits; and each trial's run."""
+"""A search as data: its space, length and limits; and the configuration of each trial."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from .space import get_space
 
 TUNERS = ("hyperband", "bayesian", "random")
 _BUDGET = re.compile(r"(\d+(?:\.\d+)?)([smh])")
-# Without a length of its own a trial is this part of the recipe's.
-_SHARE = 10
+# Default length of a trial, as a fraction of the recipe's.
+_FRACTION = 10
 
 
 @dataclasses.dataclass(frozen=True)
 class SearchPlan:
-    """What a search is a function of, but for chance in the machine's arithmetic.
+    """The settings that determine a search.
 
     Attributes:
         space: Name of the space.
         tuner: `hyperband`, `bayesian` or `random`.
-        base: The run in the middle of the space, at the recipe's full length; its seed is every
-            trial's, and the tuner's.
-        epochs: Length of a trial in passes over the data (the longest, of Hyperband), or None.
+        base: The run at the centre of the space, at the recipe's full length. All trials and the
+            tuner use its seed.
+        epochs: Length of a trial in epochs (of Hyperband's longest), or None.
         steps: Length of a trial in steps, or None.
         validation: Fraction of the training images that trials hold out; 0 where the data set
             has validation images.
-        limits: What candidates must keep to.
+        limits: Limits on the cost of a candidate.
 
     Raises:
         ValueError: If a value is unknown or does not fit another.
@@ -52,13 +52,13 @@ class SearchPlan:
     limits: Limits = dataclasses.field(default_factory=Limits)
 
     def __post_init__(self) -> None:
-        """Checks what can be checked without the data."""
+        """Checks the values that do not depend on the data."""
         get_space(self.space)
         if self.tuner not in TUNERS:
             raise ValueError(f"Unknown tuner {self.tuner!r}. {nearest(self.tuner, list(TUNERS))}")
         if self.base.runtime.strategy == "multi-worker":
             raise ValueError(
-                "A search gives each worker trials of its own: start workers as KerasTuner does "
+                "Each worker of a search runs its own trials: start workers as KerasTuner does "
                 "(KERASTUNER_TUNER_ID, KERASTUNER_ORACLE_IP, KERASTUNER_ORACLE_PORT), with "
                 "another --strategy than multi-worker"
             )
@@ -71,7 +71,7 @@ class SearchPlan:
         if self.tuner == "hyperband" and (self.steps is not None or not whole):
             given = f"--steps {self.steps}" if self.steps is not None else f"--epochs {self.epochs}"
             raise ValueError(
-                "Hyperband shares out whole epochs: give the longest trial as --epochs N. "
+                "Hyperband allocates whole epochs: give the longest trial as --epochs N. "
                 f"Received: {given}"
             )
 
@@ -81,7 +81,7 @@ class SearchPlan:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], where: str) -> SearchPlan:
-        """Makes a plan from what `to_dict` returned.
+        """Returns the plan that `to_dict` described.
 
         Raises:
             ValueError: If a value is missing or of the wrong type.
@@ -90,7 +90,7 @@ class SearchPlan:
         return plan
 
     def differences(self, other: SearchPlan) -> list[str]:
-        """Returns what keeps `other` from going on where this one stopped, with both values."""
+        """Returns the settings in which `other` differs, with both values."""
         found = [
             f"{field.name}: {getattr(self, field.name)} then, {getattr(other, field.name)} now"
             for field in dataclasses.fields(self)
@@ -100,12 +100,12 @@ class SearchPlan:
 
 
 @dataclasses.dataclass(frozen=True)
-class Prepared:
-    """A plan with its data looked at.
+class PreparedSearch:
+    """A plan with the facts that depend on its data.
 
     Attributes:
-        plan: With its trials' length and validation images settled.
-        candidates: The space about the base.
+        plan: The plan, with the trials' length and validation fraction filled in.
+        candidates: The space around the base.
         classes: Number of classes.
         input_shape: `(height, width, channels)` of one image.
         examples: Training images of a trial.
@@ -120,14 +120,14 @@ class Prepared:
     held_out: int
 
     def trial(self, values: Values, epochs: float | None = None) -> RunConfig:
-        """Returns a trial's run: the recipe squeezed to the trial's length, warm-up included.
+        """Returns a trial's run: the recipe shortened to the trial's length, warm-up included.
 
         Args:
-            values: What the tuner chose.
-            epochs: Length in place of the plan's, as Hyperband's rounds have it.
+            values: Hyperparameters that the tuner chose.
+            epochs: Length in place of the plan's, for rounds of Hyperband.
 
         Raises:
-            ValueError: If the values make no net or run.
+            ValueError: If the values do not describe a valid net or run.
         """
         plan, schedule = self.plan, self.plan.base.schedule
         length = {"epochs": epochs or plan.epochs, "steps": None if epochs else plan.steps}
@@ -148,15 +148,15 @@ class Prepared:
         )
 
     def full(self, values: Values) -> RunConfig:
-        """Returns a candidate's run at the recipe's full length, its data as the recipe has it."""
+        """Returns a candidate's run at the recipe's full length."""
         return with_changes(self.plan.base, self.candidates.changes(values))
 
 
-def prepare(plan: SearchPlan) -> Prepared:
-    """Opens the data and settles what depends on it.
+def prepare(plan: SearchPlan) -> PreparedSearch:
+    """Opens the data and fills in the settings that depend on it.
 
     Raises:
-        ValueError: If the data does not fit the base's net, or leaves nothing to choose by.
+        ValueError: If the data does not fit the base's net, or has no validation images.
     """
     base = plan.base
     candidates = Candidates(get_space(plan.space), base)
@@ -171,23 +171,27 @@ def prepare(plan: SearchPlan) -> Prepared:
     else:
         plan = dataclasses.replace(plan, validation=base.data.validation)
     if not data.train or not data.validation:
-        raise ValueError(f"Data set {data.name!r} has no images to train on, or none to choose by")
+        raise ValueError(
+            f"A search needs training and validation images. Received: data set {data.name!r}"
+        )
     examples = len(data.train)
     if plan.epochs is None and plan.steps is None:
         if plan.tuner == "hyperband" or base.epochs is not None:
             epochs = length_of(base, examples).epochs
-            plan = dataclasses.replace(plan, epochs=float(math.ceil(epochs / _SHARE)))
+            plan = dataclasses.replace(plan, epochs=float(math.ceil(epochs / _FRACTION)))
         else:
-            plan = dataclasses.replace(plan, steps=math.ceil((base.steps or 0) / _SHARE))
+            plan = dataclasses.replace(plan, steps=math.ceil((base.steps or 0) / _FRACTION))
     shape = (*preprocess.size, data.channels)
-    return Prepared(plan, candidates, len(data.class_names), shape, examples, len(data.validation))
+    return PreparedSearch(
+        plan, candidates, len(data.class_names), shape, examples, len(data.validation)
+    )
 
 
 def seconds_of(budget: str) -> float:
-    """Reads a time such as `90s`, `30m` or `2h`.
+    """Reads a time such as `90s`, `30m` or `2h`, in seconds.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If it is not such a time.
     """
     found = _BUDGET.fullmatch(budget.strip())
     if found is None or not float(found[1]):
@@ -199,7 +203,7 @@ def number_of(text: str) -> int:
     """Reads a count such as `250000`, `250k`, `1.5M` or `2G`.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If it is not such a count.
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?(?:e\d+)?)([kMG]?)", text.strip())
     if found is None:

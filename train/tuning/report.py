@@ -1,158 +1,158 @@
-"""A search's `report.html`: what was found, in words, a table, a plot and the best run."""
+"""The findings of a search: sentences, the Pareto front, tables, and the files and output."""
 
 from __future__ import annotations
 
 from ..files import write_text
-from ..presentation.blocks import data_table, folded, note, section
-from ..presentation.markup import Html, element, join, percent
-from ..presentation.page import html_page
-from .plan import Prepared
-from .plot import svg_file, svg_inline
-from .results import Results, Row, cells, headings, rejections
-from .search import Searched
-
-_LINKS = (
-    ("summary", "Summary"),
-    ("front", "Accuracy and cost"),
-    ("trials", "Trials"),
-    ("rejected", "Rejected"),
-    ("best", "Best run"),
+from ..presentation import Findings, Line, Plot, Table
+from ..presentation.drawing import figure_svg
+from ..presentation.findings import render_findings
+from ..presentation.formats import percent
+from .plan import PreparedSearch
+from .results import (
+    CandidateResult,
+    SearchResults,
+    pareto,
+    trials_table,
+    write_best,
+    write_tables,
 )
-_LISTED = 200  # rejected candidates that the page lists; the tables have all
+from .search import Search
+
+_PRINTED = 20  # trials that the terminal shows; the files have all
+_LISTED = 200  # rejected candidates that the report lists
 
 
-def write_pages(searched: Searched, results: Results) -> None:
-    """Writes `pareto.svg` and `report.html`."""
-    path = searched.directory.path
-    write_text(path / "pareto.svg", svg_file(results))
-    write_text(path / "report.html", render(searched, results))
+def publish(search: Search, results: SearchResults) -> None:
+    """Writes the files of a search and, where a trial has finished, the report; prints both."""
+    from rich.console import Console
+
+    path = search.directory.path
+    write_tables(search, results)
+    if not results.finished:
+        return
+    write_best(search, results)
+    found = findings(search, results)
+    write_text(path / "pareto.svg", figure_svg(found.plots[0]))
+    write_text(path / "report.html", render_findings(found))
+    print()
+    Console().print(trials_table(results, changes=False, limit=_PRINTED).terminal())
+    for trial in results.trials[:_PRINTED]:
+        print(f"{trial.record.id}  {trial.changes}")
+    print()
+    print("\n".join(found.words))
+    print(f"Report: {path / 'report.html'}")
+    print(f"At full length: keras-resnet train --config {path / 'best.json'} --output DIRECTORY")
 
 
-def render(searched: Searched, results: Results) -> str:
-    """Returns the page."""
-    plan = searched.prepared.plan
-    title = f"Search of {plan.space} about {plan.base.model.name} on {plan.base.data.dataset}"
-    paragraphs = [element("p", sentence) for sentence in findings(searched, results)]
-    links = [element("a", text, href=f"#{name}") for name, text in _LINKS]
-    parts = (
-        section("summary", "Summary", *paragraphs, _facts(searched, results)),
-        section(
-            "front",
-            "Accuracy and cost",
-            element("figure", svg_inline(results), class_="wide"),
-            note(
-                "Dots and the line are the front: no trial is cheaper and as accurate. Bars are "
-                "95 % intervals of the accuracy; numbers are trials."
-            ),
-        ),
-        section("trials", "Trials", data_table("", headings(results), _cells(results))),
-        _rejected(results),
-        _best(searched, results),
+def findings(search: Search, results: SearchResults) -> Findings:
+    """Returns the findings of a search with at least one finished trial."""
+    plan = search.prepared.plan
+    length = f"{plan.epochs:g} epochs" if plan.epochs is not None else f"{plan.steps} steps"
+    at_most = " at most" if plan.tuner == "hyperband" else ""
+    axes = ", ".join(axis.name for axis in search.prepared.candidates.axes)
+    best = search.prepared.full(results.finished[0].record.values)
+    rejected = tuple((each.changes, each.record.reason) for each in results.rejected[:_LISTED])
+    caption = f"Rejected before training: {len(rejected)} of {len(results.rejected)} candidates"
+    rejected_table = Table("rejected", caption, ("Changes from the base", "Reason"), rejected)
+    return Findings(
+        title=f"Search of {plan.space} around {plan.base.model.name} on {plan.base.data.dataset}",
+        words=tuple(sentences(search, results)),
+        plots=(pareto_plot(results),),
+        tables=(trials_table(results, changes=True), *([rejected_table] if rejected else [])),
+        facts={
+            "Space": f"{plan.space}: {axes}",
+            "Tuner": f"{plan.tuner} of KerasTuner, seed {plan.base.seed}",
+            "Recipe": f"{plan.base.recipe}, shortened to {length}{at_most}",
+            "Limits": limits_text(search.prepared),
+            "Trials": f"{len(results.trials)} in {search.seconds:.0f} s",
+            "Command for the best run": "keras-resnet train --config best.json --output DIRECTORY",
+        },
+        listings={"Best run": best.to_json()},
     )
-    return html_page(title, element("h1", title), links, parts)
 
 
-def findings(searched: Searched, results: Results) -> list[str]:
-    """Says in sentences what was found, and how sure it is."""
+def sentences(search: Search, results: SearchResults) -> list[str]:
+    """Returns the results in sentences, with their statistical certainty."""
     best = results.finished[0]
-    held = searched.prepared.held_out
-    said = [
-        f"Trial {best.record.id} did best: {_right(best)} of {held} validation images "
-        f"right ({best.what}).",
+    words = [
+        f"Trial {best.record.id} has the highest accuracy: {_accuracy(best)} of "
+        f"{search.prepared.held_out} validation images ({best.changes}).",
         _against_base(results, best),
-        _against_others(results, best),
+        *_against_others(results, best),
         _front(results),
     ]
-    lost = [row.record.status for row in results.trials if row.record.status != "finished"]
-    if lost:
-        kinds = ", ".join(f"{lost.count(kind)} {kind}" for kind in sorted(set(lost)))
-        said.append(f"Without an accuracy: {kinds}.")
+    unfinished = [trial.record.status for trial in results.trials if trial not in results.finished]
+    if unfinished:
+        kinds = sorted(set(unfinished))
+        counts = ", ".join(f"{unfinished.count(kind)} {kind}" for kind in kinds)
+        words.append(f"Trials without an accuracy: {counts}.")
     if results.rejected:
-        said.append(
+        words.append(
             f"{len(results.rejected)} candidates were rejected before training: "
-            f"{', '.join(rejections(results))}."
+            f"{', '.join(results.rejections())}."
         )
-    said.append(
-        "The best of several figures is flattered by the choice. Train best.json and take its "
-        "test accuracy: the test images had no part in the choice."
+    words.append(
+        "The highest of several accuracies is biased upwards. Train best.json and report its test "
+        "accuracy: the search did not use the test images."
     )
-    return [sentence for sentence in said if sentence]
+    return words
 
 
-def _against_base(results: Results, best: Row) -> str:
-    base = next((row for row in results.finished if row.what == "the base"), None)
+def _against_base(results: SearchResults, best: CandidateResult) -> str:
+    base = next((trial for trial in results.finished if trial.changes == "the base"), None)
     if base is None:
         return "The base itself has no accuracy to compare with."
     if base is best:
-        return "That is the base itself: the search found nothing better."
-    return f"The base, trial {base.record.id}, has {_right(base)}."
+        return "It is the base itself: the search found nothing better."
+    return f"The base, trial {base.record.id}, has {_accuracy(base)}."
 
 
-def _against_others(results: Results, best: Row) -> str:
-    reach = [
-        row
-        for row in results.finished
-        if row is not best and row.record.interval[1] >= (best.record.accuracy or 0)
+def _against_others(results: SearchResults, best: CandidateResult) -> list[str]:
+    within = [
+        trial
+        for trial in results.finished
+        if trial is not best and trial.record.interval[1] >= best.accuracy
     ]
-    if not reach:
-        return ""
-    said = (
-        f"The intervals of {len(reach)} of the {len(results.finished) - 1} other finished trials "
-        "reach its accuracy: so many validation images do not tell these apart."
-    )
-    cheapest = min(reach, key=results.cost)
+    if not within:
+        return []
+    words = [
+        f"The intervals of {len(within)} of the {len(results.finished) - 1} other finished trials "
+        "include its accuracy: these validation images are too few to tell them apart."
+    ]
+    cheapest = min(within, key=results.cost)
     share = results.cost(cheapest) / results.cost(best)
     if share < 1:
-        said += (
-            f" The cheapest of them, trial {cheapest.record.id}, takes {100 * share:.3g} % of its "
-            f"{_measure(results)}."
+        words.append(
+            f"The cheapest of them, trial {cheapest.record.id}, needs {100 * share:.3g} % of its "
+            f"{_cost_name(results)}."
         )
-    return said
+    return words
 
 
-def _front(results: Results) -> str:
-    front = [row for row in results.finished if row.front]
+def _front(results: SearchResults) -> str:
+    front = [trial for trial in results.finished if trial.front]
     if len(front) < 2:
-        return "It is the cheapest net of all trials too, and so the whole Pareto front."
+        return "It is also the cheapest net of all trials, so it is the whole Pareto front."
     cheapest = min(front, key=results.cost)
     share = results.cost(cheapest) / results.cost(front[0])
     return (
-        f"The Pareto front has {len(front)} nets, from trial {cheapest.record.id} with "
+        f"The Pareto front has {len(front)} nets, down to trial {cheapest.record.id} with "
         f"{percent(cheapest.record.accuracy)} at {100 * share:.3g} % of the best one's "
-        f"{_measure(results)}."
+        f"{_cost_name(results)}."
     )
 
 
-def _measure(results: Results) -> str:
+def _cost_name(results: SearchResults) -> str:
     return "latency" if results.by_latency else "multiply-adds"
 
 
-def _right(row: Row) -> str:
-    low, high = row.record.interval
-    return f"{percent(row.record.accuracy)} (95 % interval {percent(low)} to {percent(high)})"
+def _accuracy(trial: CandidateResult) -> str:
+    low, high = trial.record.interval
+    return f"{percent(trial.record.accuracy)} (95 % interval {percent(low)} to {percent(high)})"
 
 
-def _facts(searched: Searched, results: Results) -> Html:
-    plan = searched.prepared.plan
-    length = f"{plan.epochs:g} epochs" if plan.epochs is not None else f"{plan.steps} steps"
-    axes = ", ".join(axis.name for axis in searched.prepared.candidates.axes)
-    pairs = {
-        "Space": f"{plan.space}: {axes}",
-        "Tuner": f"{plan.tuner} of KerasTuner, seed {plan.base.seed}",
-        "Recipe": f"{plan.base.recipe}, squeezed to {length}"
-        + (" at most" if plan.tuner == "hyperband" else ""),
-        "Limits": limits_text(searched.prepared),
-        "Trials": f"{len(results.trials)} in {searched.seconds:.0f} s",
-        "Again": "keras-resnet train --config best.json --output DIRECTORY",
-    }
-    return element(
-        "dl",
-        join((element("dt", key) + element("dd", value) for key, value in pairs.items()), "\n"),
-    )
-
-
-def limits_text(prepared: Prepared) -> str:
-    """Returns the plan's limits in words."""
+def limits_text(prepared: PreparedSearch) -> str:
+    """Returns the limits of a search in words."""
     limits = prepared.plan.limits
     parts = []
     if limits.parameters is not None:
@@ -164,28 +164,33 @@ def limits_text(prepared: Prepared) -> str:
     return ", ".join(parts) or "none"
 
 
-def _cells(results: Results) -> list[list[object]]:
-    return [list(cells(results, row)) for row in results.trials]
-
-
-def _rejected(results: Results) -> Html:
-    if not results.rejected:
-        return section("rejected", "Rejected", element("p", "No candidate was rejected."))
-    columns = [("What differs from the base", False), ("Reason", False)]
-    rows = [[row.what, row.record.reason] for row in results.rejected[:_LISTED]]
-    return section(
-        "rejected",
-        "Rejected",
-        element("p", f"Not trained: {', '.join(rejections(results))}."),
-        folded(f"{len(rows)} of {len(results.rejected)} candidates", data_table("", columns, rows)),
+def pareto_plot(results: SearchResults) -> Plot:
+    """Returns accuracy against cost: the finished trials with 95 % intervals, and the front."""
+    front = pareto(results.finished, results.by_latency)
+    others = [trial for trial in results.finished if not trial.front]
+    cost = "latency (ms per image; LiteRT, 1 thread)"
+    return Plot(
+        "pareto",
+        "Accuracy against cost, with 95 % intervals: trials and the Pareto front",
+        cost if results.by_latency else "multiply-adds per image",
+        "validation accuracy (%)",
+        (
+            _points("Pareto front", results, front, 0),
+            *([_points("other trials", results, others, 1)] if others else []),
+        ),
+        log_x=True,
+        size=(10.6, 4.2),
     )
 
 
-def _best(searched: Searched, results: Results) -> Html:
-    config = searched.prepared.full(results.finished[0].record.values)
-    return section(
-        "best",
-        "Best run",
-        element("p", "At the recipe's full length, as best.json has it:"),
-        element("pre", element("code", config.to_json())),
+def _points(label: str, results: SearchResults, trials: list[CandidateResult], colour: int) -> Line:
+    return Line(
+        label,
+        [results.cost(trial) for trial in trials],
+        [100 * trial.accuracy for trial in trials],
+        [100 * trial.record.interval[0] for trial in trials],
+        [100 * trial.record.interval[1] for trial in trials],
+        colour=colour,
+        form="points" if colour else "steps",
+        names=tuple(trial.record.id.lstrip("0") or "0" for trial in trials),
     )

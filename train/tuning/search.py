@@ -1,4 +1,4 @@
-"""The search: KerasTuner chooses, the project's own training loop trains, each in its directory."""
+"""The search: KerasTuner chooses candidates, and each is trained as an ordinary run."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from typing import Any
 from ..console import Console, quiet_retracing
 from ..errors import TrainingStoppedError
 from ..strategies import check_name, make_strategy
-from .directory import Clock, Record, SearchDirectory, role
-from .judge import Judge
+from .candidate_filter import CandidateFilter
+from .directory import SearchClock, SearchDirectory, TrialRecord, role
 from .limits import CostBook
 from .oracles import ATTEMPTS, Bounds
-from .plan import Prepared, SearchPlan, prepare
+from .plan import PreparedSearch, SearchPlan, prepare
 from .tuner import SearchStopped, TrialTuner, silent
 
 
 @dataclasses.dataclass(frozen=True)
-class Searched:
+class Search:
     """A search at the end of a session.
 
     Attributes:
         prepared: The plan and its data.
-        directory: Where it lies.
-        costs: Of its nets.
+        directory: Its directory.
+        costs: Costs of its nets.
         seconds: Wall-clock time over all sessions.
-        stopped: What stopped it from outside, or nothing.
-        note: Why it ended before its budget, or nothing.
+        stopped: The signal that stopped it, or "".
+        note: Why it ended before its budget, or "".
     """
 
-    prepared: Prepared
+    prepared: PreparedSearch
     directory: SearchDirectory
     costs: CostBook
     seconds: float
@@ -42,26 +42,26 @@ class Searched:
 
 def run_search(
     plan: SearchPlan, output: Path, *, budget: float | None = None, trials: int | None = None
-) -> Searched | None:
-    """Searches, or goes on searching.
+) -> Search | None:
+    """Runs a search, or resumes it.
 
     Args:
         plan: The search.
-        output: Its directory: new, empty, or holding this very search.
+        output: Its directory: new, empty, or holding the same search.
         budget: Seconds of wall-clock time over all sessions; a trial in progress is finished.
         trials: Number of trials over all sessions.
 
     Returns:
-        The search as it stands; None in a worker, whose chief has it.
+        The search at the end of the session; None in a worker.
 
     Raises:
-        ValueError: If plan, data and directory do not fit, or no net of the space keeps to the
-            limits; before training.
-        RuntimeError: If trial after trial fails for another reason than divergence.
+        ValueError: Before training, if plan, data and directory do not fit, or no net of the space
+            keeps to the limits.
+        RuntimeError: If several trials in a row fail for another reason than divergence.
     """
     check_name(plan.base.runtime.strategy)
     part = role()
-    # CPU replicas must be made before TensorFlow has touched the CPU, which counting a net does.
+    # CPU replicas must be created before TensorFlow initializes the CPU, which counting a net does.
     make_strategy(plan.base.runtime.strategy)
     prepared = prepare(plan)
     directory = SearchDirectory(output)
@@ -69,15 +69,17 @@ def run_search(
         _work(prepared, directory)
         return None
     costs = CostBook(None, prepared.classes, prepared.input_shape, prepared.plan.limits)
-    judge = Judge(prepared, directory, costs)
-    judge.check_space()
+    candidate_filter = CandidateFilter(prepared, directory, costs)
+    candidate_filter.check_space()
     with directory.opened(prepared.plan):
         costs.keep_in(output / "costs.json")
-        clock = Clock(output / "clock.json")
-        tuner = TrialTuner(prepared, directory, Bounds(judge, clock, budget, trials), Console())
+        clock = SearchClock(output / "clock.json")
+        tuner = TrialTuner(
+            prepared, directory, Bounds(candidate_filter, clock, budget, trials), Console()
+        )
         if part == "chief":
             address = f"{os.environ['KERASTUNER_ORACLE_IP']}:{os.environ['KERASTUNER_ORACLE_PORT']}"
-            tuner.reporter.say(f"Chief: giving trials to the workers that ask at {address}")
+            tuner.console.say(f"Chief: giving trials to the workers that ask at {address}")
         stopped = ""
         try:
             with quiet_retracing(), silent() if part == "chief" else contextlib.nullcontext():
@@ -86,15 +88,15 @@ def run_search(
             stopped = str(stop)
         clock.save()
         _check_statuses(tuner.oracle, directory)
-        drained = f"none of {ATTEMPTS} further candidates was new and kept to the limits"
-        note = drained if tuner.oracle.exhausted else ""
-        return Searched(prepared, directory, costs, clock.seconds, stopped, note)
+        exhausted = f"none of {ATTEMPTS} further candidates was new and kept to the limits"
+        note = exhausted if tuner.oracle.exhausted else ""
+        return Search(prepared, directory, costs, clock.seconds, stopped, note)
 
 
-def _work(prepared: Prepared, directory: SearchDirectory) -> None:
-    """Trains what the chief gives; its limits and clock are the ones that count."""
+def _work(prepared: PreparedSearch, directory: SearchDirectory) -> None:
+    """Trains the trials of the chief, which applies the limits and the budget."""
     directory.joined(prepared.plan)
-    bounds = Bounds(lambda values: True, Clock(None))
+    bounds = Bounds(lambda values: True, SearchClock(None))
     try:
         with quiet_retracing():
             TrialTuner(prepared, directory, bounds, Console()).search()
@@ -103,19 +105,19 @@ def _work(prepared: Prepared, directory: SearchDirectory) -> None:
 
 
 def _check_statuses(oracle: Any, directory: SearchDirectory) -> None:
-    """Writes a record of each trial that KerasTuner has and no run has told of.
+    """Writes a record of each trial of KerasTuner's without one.
 
-    Its search returns normally whatever became of the trials.
+    KerasTuner's search returns normally even if trials failed.
     """
-    known = {record.id for record in directory.records() if record.status != "unfinished"}
+    recorded = {record.id for record in directory.records() if record.status != "unfinished"}
     for trial_id, trial in oracle.trials.items():
-        if trial_id in known:
+        if trial_id in recorded:
             continue
         values = dict(trial.hyperparameters.values)
-        lines = (trial.message or "").strip().splitlines() or ["KerasTuner does not say why"]
+        lines = (trial.message or "").strip().splitlines() or ["KerasTuner gives no reason"]
         failed = trial.status in ("FAILED", "INVALID")
         directory.keep(
-            Record(trial_id, values, "failed", lines[-1])
+            TrialRecord(trial_id, values, "failed", lines[-1])
             if failed
-            else Record(trial_id, values, "unfinished", f"KerasTuner: {trial.status}")
+            else TrialRecord(trial_id, values, "unfinished", f"KerasTuner: {trial.status}")
         )

@@ -1,4 +1,4 @@
-"""What a search may vary, as data: axes of a net, numbers of a recipe, and spaces made of them."""
+"""Search spaces as data: axes of a net and numbers of a recipe."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Choice:
     """An axis of a few values.
 
     Attributes:
-        name: Of the hyperparameter, as tables show it.
-        values: The cheapest net's first; the base's own value joins them where it is another.
+        name: Name of the hyperparameter.
+        values: Values, the cheapest net's first; the base's own value is added.
         field: Dotted field of `RunConfig`; empty for `depth` and `width`, which scale the base.
-        when: The axis counts only where the axis named first has one of these values.
-        off: Value of the field where it does not count; None leaves the base's.
-        stems: Stems of the base that the axis fits; empty for all.
+        when: Name of another axis, and its values for which this axis has an effect.
+        off: Value of the field where it has no effect; None keeps the base's.
+        stems: Stems of a base for which the axis exists; empty for all.
     """
 
     name: str
@@ -35,13 +35,13 @@ class Choice:
 
 @dataclasses.dataclass(frozen=True)
 class Factor:
-    """A number of the recipe, drawn on a logarithmic scale about the base's; 0 stays 0.
+    """A number of the recipe, drawn on a logarithmic scale around the base's; 0 stays 0.
 
     Attributes:
-        name: Of the hyperparameter.
+        name: Name of the hyperparameter.
         field: Dotted field of `RunConfig`.
-        low: Smallest value, in units of the base's.
-        high: Largest value, likewise.
+        low: Smallest value, as a multiple of the base's.
+        high: Largest value, as a multiple of the base's.
     """
 
     name: str
@@ -55,7 +55,7 @@ Axis = Choice | Factor
 
 @dataclasses.dataclass(frozen=True)
 class Space:
-    """What is searched, relative to a base net and its recipe."""
+    """A search space, relative to a base net and its recipe."""
 
     name: str
     help: str
@@ -64,8 +64,8 @@ class Space:
 
 _WITH_SHORTCUT = ("merge", ("add", "skipinit", "rezero", "fixup", "highway"))
 
-# A net that the axes together do not allow, such as merge=fixup with order=pre, is refused by
-# `ResNetSpec`, and the search draws another one.
+# `ResNetSpec` refuses invalid combinations, such as merge=fixup with order=pre; the search then
+# draws another candidate.
 _ARCHITECTURE: tuple[Axis, ...] = (
     Choice("depth", (0.33, 0.67, 1.0, 1.5)),
     Choice("width", (0.25, 0.5, 0.75, 1.0, 1.5)),
@@ -103,7 +103,8 @@ _ARCHITECTURE: tuple[Axis, ...] = (
     ),
 )
 
-# The batch size is no axis: in trials of so many steps it would change how much a net is shown.
+# The batch size is not an axis: in trials of a fixed number of steps it would change the number
+# of images that a net is trained on.
 _NUMBERS: tuple[Axis, ...] = (
     Factor("learning_rate", "schedule.learning_rate", 0.1, 4.0),
     Factor("weight_decay", "optimizer.weight_decay", 0.1, 10.0),
@@ -131,7 +132,7 @@ def get_space(name: str) -> Space:
     """Returns a space by name.
 
     Raises:
-        ValueError: If there is none of that name; lists the nearest names.
+        ValueError: If there is no such space; the message lists the nearest names.
     """
     try:
         return SPACES[name]
@@ -142,13 +143,14 @@ def get_space(name: str) -> Space:
 def scaled(spec: ResNetSpec, depth: float, width: float) -> dict[str, Any]:
     """Returns the fields of a net `depth` times as deep and `width` times as wide.
 
-    At least one unit a stage; filters in multiples of 4, as grouped and integer kernels like them.
+    At least one unit per stage; numbers of filters are multiples of 4, which suits grouped and
+    integer kernels.
     """
 
     def filters(count: int) -> int:
         return max(4, 4 * round(count * width / 4))
 
-    # A base as it is keeps widths that are no multiples of 4.
+    # An unscaled base keeps widths that are not multiples of 4.
     fields: dict[str, Any] = {"depths": [max(1, round(units * depth)) for units in spec.depths]}
     fields["widths"] = list(spec.widths) if width == 1 else list(map(filters, spec.widths))
     if spec.stem_width is not None:

@@ -1,16 +1,31 @@
-"""Gathers what a run's report shows."""
+"""Writing `report.html` of a training run."""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .presentation import ReportData, Sample, write_report
-from .rundir import Run, open_run
+from ..files import write_text
+from ..presentation.findings import json_values
+from ..presentation.page import folded, html_page, listing, section
+from ..rundir import Run, open_run
+from . import predictions, sections
+from .data import ReportData, Sample
+
+_LINKS = {
+    "summary": "Summary",
+    "curves": "Training",
+    "confusion": "Confusion",
+    "classes": "Recall by class",
+    "samples": "Samples",
+    "exports": "Exports",
+    "configuration": "Configuration",
+}
 
 
 def write_run_report(path: Path) -> Path:
@@ -30,27 +45,46 @@ def write_run_report(path: Path) -> Path:
     split = next((name for name in ("test", "validation") if name in metrics), None)
     if split is None:
         raise FileNotFoundError(f"{path} was never evaluated: it has no test or validation metrics")
-    found = metrics[split]
-    confusion = np.asarray(found["confusion"])
+    measured = metrics[split]
+    data = ReportData(
+        title=f"{run.spec.name} on {run.config.data.dataset}",
+        summary=_summary(run, metrics),
+        history=_history(path / "history.csv"),
+        evaluation={
+            key: measured[key] for key in ("accuracy", "top5_accuracy", "loss", "examples")
+        },
+        split=split,
+        class_names=run.class_names,
+        confusion=np.asarray(measured["confusion"]),
+        samples=_samples(path / "samples.npz"),
+        exports=metrics.get("exports", []),
+        config=dataclasses.asdict(run.config),
+    )
     target = path / "report.html"
-    write_report(
-        target,
-        ReportData(
-            title=f"{run.spec.name} on {run.config.data.dataset}",
-            summary=_summary(run, metrics),
-            history=_history(path / "history.csv"),
-            evaluation={
-                key: found[key] for key in ("accuracy", "top5_accuracy", "loss", "examples")
-            },
-            split=split,
-            class_names=run.class_names,
-            confusion=confusion,
-            samples=_samples(path / "samples.npz"),
-            exports=metrics.get("exports", []),
-            config=dataclasses.asdict(run.config),
+    write_text(target, render_report(data))
+    return target
+
+
+def render_report(data: ReportData) -> str:
+    """Returns the report as one HTML page that needs no other file.
+
+    Equal data gives an equal page.
+    """
+    config = json.dumps(json_values(data.config), indent=2, ensure_ascii=False)
+    return html_page(
+        data.title,
+        sections.header(data),
+        _LINKS,
+        (
+            sections.summary(data),
+            sections.training(data),
+            predictions.confusion(data),
+            predictions.per_class(data),
+            predictions.samples(data),
+            sections.exported(data),
+            section("configuration", "Configuration", folded("Show as JSON", listing(config))),
         ),
     )
-    return target
 
 
 def _summary(run: Run, metrics: dict[str, Any]) -> dict[str, str]:
@@ -70,7 +104,7 @@ def _summary(run: Run, metrics: dict[str, Any]) -> dict[str, str]:
         "Machine": f"{devices}, {environment.get('system', '')}",
         "Software": f"keras_resnet {environment.get('keras_resnet', '')}, "
         f"Keras {environment.get('keras', '')}, TensorFlow {environment.get('tensorflow', '')}",
-        "Again": "keras-resnet train --config config.json --output DIRECTORY",
+        "Reproduce with": "keras-resnet train --config config.json --output DIRECTORY",
     }
 
 
