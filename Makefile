@@ -1,21 +1,21 @@
-# Everything a fresh machine needs: `make quickstart` and `make test`.
+# On a fresh machine, `make quickstart` and `make test` need nothing else.
 # PYTHON is any Python 3.11 or later; VENV is made from it.
 PYTHON ?= python3
 VENV ?= .venv
 BACKENDS_VENV ?= .venv-backends
+BACKENDS ?= jax torch
 OUTPUT ?= saved_models/quickstart
 BIN := $(VENV)/bin
-# Quiet, and in the order that keeps a first-time reader's terminal readable.
 PIP_FLAGS := --quiet --disable-pip-version-check
-# A process a core; whichever is done first takes tests over from the other.
+# One process per core; a process that is done takes over tests from the others.
 PYTEST_FLAGS := -n auto --dist worksteal
 # Sections and options of `make bench`, such as BENCH="train --rounds 9 --peers torch".
 BENCH ?=
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help quickstart test lint types bench counts backends wheel check clean
+.PHONY: help quickstart test coverage lint types bench counts docs backends wheel check clean
 
-help:  ## Say what there is to make
+help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 quickstart: $(VENV)/.train  ## Train on the embedded digits, evaluate, export and report
@@ -23,6 +23,9 @@ quickstart: $(VENV)/.train  ## Train on the embedded digits, evaluate, export an
 
 test: $(VENV)/.test  ## Run the whole test suite (TensorFlow)
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+coverage: $(VENV)/.test  ## Run the suite and report line and branch coverage by file
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) --cov --cov-report=term:skip-covered --cov-report=html
 
 lint: $(VENV)/.test  ## Check style and formatting
 	$(BIN)/ruff check .
@@ -37,14 +40,19 @@ bench: $(VENV)/.test  ## Compare speed with other libraries; BENCH="train --quic
 counts: $(VENV)/.test  ## Compare graph operations, layers and file sizes with benchmarks/counts.json
 	$(BIN)/python -m benchmarks counts
 
+docs: $(VENV)/.docs  ## Build the documentation site in build/site; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 backends: $(BACKENDS_VENV)/.done  ## Run the library's tests on JAX and on PyTorch
-	KERAS_BACKEND=jax $(BACKENDS_VENV)/bin/python -m pytest $(PYTEST_FLAGS) tests/keras_resnet -m "not slow"
-	KERAS_BACKEND=torch $(BACKENDS_VENV)/bin/python -m pytest $(PYTEST_FLAGS) tests/keras_resnet -m "not slow"
+	for backend in $(BACKENDS); do \
+		KERAS_BACKEND=$$backend $(BACKENDS_VENV)/bin/python -m pytest $(PYTEST_FLAGS) \
+			tests/keras_resnet -m "not slow" || exit 1; \
+	done
 
 wheel: $(VENV)/.test  ## Build the wheel and try it in an empty environment
 	bash tests/wheel.sh $(BIN)/python $(PYTHON)
 
-check: lint types counts test backends wheel  ## All of the above
+check: lint types counts docs test backends wheel  ## All of the above
 
 clean:  ## Remove environments and caches, not runs
 	rm -rf $(VENV) $(BACKENDS_VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
@@ -62,7 +70,11 @@ $(VENV)/.test: $(VENV)/bin/python pyproject.toml setup.py constraints.txt
 	$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[test]'
 	@touch $@
 
-# PyTorch first and by version, so that a CPU build that pip can find is taken as it is.
+$(VENV)/.docs: $(VENV)/bin/python pyproject.toml setup.py constraints.txt
+	$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[docs]'
+	@touch $@
+
+# PyTorch first, so that pip keeps a CPU build if it finds one.
 $(BACKENDS_VENV)/.done: pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv $(BACKENDS_VENV)
 	$(BACKENDS_VENV)/bin/python -m pip install $(PIP_FLAGS) -c constraints.txt torch

@@ -43,6 +43,12 @@ def run_training(
         ValueError: If configuration, data and directory do not fit; before training.
         TrainingDivergedError: If the loss is no longer finite.
         TrainingStoppedError: After SIGTERM or SIGINT, once the state is saved.
+
+    Example:
+        >>> config = RunConfig(epochs=2)  # the digits, with a CIFAR ResNet-20
+        >>> directory = run_training(config, Path("saved_models/digits"))
+        >>> directory.model.is_file()
+        True
     """
     _check_keras()
     check_name(config.runtime.strategy)

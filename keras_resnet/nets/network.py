@@ -73,6 +73,16 @@ def build(
         TypeError: If an argument has the wrong type.
         ValueError: If an argument has a value that the net cannot take, such as an input smaller
             than its output stride.
+
+    Source: He et al. 2015 (arXiv:1512.03385), Table 1 and section 4.2.
+
+    Example:
+        >>> model = keras_resnet.build("resnet50", classes=10, input_shape=(128, 128, 3))
+        >>> model.output_shape
+        (None, 10)
+        >>> encoder = keras_resnet.build("resnet18", features=["C3", "C4"], input_shape=(64, 64, 3))
+        >>> encoder.output_shape
+        [(None, 8, 8, 128), (None, 4, 4, 256)]
     """
     spec = get_spec(spec)
     if dims not in get_args(Dims):
