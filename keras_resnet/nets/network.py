@@ -59,7 +59,7 @@ def build(
             `(batch, depth, height, width, channels)`.
         stacked: Whether units of a stage that are alike become one layer, `StackedUnits`, whose
             body is traced once: the same function, built and started in seconds at any depth,
-            with less memory, at a somewhat higher cost a step. True for nets of 300 layers and
+            with less memory, at a somewhat higher cost per step. True for nets of 300 layers and
             more where None. Files of either form load into the other.
         seed: Seed of the initial weights, each layer's a function of it and the layer's name;
             None draws from Keras's global seed.

@@ -224,9 +224,9 @@ class ResNetSpec:
                 raise ValueError(
                     f"`{field}` must lie in [0, 1). Received: {field}={getattr(self, field)}"
                 )
-        self._check_widths()
         for message in broken_rules(self):
             raise ValueError(f"{message}. Received: {self._differences()}")
+        self._check_widths()
 
     def _check_stages(self) -> None:
         if not isinstance(self.name, str) or not self.name:
@@ -350,6 +350,8 @@ class ResNetSpec:
             ValueError: If a key is not a field, a field without a default is missing, or a value
                 is not allowed.
         """
+        if not isinstance(values, Mapping):
+            raise ValueError(f"Not a ResNetSpec: a mapping is needed. Received: {values!r}")
         if values.get("merge") == "fixup":  # files from before norm="fixup"
             values = {**values, "merge": "add", "norm": "fixup"}
         known = {field.name for field in dataclasses.fields(cls)}

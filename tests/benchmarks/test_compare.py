@@ -18,7 +18,7 @@ from benchmarks.comparison.sections import BESIDE_PEERS, SECTIONS, comparisons, 
 from benchmarks.comparison.settings import FULL, OURS, PEERS, QUICK, Comparison, Settings
 from benchmarks.comparison.targets import sentences, targets
 from benchmarks.comparison.workload import Workload
-from keras_resnet_train.presentation.findings import Findings, say_findings
+from keras_resnet_train.presentation.findings import Findings, print_findings
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -277,7 +277,7 @@ def test_compare(
         return measurements.copy()
 
     def publish(output: pathlib.Path, findings: Findings) -> int:
-        say_findings(findings)
+        print_findings(findings)
         return 0
 
     monkeypatch.setattr(run, "comparisons", lambda section, settings: [work])

@@ -415,6 +415,7 @@ def test_from_dict_takes_defaults_for_missing_fields():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
+        (None, "Not a ResNetSpec: a mapping is needed. Received: None"),
         ({"name": "tiny", "depths": [1]}, "Not a ResNetSpec: missing 'widths'."),
         (TINY.to_dict() | {"color": 1}, "Not a ResNetSpec: unknown field 'color'."),
         (TINY.to_dict() | {"depths": [1]}, "`depths` needs one entry per stage (2)."),

@@ -146,7 +146,7 @@ def test_akamasters_checkpoint(command: Command, shared, to):
     assert ": cifar_resnet20, " in ended.out
     model = keras.saving.load_model(to / "net.keras")
     assert model.spec == keras_resnet.variants["cifar_resnet20"]
-    assert model.preprocess == keras_resnet.imagenet_utils.for_weights("akamaster")
+    assert model.preprocess == keras_resnet.weights.preprocess_spec("akamaster")
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
@@ -264,7 +264,7 @@ def refused(command: Command, to) -> Callable[..., str]:
         (("--to", "{to}/n.keras", "--inputs", "{to}/none.npy"), "none.npy is not a readable .npy"),
         (
             ("--to", "{to}/m.safetensors", "--layout", "hf", "--no-top"),
-            "ResNetForImageClassification has a classifier, 'small' none",
+            "ResNetForImageClassification needs a classifier, which 'small' does not have",
         ),
     ],
 )
@@ -281,7 +281,7 @@ def test_files_that_are_there_stay(refused, file, to):
     line = refused(
         file, "--to", to / "m.safetensors", "--layout", "hf", "--certificate", to / "c.json"
     )
-    assert "config.json' exists: transformers wants the net's config beside its weights" in line
+    assert "config.json' exists: transformers needs the net's config beside its weights" in line
 
 
 @pytest.mark.parametrize(
@@ -305,7 +305,7 @@ def test_bad_images(refused, tmp_path, file, to, array, message):
     [
         ("none.pth", "No weights file at 'none.pth'"),
         ("imagenet", "'imagenet' is published for several nets: say which one"),
-        ("hf://timm", "A net of the hub is named `hf://owner/repository`"),
+        ("hf://timm", "The name of a net of the hub must be `hf://owner/repository`"),
         ("{to}", "No weights file at '.*/to'"),
     ],
 )

@@ -221,7 +221,7 @@ def test_refused(
 def test_a_search_needs_an_end(tmp_path: pathlib.Path, command: Callable[..., Any]) -> None:
     ended = command("tune", *TINY, "--output", tmp_path / "s")
     assert ended.status == 1
-    assert "Say how long to search: --budget 30m" in ended.err
+    assert "Give the length of the search: --budget 30m" in ended.err
 
 
 def test_a_limit_that_the_smallest_net_breaks(

@@ -378,7 +378,7 @@ def test_applications_take_files_of_other_libraries(resnet18_file, resnet18):
 @pytest.mark.parametrize("function", ["ResNet34", "ResNet18V2", "ResNet18D"])
 def test_applications_refuse_another_family(resnet18_file, function):
     path = resnet18_file
-    message = f"holds resnet18, not {function.lower()}: take `keras_resnet.from_pretrained("
+    message = f"holds resnet18, not {function.lower()}: use `keras_resnet.from_pretrained("
     with pytest.raises(ValueError, match=re.escape(f"{message}{str(path)!r})`")):
         getattr(keras_resnet, function)(weights=path, classes=3)
 
@@ -538,7 +538,7 @@ def test_the_net_that_is_wanted(server, small_net):
     with pytest.raises(ValueError, match=re.escape(message)):
         from_pretrained("hf://owner/net", "resnet50")
     with pytest.raises(
-        ValueError, match=re.escape("take `keras_resnet.from_pretrained('hf://owner")
+        ValueError, match=re.escape("use `keras_resnet.from_pretrained('hf://owner")
     ):
         keras_resnet.ResNet50(weights="hf://owner/net")
 

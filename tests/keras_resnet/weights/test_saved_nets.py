@@ -89,7 +89,7 @@ def test_keras_reads_what_the_package_reads(path, trained):
 
 def test_refuses_h5_files_without_layers(tmp_path):
     h5py.File(tmp_path / "net.weights.h5", "w").close()
-    with pytest.raises(ValueError, match=r"no readable `.weights.h5` file: .*layers"):
+    with pytest.raises(ValueError, match=r"not a readable `.weights.h5` file: .*layers"):
         weights.load(_net(), tmp_path / "net.weights.h5")
 
 
