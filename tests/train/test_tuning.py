@@ -109,7 +109,15 @@ def test_fields_that_do_not_count_are_off_and_others_follow() -> None:
     assert plain["model.spec.stochastic_depth"] == 0.0
     assert plain["model.spec.depths"] == [6, 6, 6]
     assert plain["model.spec.widths"] == [12, 24, 48]
-    assert candidates.changes({"merge": "fixup"})["model.spec.norm"] == "none"
+    # Fixup belongs to the addition, and has no biases.
+    without_biases = candidates.changes({"merge": "add", "norm": "fixup"})
+    assert (without_biases["model.spec.norm"], without_biases["model.spec.conv_bias"]) == (
+        "fixup",
+        False,
+    )
+    assert "model.spec.norm" not in candidates.changes({"merge": "highway", "norm": "fixup"})
+    fixup = Candidates(SPACES["residual"], base("cifar_fixup8"))
+    assert fixup.changes({"merge": "highway", "norm": "fixup"})["model.spec.norm"] == "batch"
     warm = Candidates(SPACES["recipe"], base(**{"schedule.warmup_rate": 0.05}))
     assert warm.changes({"learning_rate": 0.02})["schedule.warmup_rate"] == pytest.approx(0.01)
 

@@ -153,11 +153,11 @@ class Candidates:
             fields |= {"groups": 1, "base_width": 64}
         if values.get("order") == "post" and not spec.stem_activation:
             fields["stem_activation"] = True
-        merge = values.get("merge", spec.merge)
-        if merge == "fixup" and spec.merge != "fixup":
-            fields |= {"norm": "none", "conv_bias": False}
-        elif merge != "fixup" and spec.merge == "fixup":
-            fields["norm"] = "batch"
+        if values.get("merge", spec.merge) != "add":
+            if spec.norm == "fixup":
+                fields["norm"] = "batch"
+        elif values.get("norm") == "fixup":
+            fields["conv_bias"] = False
         return {f"model.spec.{name}": value for name, value in fields.items()}
 
 

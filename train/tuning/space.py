@@ -62,16 +62,17 @@ class Space:
     axes: tuple[Axis, ...]
 
 
-_WITH_SHORTCUT = ("merge", ("add", "skipinit", "rezero", "fixup", "highway"))
+_WITH_SHORTCUT = ("merge", ("add", "skipinit", "rezero", "highway"))
 
-# `ResNetSpec` refuses invalid combinations, such as merge=fixup with order=pre; the search then
+# `ResNetSpec` refuses invalid combinations, such as norm=fixup with order=pre; the search then
 # draws another candidate.
 _ARCHITECTURE: tuple[Axis, ...] = (
     Choice("depth", (0.33, 0.67, 1.0, 1.5)),
     Choice("width", (0.25, 0.5, 0.75, 1.0, 1.5)),
     Choice("branch", ("basic", "bottleneck"), f"{_SPEC}branch"),
     Choice("order", ("post", "pre"), f"{_SPEC}order"),
-    Choice("merge", ("none", "add", "skipinit", "rezero", "fixup", "highway"), f"{_SPEC}merge"),
+    Choice("merge", ("none", "add", "skipinit", "rezero", "highway"), f"{_SPEC}merge"),
+    Choice("norm", ("batch", "fixup"), f"{_SPEC}norm", when=("merge", ("add",))),
     Choice("shortcut", ("A", "B", "C", "D"), f"{_SPEC}shortcut", when=_WITH_SHORTCUT),
     Choice("stem", ("imagenet", "deep"), f"{_SPEC}stem", stems=("imagenet", "deep")),
     Choice(
