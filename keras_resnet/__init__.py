@@ -53,7 +53,7 @@ __all__ += [name for name in vars(applications) if not name.startswith("_")]
 
 
 def __getattr__(name: str) -> types.ModuleType:
-    """Import `keras_resnet.export` when it is first used, because most programs never do."""
+    """Imports `keras_resnet.export` when it is first used, because most programs never do."""
     if name == "export":
         return importlib.import_module("keras_resnet.export")
     raise AttributeError(f"module 'keras_resnet' has no attribute {name!r}")

@@ -34,10 +34,10 @@ class Application(Protocol):
         classifier_activation: str | None = "softmax",
         name: str | None = None,
     ) -> ResNet:
-        """Build the network."""
+        """Builds the network."""
 
 
-_DOC = """Build {variant} with the arguments of keras.applications.
+_DOC = """Builds {variant} with the arguments of keras.applications.
 
     Args:
         include_top: Whether the network ends in global average pooling and the classifier.
@@ -71,7 +71,7 @@ _DOC = """Build {variant} with the arguments of keras.applications.
 
 
 def application(variant: str) -> Application:
-    """Return the function that builds a network of the catalog; `name_functions` names it."""
+    """Returns the function that builds a network of the catalog; `name_functions` names it."""
     spec = VARIANTS[variant]
 
     def build_variant(
@@ -120,7 +120,7 @@ def application(variant: str) -> Application:
 
 
 def name_functions(module: dict[str, Any]) -> None:
-    """Give each public function of a module the name that it is bound to there.
+    """Gives each public function of a module the name that it is bound to there.
 
     `help`, tracebacks and pickle then find it by that name.
 
@@ -154,7 +154,7 @@ def _same_family(one: ResNetSpec, other: ResNetSpec) -> bool:
 
 
 def _own_spec(spec: ResNetSpec, weights: str | os.PathLike[str]) -> ResNetSpec | None:
-    """Return the spec in a `.keras` file of this package; None if it is of another family.
+    """Returns the spec in a `.keras` file of this package; None if it is of another family.
 
     Loading such a file raises the error that says so.
     """
@@ -165,7 +165,7 @@ def _own_spec(spec: ResNetSpec, weights: str | os.PathLike[str]) -> ResNetSpec |
 def _open(
     spec: ResNetSpec, weights: str | os.PathLike[str], include_top: bool, classes: int
 ) -> pretrained.Weights | None:
-    """Return the weights of another library, checked to fit; None for this package's files."""
+    """Returns the weights of another library, checked to fit; None for this package's files."""
     path = os.fspath(weights)
     if path.endswith((".keras", ".weights.h5")):
         return None
@@ -190,7 +190,7 @@ def _open(
 
 
 def _open_shape(spec: ResNetSpec) -> tuple[int | None, ...]:
-    """Return the shape of images of any size, the default of keras.applications without the top."""
+    """Returns the shape of images of any size: keras.applications' default without the top."""
     channels = spec.input_channels
     return (channels, None, None) if channel_axis() == 1 else (None, None, channels)
 

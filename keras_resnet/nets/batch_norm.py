@@ -30,7 +30,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     def call(
         self, inputs: Tensor, training: bool | None = None, mask: Tensor | None = None
     ) -> Tensor:
-        """Return the normalized inputs; in training, update the moving statistics."""
+        """Returns the normalized inputs; in training, updates the moving statistics."""
         if mask is not None or not self._fuses(inputs):
             return super().call(inputs, training=training, mask=mask)
         import tensorflow as tf
@@ -59,7 +59,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         )
 
     def _normalize_and_update(self, x: Tensor) -> Tensor:
-        """Normalize a batch by its own statistics and update the moving ones.
+        """Normalizes a batch by its own statistics and updates the moving ones.
 
         Keras averages the biased variance; the operation averages the unbiased one, which is
         larger by the factor `bessel`. Averaging is linear, so dividing the result by `bessel`
@@ -87,7 +87,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         return y
 
     def _fused(self, x: Tensor, mean: Tensor, variance: Tensor, rate: float | None = None) -> Any:
-        """Return the normalized images and, if `rate` is given, the updated statistics."""
+        """Returns the normalized images and, if `rate` is given, the updated statistics."""
         import tensorflow as tf
 
         channels = x.shape[-1]
@@ -104,7 +104,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
 
 def _float32(variable: keras.Variable) -> Tensor:
-    """Return a variable's value as float32."""
+    """Returns a variable's value as float32."""
     import tensorflow as tf
 
     return tf.cast(variable.value, tf.float32)

@@ -16,7 +16,7 @@ from keras_resnet.nets.spec import ResNetSpec
 
 
 def plain_twin(spec: ResNetSpec) -> ResNetSpec:
-    """Return the network without its shortcuts: `cifar_resnet26` gives `cifar_plain26`.
+    """Returns the network without its shortcuts: `cifar_resnet26` gives `cifar_plain26`.
 
     Raises:
         ValueError: If it is a RepVGG, whose plain form comes after training.
@@ -279,7 +279,7 @@ class Variants(Mapping[str, ResNetSpec]):
         self._specs = {spec.name: spec for spec in specs}
 
     def __getitem__(self, name: str) -> ResNetSpec:
-        """Return the spec called `name`.
+        """Returns the spec called `name`.
 
         Raises:
             KeyError: If there is no such network.
@@ -299,7 +299,7 @@ class Variants(Mapping[str, ResNetSpec]):
         return len(self._specs)
 
     def find(self, name: str) -> ResNetSpec | None:
-        """Return the spec called `name`, or None.
+        """Returns the spec called `name`, or None.
 
         Raises:
             ValueError: If `name` asks a family for a depth that it does not have; lists the
@@ -331,7 +331,7 @@ class Variants(Mapping[str, ResNetSpec]):
 
 
 def _member(name: str, form: str, base: ResNetSpec, layers: int) -> ResNetSpec:
-    """Return a family's network of this many layers."""
+    """Returns a family's network of this many layers."""
     per_unit = (base.layers - 2) // sum(base.depths)
     step = per_unit * len(base.depths)
     units, rest = divmod(layers - 2, step)
@@ -348,7 +348,7 @@ VARIANTS = Variants()
 
 
 def list_variants(pattern: str = "*") -> list[str]:
-    """Return the names that match a shell-style pattern, in the order of the table.
+    """Returns the names that match a shell-style pattern, in the order of the table.
 
     Example:
         >>> len(list_variants("resnetrs*"))
@@ -358,7 +358,7 @@ def list_variants(pattern: str = "*") -> list[str]:
 
 
 def get_spec(spec: str | ResNetSpec) -> ResNetSpec:
-    """Return a spec, looked up where a name is given.
+    """Returns a spec, looked up where a name is given.
 
     Raises:
         TypeError: If `spec` is neither a name nor a `ResNetSpec`.
@@ -379,7 +379,7 @@ def get_spec(spec: str | ResNetSpec) -> ResNetSpec:
 
 
 def nearest(name: str, known: Mapping[str, object] | list[str]) -> str:
-    """Return the end of an error message: the known names nearest to `name`, or all of a few."""
+    """Returns the end of an error message: the known names nearest to `name`, or all of a few."""
     names = list(known)
     close = difflib.get_close_matches(name.lower(), names, n=4, cutoff=0.5)
     if close:

@@ -52,7 +52,7 @@ class Unit:
 
 
 def units(spec: ResNetSpec) -> Iterator[Unit]:
-    """Yield the units of a network in order."""
+    """Yields the units of a network in order."""
     channels = spec.stem_filters
     stride, dilation, number, total = spec.stem_stride, 1, 0, sum(spec.depths)
     for stage, (depth, width) in enumerate(zip(spec.depths, spec.widths, strict=True), start=1):
@@ -80,7 +80,7 @@ def units(spec: ResNetSpec) -> Iterator[Unit]:
 
 
 def runs(spec: ResNetSpec) -> Iterator[tuple[Unit, ...]]:
-    """Yield the units of a network in order, consecutive equal units together.
+    """Yields the units of a network in order, consecutive equal units together.
 
     Units are equal if they are in one stage and differ only in their weights and drop rates. A
     stage of n units is usually one that changes the shape and a run of n - 1.
@@ -90,7 +90,7 @@ def runs(spec: ResNetSpec) -> Iterator[tuple[Unit, ...]]:
 
 
 def _form(spec: ResNetSpec, unit: Unit) -> Unit:
-    """Return the unit with the fields that do not change its layers set to one value."""
+    """Returns the unit with the fields that do not change its layers set to one value."""
     return dataclasses.replace(
         unit,
         index=0,
@@ -101,7 +101,7 @@ def _form(spec: ResNetSpec, unit: Unit) -> Unit:
 
 
 def inner_width(spec: ResNetSpec, width: int) -> int:
-    """Return the filters of the 3x3 convolution in a stage of this width."""
+    """Returns the filters of the 3x3 convolution in a stage of this width."""
     return width * spec.base_width // 64 * spec.groups
 
 

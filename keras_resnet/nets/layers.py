@@ -20,7 +20,7 @@ def _channels_first() -> bool:
 def _resized(
     shape: tuple[int | None, ...], channels_first: bool, resize: Callable[[int], int]
 ) -> tuple[int | None, ...]:
-    """Return a shape with `resize` applied to the known sizes of its space axes."""
+    """Returns a shape with `resize` applied to the known sizes of its space axes."""
     channels = 1 if channels_first else len(shape) - 1
     return tuple(
         size if size is None or axis in (0, channels) else resize(size)
@@ -60,7 +60,7 @@ class PadChannels(keras.layers.Layer):
         self._channels_first = _channels_first()
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Check that the input has at most `filters` channels."""
+        """Checks that the input has at most `filters` channels."""
         channels = input_shape[1 if self._channels_first else -1]
         if channels is None or channels > self.filters:
             raise ValueError(
@@ -70,7 +70,7 @@ class PadChannels(keras.layers.Layer):
         self.built = True
 
     def call(self, x: Tensor) -> Tensor:
-        """Return the subsampled and padded images."""
+        """Returns the subsampled and padded images."""
         rank = len(x.shape)
         axis = 1 if self._channels_first else rank - 1
         added = self.filters - x.shape[axis]
@@ -85,7 +85,7 @@ class PadChannels(keras.layers.Layer):
         return ops.pad(x, pads)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Return the shape after subsampling and padding."""
+        """Returns the shape after subsampling and padding."""
         resized = list(
             _resized(input_shape, self._channels_first, lambda size: math.ceil(size / self.stride))
         )
@@ -93,7 +93,7 @@ class PadChannels(keras.layers.Layer):
         return tuple(resized)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {**super().get_config(), "filters": self.filters, "stride": self.stride}
 
 
@@ -115,7 +115,7 @@ class PadEdges(keras.layers.Layer):
         self.built = True
 
     def call(self, x: Tensor) -> Tensor:
-        """Return the padded images."""
+        """Returns the padded images."""
         rank = len(x.shape)
         # Slices, not `ops.pad`: PyTorch pads volumes only with a constant.
         for axis in range(2, rank) if self._channels_first else range(1, rank - 1):
@@ -124,7 +124,7 @@ class PadEdges(keras.layers.Layer):
         return x
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Return the shape after padding."""
+        """Returns the shape after padding."""
         return _resized(input_shape, self._channels_first, lambda size: size + 2)
 
 
@@ -154,7 +154,7 @@ class BlurPool(keras.layers.Layer):
         self._channels_first = _channels_first()
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Check the number of axes."""
+        """Checks the number of axes."""
         if len(input_shape) not in (3, 4):
             raise ValueError(
                 "BlurPool takes signals and images, one or two space axes. "
@@ -163,7 +163,7 @@ class BlurPool(keras.layers.Layer):
         self.built = True
 
     def call(self, x: Tensor) -> Tensor:
-        """Return the filtered and subsampled images."""
+        """Returns the filtered and subsampled images."""
         space = len(x.shape) - 2
         row = np.asarray([math.comb(self.size - 1, tap) for tap in range(self.size)], "float64")
         row /= row.sum()
@@ -181,13 +181,13 @@ class BlurPool(keras.layers.Layer):
         )
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Return the shape after subsampling."""
+        """Returns the shape after subsampling."""
         return _resized(
             input_shape, self._channels_first, lambda size: math.ceil(size / self.stride)
         )
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {**super().get_config(), "size": self.size, "stride": self.stride}
 
 
@@ -221,7 +221,7 @@ class StochasticDepth(keras.layers.Layer):
         self.built = True
 
     def call(self, x: Tensor, rate: Tensor | None = None, training: bool = False) -> Tensor:
-        """Return the branch; in training, with zeros for the dropped examples.
+        """Returns the branch; in training, with zeros for the dropped examples.
 
         Args:
             x: The branch, batch first.
@@ -239,11 +239,11 @@ class StochasticDepth(keras.layers.Layer):
     def compute_output_shape(
         self, x_shape: tuple[int | None, ...], rate_shape: tuple[()] | None = None
     ) -> tuple[int | None, ...]:
-        """Return the same shape."""
+        """Returns the same shape."""
         return tuple(x_shape)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {**super().get_config(), "rate": self.rate, "seed": self.seed}
 
 
@@ -273,7 +273,7 @@ class Scalar(keras.layers.Layer):
         self.supports_masking = True
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Create the number."""
+        """Creates the number."""
         # A vector of one element, not a scalar: converters and optimizers handle vectors better.
         self.value = self.add_weight(
             shape=(1,), initializer=keras.initializers.Constant(self.initial), name="value"
@@ -281,7 +281,7 @@ class Scalar(keras.layers.Layer):
         self.built = True
 
     def call(self, x: Tensor) -> Tensor:
-        """Return the product or the sum."""
+        """Returns the product or the sum."""
         value = ops.cast(self.value, x.dtype)
         if x.shape[-1] is not None:
             # LiteRT's converter moves a sum into the dense layer after it, and then reads the one
@@ -290,11 +290,11 @@ class Scalar(keras.layers.Layer):
         return x * value if self.operation == "multiply" else x + value
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Return the same shape."""
+        """Returns the same shape."""
         return tuple(input_shape)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {**super().get_config(), "operation": self.operation, "initial": self.initial}
 
 
@@ -319,18 +319,18 @@ class GatedSum(keras.layers.Layer):
         self.supports_masking = True
 
     def compute_mask(self, inputs: list[Tensor], previous_mask: Any) -> Any:
-        """Return the shortcut's mask."""
+        """Returns the shortcut's mask."""
         return previous_mask[0] if isinstance(previous_mask, list | tuple) else previous_mask
 
     def call(self, inputs: list[Tensor]) -> Tensor:
-        """Return the gated sum."""
+        """Returns the gated sum."""
         shortcut, branch, gate = inputs
         if not self.gates_branch:
             return shortcut - gate * shortcut + branch
         return shortcut + gate * (branch - shortcut)
 
     def build(self, input_shape: list[tuple[int | None, ...]]) -> None:
-        """Check that there are three inputs of one shape."""
+        """Checks that there are three inputs of one shape."""
         if len(input_shape) != 3 or len({tuple(shape) for shape in input_shape}) != 1:
             raise ValueError(
                 "GatedSum takes [shortcut, branch, gate] of one shape. "
@@ -341,11 +341,11 @@ class GatedSum(keras.layers.Layer):
     def compute_output_shape(
         self, input_shape: list[tuple[int | None, ...]]
     ) -> tuple[int | None, ...]:
-        """Return the shape of one input."""
+        """Returns the shape of one input."""
         return tuple(input_shape[0])
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {**super().get_config(), "gates_branch": self.gates_branch}
 
 
@@ -369,7 +369,7 @@ class DeltaOrthogonal(keras.initializers.Initializer):
         self._orthogonal = keras.initializers.Orthogonal(gain, seed=seed)
 
     def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Tensor:
-        """Return a kernel, `(*space, in, out)`; without space axes it is the matrix itself."""
+        """Returns a kernel, `(*space, in, out)`; without space axes it is the matrix itself."""
         matrix = self._orthogonal(shape[-2:], dtype=dtype)
         pads = [[(size - 1) // 2, size // 2] for size in shape[:-2]]
         return ops.pad(
@@ -377,5 +377,5 @@ class DeltaOrthogonal(keras.initializers.Initializer):
         )
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {"gain": self.gain, "seed": self.seed}

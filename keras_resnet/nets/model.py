@@ -24,7 +24,7 @@ _lock = threading.RLock()
 
 @contextlib.contextmanager
 def deep_graph() -> Iterator[None]:
-    """Raise Python's recursion limit for graphs of any depth; restore it afterwards."""
+    """Raises Python's recursion limit for graphs of any depth; restore it afterwards."""
     with _lock:
         limit = sys.getrecursionlimit()
         sys.setrecursionlimit(max(limit, _RECURSION_LIMIT))
@@ -82,7 +82,7 @@ class ResNet(keras.Model):
         return any(isinstance(layer, HoldsUnits) for layer in self.layers)
 
     def load_weights(self, filepath: Any, skip_mismatch: bool = False, **kwargs: Any) -> None:
-        """Load a `.weights.h5` file as Keras does, written by a stacked or an unrolled network.
+        """Loads a `.weights.h5` file as Keras does, written by a stacked or an unrolled network.
 
         Args:
             filepath: Path of the file.
@@ -138,13 +138,13 @@ class ResNet(keras.Model):
         return {f"P{level[1:]}": self.get_layer(layer).output for level, layer in self._taps}
 
     def _describe(self, spec: ResNetSpec, taps: Iterable[tuple[str, str]]) -> None:
-        """Set the spec, and by level the names of the layers that end the stages."""
+        """Sets the spec, and by level the names of the layers that end the stages."""
         names = {layer.name for layer in self.layers}
         self._spec = spec
         self._taps = tuple((level, layer) for level, layer in taps if layer in names)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the layer graph, the spec, the ends of the stages and the preprocessing."""
+        """Returns the layer graph, the spec, the ends of the stages and the preprocessing."""
         config = super().get_config()
         config["spec"] = self._spec and self._spec.to_dict()
         config["taps"] = [list(tap) for tap in self._taps]
@@ -153,7 +153,7 @@ class ResNet(keras.Model):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> ResNet:
-        """Create a model from the result of `get_config`."""
+        """Creates a model from the result of `get_config`."""
         config = dict(config)
         spec = config.pop("spec", None)
         taps = config.pop("taps", ())
@@ -166,7 +166,7 @@ class ResNet(keras.Model):
 
 
 def check_net(model: Any) -> None:
-    """Check that a model is a `ResNet`.
+    """Checks that a model is a `ResNet`.
 
     Raises:
         TypeError: If the model was not made by `build`.

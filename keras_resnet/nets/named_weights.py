@@ -22,20 +22,20 @@ class HoldsUnits(Protocol):
     """A layer that holds several units: `stacked.StackedUnits`."""
 
     def unit_names(self) -> list[str]:
-        """Return the names of all layers of all its units, including those without weights."""
+        """Returns the names of all layers of all its units, including those without weights."""
 
     def unit_layers(self) -> Iterator[tuple[str, Any]]:
-        """Yield the name of each layer with weights, and a layer of the same shapes."""
+        """Yields the name of each layer with weights, and a layer of the same shapes."""
 
     def read_units(self) -> dict[str, Arrays]:
-        """Return the units' weights by layer name."""
+        """Returns the units' weights by layer name."""
 
     def write_units(self, stored: Mapping[str, Arrays]) -> None:
-        """Set the weights of those of the units' layers that are named."""
+        """Sets the weights of those of the units' layers that are named."""
 
 
 def layer_names(model: keras.Model) -> list[str]:
-    """Return the names of the layers that the unrolled network has."""
+    """Returns the names of the layers that the unrolled network has."""
     names: list[str] = []
     for layer in model.layers:
         names += layer.unit_names() if isinstance(layer, HoldsUnits) else [layer.name]
@@ -43,7 +43,7 @@ def layer_names(model: keras.Model) -> list[str]:
 
 
 def weighted_layers(model: keras.Model) -> Iterator[tuple[str, Any]]:
-    """Yield the name of each layer with weights, and a layer of the same kind and shapes.
+    """Yields the name of each layer with weights, and a layer of the same kind and shapes.
 
     The second is the layer itself, except for units in a stack: read and write their values with
     `read_weights` and `write_weights`.
@@ -56,7 +56,7 @@ def weighted_layers(model: keras.Model) -> Iterator[tuple[str, Any]]:
 
 
 def read_weights(model: keras.Model) -> dict[str, Arrays]:
-    """Return the weights by layer name."""
+    """Returns the weights by layer name."""
     stored: dict[str, Arrays] = {}
     for layer in model.layers:
         if isinstance(layer, HoldsUnits):
@@ -67,7 +67,7 @@ def read_weights(model: keras.Model) -> dict[str, Arrays]:
 
 
 def write_weights(model: keras.Model, stored: Mapping[str, Arrays]) -> None:
-    """Set the weights of the layers that are named; names of other networks are ignored.
+    """Sets the weights of the layers that are named; names of other networks are ignored.
 
     Raises:
         ValueError: If the shapes of an array and of its weight differ.
@@ -82,7 +82,7 @@ def write_weights(model: keras.Model, stored: Mapping[str, Arrays]) -> None:
 def assign(
     stored: Mapping[str, Arrays], target: keras.Model, *, source: str, skip: Sequence[str] = ()
 ) -> None:
-    """Set all weights of a model by layer name, or raise and set none.
+    """Sets all weights of a model by layer name, or raises and sets none.
 
     Args:
         stored: Arrays by layer name.
@@ -116,17 +116,17 @@ _VARIABLE = re.compile(r"\d+\.(\w+)\.(\w+)")
 
 
 def stack_name(stage: str, first: int, last: int) -> str:
-    """Return the name of the layer that holds the units `first` to `last` of a stage."""
+    """Returns the name of the layer that holds the units `first` to `last` of a stage."""
     return f"{stage}_units{first}to{last}"
 
 
 def variable_key(place: int, role: str, name: str) -> str:
-    """Return the key of a stack's variable in a file."""
+    """Returns the key of a stack's variable in a file."""
     return f"{place:02d}.{role}.{name}"
 
 
 def read_h5(path: str | os.PathLike[str]) -> dict[str, Arrays]:
-    """Return the weights of a `.weights.h5` file of Keras by layer name.
+    """Returns the weights of a `.weights.h5` file of Keras by layer name.
 
     `Model.load_weights` matches layers by kind and order and ignores their names, so it loads a
     post-activation network into a pre-activation one if the shapes agree.
@@ -169,7 +169,7 @@ def _unstack(stack: re.Match[str], values: Mapping[str, np.ndarray]) -> dict[str
 
 
 def is_stacked(path: str | os.PathLike[str]) -> bool | None:
-    """Return whether a `.weights.h5` file is that of a stacked network; None if unreadable."""
+    """Returns whether a `.weights.h5` file is that of a stacked network; None if unreadable."""
     import h5py
 
     try:

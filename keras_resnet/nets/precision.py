@@ -10,7 +10,7 @@ import keras
 
 @contextlib.contextmanager
 def dtype_policy(policy: str | keras.DTypePolicy) -> Iterator[None]:
-    """Set the dtype policy of the layers and models created inside; restore the old one after.
+    """Sets the dtype policy of the layers and models created inside; restores the old one after.
 
     Example:
         >>> with dtype_policy("mixed_bfloat16"):

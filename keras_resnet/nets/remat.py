@@ -67,7 +67,7 @@ class Rematerialized:
         *self._segments, self._last = cut(model, {**outputs, HEAD: [model.outputs[0]]})
 
     def __call__(self, images: Tensor, *, training: bool = True) -> Tensor:
-        """Return the output of `model(images, training=training)`."""
+        """Returns the output of `model(images, training=training)`."""
         x = images
         for segment in self._segments:
             if any(isinstance(layer, HoldsUnits) for layer in segment.layers):
@@ -78,7 +78,7 @@ class Rematerialized:
 
 
 def _segment_ends(model: ResNet, grain: Grain) -> list[Tensor]:
-    """Return the tensors that end the rematerialized segments."""
+    """Returns the tensors that end the rematerialized segments."""
     ends = unit_ends(model)
     last_stage = _stage(list(ends)[-1])
     if grain == "stage":
@@ -96,7 +96,7 @@ def _stage(unit: str) -> str:
 
 
 def _rematerialize(segment: keras.Model, x: Tensor, *, training: bool) -> Tensor:
-    """Run a segment and keep only its input for the gradient."""
+    """Runs a segment and keeps only its input for the gradient."""
     # Copies: PyTorch assigns in place, and the second computation must start from the old values.
     trainable = [ops.convert_to_tensor(variable.value) for variable in segment.trainable_variables]
     state = [ops.copy(variable.value) for variable in segment.non_trainable_variables]
@@ -114,7 +114,7 @@ def _rematerialize(segment: keras.Model, x: Tensor, *, training: bool) -> Tensor
 
 
 def _tensorflow_remat(run: _Stateless) -> _Stateless:
-    """Return `keras.remat(run)` for TensorFlow and functions with integers among their values.
+    """Returns `keras.remat(run)` for TensorFlow and functions with integers among their values.
 
     `keras.remat` is `tf.recompute_grad` there, which would watch the states of seed generators.
     """
@@ -150,7 +150,7 @@ def _tensorflow_remat(run: _Stateless) -> _Stateless:
 
 
 def _after(upstream: Tensor, x: Tensor) -> Tensor:
-    """Return `x` as a value that depends on the upstream gradient.
+    """Returns `x` as a value that depends on the upstream gradient.
 
     Otherwise TensorFlow finds the same computation twice, runs it once and keeps the results. XLA
     ignores control dependencies, so a zero that depends on the gradient is added. Compilers cannot

@@ -13,7 +13,7 @@ HEAD = "head"
 
 
 def unit_ends(model: keras.Model) -> dict[str, Tensor]:
-    """Return the output tensors of the stem and of each unit, by name, in order.
+    """Returns the output tensors of the stem and of each unit, by name, in order.
 
     The names are `"stem"` and the prefixes of the units' layer names, such as `"stage2_unit1"`.
     Every path through the network passes through each of these tensors.
@@ -27,7 +27,7 @@ def unit_ends(model: keras.Model) -> dict[str, Tensor]:
 
 
 def place_of(layer: str) -> str:
-    """Return the name of the part that a layer belongs to: `"stem"`, a unit's name or `HEAD`."""
+    """Returns the name of the part that a layer belongs to: `"stem"`, a unit's name or `HEAD`."""
     parts = layer.split("_")
     if parts[0] == "stem":
         return "stem"
@@ -35,7 +35,7 @@ def place_of(layer: str) -> str:
 
 
 def cut(model: keras.Model, outputs: Mapping[str, Sequence[Tensor]]) -> list[keras.Model]:
-    """Divide a model into consecutive segments, which together compute the model's function.
+    """Divides a model into consecutive segments, which together compute the model's function.
 
     The segments share the model's layers. The model itself does not change.
 

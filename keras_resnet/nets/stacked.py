@@ -72,7 +72,7 @@ class StackedUnits(keras.layers.Layer):
         self._norms_trainable = norms_trainable
 
     def build(self, input_shape: Sequence[int | None]) -> None:
-        """Create the unit to trace and the stacked variables."""
+        """Creates the unit to trace and the stacked variables."""
         unit = self.make_unit((None,) * self.dims)
         slots = [
             _Slot(self._role(layer), weight, self._add_stack(layer, weight))
@@ -97,7 +97,7 @@ class StackedUnits(keras.layers.Layer):
         self._freeze_norms()
 
     def make_unit(self, space: Sequence[int | None]) -> keras.Model:
-        """Create the first of the units as a model of its own.
+        """Creates the first of the units as a model of its own.
 
         Args:
             space: Height and width of its input; None where they vary.
@@ -119,7 +119,7 @@ class StackedUnits(keras.layers.Layer):
             return keras.Model([x, rate], y, name=unit.name)
 
     def call(self, x: Tensor, training: bool = False) -> Tensor:
-        """Return the last unit's output."""
+        """Returns the last unit's output."""
         outcome = self._run(x, training=bool(training))
         if training:
             for variable, value in zip(self._state(), outcome.state, strict=True):
@@ -127,7 +127,7 @@ class StackedUnits(keras.layers.Layer):
         return outcome.x
 
     def outputs(self, x: Tensor, *, training: bool = False) -> Tensor:
-        """Return every unit's output, `(units, batch, height, width, channels)`.
+        """Returns every unit's output, `(units, batch, height, width, channels)`.
 
         The layer's state, such as moving statistics, does not change.
         """
@@ -178,7 +178,7 @@ class StackedUnits(keras.layers.Layer):
         return self.trainable and slot.stack.trainable
 
     def _state(self) -> list[keras.Variable]:
-        """Return the variables that a training step changes besides the trained ones."""
+        """Returns the variables that a training step changes besides the trained ones."""
         moving = [slot.stack for slot in self._traced.moving]
         return moving if self.seed_generator is None else [self.seed_generator.state, *moving]
 
@@ -210,7 +210,7 @@ class StackedUnits(keras.layers.Layer):
             self._freeze_norms()
 
     def _freeze_norms(self) -> None:
-        """Freeze or unfreeze the batch norms: the stacks, and the traced layers that read them."""
+        """Freezes or unfreezes the batch norms: the stacks and the traced layers that read them."""
         trained = self.norms_trainable and self.trainable
         for slot in self._traced.slots:
             if slot.weight.name in ("gamma", "beta"):
@@ -220,19 +220,19 @@ class StackedUnits(keras.layers.Layer):
                 layer.trainable = trained
 
     def unit_names(self) -> list[str]:
-        """Return the names of all layers of all units, including those without weights."""
+        """Returns the names of all layers of all units, including those without weights."""
         layers = self._traced.unit.layers
         roles = [self._role(layer) for layer in layers if layer.name.startswith(self._prefix)]
         return [_name(unit, role) for unit in self.members for role in roles]
 
     def unit_layers(self) -> Iterator[tuple[str, Any]]:
-        """Yield the name of each layer with weights, and a layer of the same shapes."""
+        """Yields the name of each layer with weights, and a layer of the same shapes."""
         layers = [layer for layer in self._traced.unit.layers if layer.weights]
         for unit in self.members:
             yield from ((_name(unit, self._role(layer)), layer) for layer in layers)
 
     def read_units(self) -> dict[str, Arrays]:
-        """Return the units' weights by layer name."""
+        """Returns the units' weights by layer name."""
         stored: dict[str, Arrays] = {}
         for role, stacks in self._stacks_by_role().items():
             arrays = [ops.convert_to_numpy(stack.value) for stack in stacks]
@@ -241,7 +241,7 @@ class StackedUnits(keras.layers.Layer):
         return stored
 
     def write_units(self, stored: Mapping[str, Arrays]) -> None:
-        """Set the weights of those of the units' layers that are named."""
+        """Sets the weights of those of the units' layers that are named."""
         for role, stacks in self._stacks_by_role().items():
             names = [_name(unit, role) for unit in self.members]
             if stored.keys().isdisjoint(names):
@@ -255,12 +255,12 @@ class StackedUnits(keras.layers.Layer):
                 stack.assign(np.stack(rows))
 
     def save_own_variables(self, store: Any) -> None:
-        """Write the stacks under keys that state the layer and variable they hold."""
+        """Writes the stacks under keys that state the layer and variable they hold."""
         for key, stack in self._stacks_by_key().items():
             store[key] = ops.convert_to_numpy(stack.value)
 
     def load_own_variables(self, store: Any) -> None:
-        """Read what `save_own_variables` wrote.
+        """Reads what `save_own_variables` wrote.
 
         Raises:
             ValueError: If the file holds other units.
@@ -291,11 +291,11 @@ class StackedUnits(keras.layers.Layer):
         return f"{self.members[0].name}_"
 
     def _role(self, layer: Any) -> str:
-        """Return what follows the unit's name in the name of a layer, such as `conv1`."""
+        """Returns what follows the unit's name in the name of a layer, such as `conv1`."""
         return str(layer.name.removeprefix(self._prefix))
 
     def _add_stack(self, layer: Any, weight: keras.Variable) -> keras.Variable:
-        """Add the variable whose rows are the units' values of one weight."""
+        """Adds the variable whose rows are the units' values of one weight."""
         return self.add_weight(
             name=f"{self._role(layer)}_{weight.name}",
             shape=(len(self.members), *weight.shape),
@@ -306,7 +306,7 @@ class StackedUnits(keras.layers.Layer):
         )
 
     def _initializer(self, layer: Any, weight: keras.Variable) -> Callable[..., Tensor]:
-        """Return an initializer that gives each unit its initial values in the unrolled network."""
+        """Returns an initializer that gives each unit its initial values of the unrolled net."""
         own: Any = getattr(layer, f"{weight.name}_initializer", None)
         config = {} if own is None else own.get_config()
 
@@ -324,7 +324,7 @@ class StackedUnits(keras.layers.Layer):
         return initial
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {
             **super().get_config(),
             "spec": self.spec.to_dict(),
@@ -337,7 +337,7 @@ class StackedUnits(keras.layers.Layer):
 
 
 def _members(spec: ResNetSpec, stage: int, first: int) -> tuple[Unit, ...]:
-    """Return the run of equal units that begins at unit `first` of a stage."""
+    """Returns the run of equal units that begins at unit `first` of a stage."""
     for run in runs(spec):
         if (run[0].stage, run[0].index) == (stage, first):
             return run
@@ -347,7 +347,7 @@ def _members(spec: ResNetSpec, stage: int, first: int) -> tuple[Unit, ...]:
 
 
 def _name(unit: Unit, role: str) -> str:
-    """Return the name of a layer in the unrolled network."""
+    """Returns the name of a layer in the unrolled network."""
     return f"{unit.name}_{role}"
 
 
@@ -387,7 +387,7 @@ class _Traced:
 
 
 def _seed_state(name: str, seed: int | None) -> np.ndarray:
-    """Return the initial state of the generator of the layer `name`."""
+    """Returns the initial state of the generator of the layer `name`."""
     own = own_seed(name, seed)
     generator = keras.random.SeedGenerator(None if own is None else own % 2**31)
     return ops.convert_to_numpy(generator.state.value)

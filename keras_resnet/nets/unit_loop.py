@@ -62,7 +62,7 @@ def run(
     collect: bool = False,
     unrolled: bool = False,
 ) -> Outcome:
-    """Run the body over all rows in order.
+    """Runs the body over all rows in order.
 
     Args:
         body: Function of one iteration; keeps the shape and dtype of `x`.
@@ -87,7 +87,7 @@ def run(
 
 
 def replicas() -> int:
-    """Return the number of replicas of the current `tf.distribute` strategy."""
+    """Returns the number of replicas of the current `tf.distribute` strategy."""
     if keras.backend.backend() != "tensorflow":
         return 1
     import tensorflow as tf
@@ -107,7 +107,7 @@ def _scan(body: Body, x: Tensor, rows: Rows, collect: bool) -> Outcome:
 
 
 def _python_loop(body: Body, x: Tensor, rows: Rows, count: int, collect: bool) -> Outcome:
-    """Run the loop in Python: on PyTorch, and where it must be unrolled."""
+    """Runs the loop in Python: on PyTorch, and where it must be unrolled."""
     states, outputs = [], []
     # `unstack`, not indexing: the gradient of an indexed row is a whole tensor of zeros.
     unstacked = [[ops.unstack(tensor, count) for tensor in part] for part in rows]
@@ -120,7 +120,7 @@ def _python_loop(body: Body, x: Tensor, rows: Rows, count: int, collect: bool) -
 
 
 def _values(rows: Rows) -> Rows:
-    """Read variables, which a custom gradient would otherwise require as arguments."""
+    """Reads variables, which a custom gradient would otherwise require as arguments."""
     import tensorflow as tf
 
     return Rows(*([tf.convert_to_tensor(tensor) for tensor in part] for part in rows))
@@ -139,7 +139,7 @@ def _arrays(tensors: Sequence[Tensor], count: int) -> list[Any]:
 def _while_loop(
     body: Body, x: Tensor, rows: Rows, count: int, *, keep: bool
 ) -> tuple[Tensor, list[Tensor], Any]:
-    """Return the last output, the new state and, if `keep`, the inputs and the last output."""
+    """Returns the last output, the new state and, if `keep`, the inputs and the last output."""
     import tensorflow as tf
 
     shape = x.shape
@@ -165,7 +165,7 @@ def _while_loop(
 
 
 def _recomputing_loop(body: Body, x: Tensor, rows: Rows, count: int) -> Outcome:
-    """Run the loop on TensorFlow with a gradient of our own.
+    """Runs the loop on TensorFlow with a gradient of our own.
 
     TensorFlow's gradient of a loop keeps every intermediate and adds up whole stacks.
     """
@@ -190,7 +190,7 @@ def _recomputing_loop(body: Body, x: Tensor, rows: Rows, count: int) -> Outcome:
 def _backward_loop(
     body: Body, inputs: Any, rows: Rows, upstream: Tensor, count: int, shape: Any
 ) -> list[Tensor]:
-    """Return the gradients with respect to `x` and the trained tensors, last iteration first."""
+    """Returns the gradients with respect to `x` and the trained tensors, last iteration first."""
     import tensorflow as tf
 
     def iterate(index: Tensor, upstream: Tensor, arrays: list[Any]) -> tuple[Any, ...]:

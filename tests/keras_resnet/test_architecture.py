@@ -56,6 +56,23 @@ RANKS = {
     "reparam": 12,
     "export": 13,
 }
+# The application's modules from the bottom up, folders as a whole: a module imports only modules of
+# lower layers.
+APPLICATION_LAYERS = (
+    {"agreement", "console", "errors", "files", "measurement", "provenance", "signals"},
+    {"strategies", "tensorboard", "throughput"},
+    {"checkpoint", "config", "presentation"},
+    {"augment", "best_weights", "length", "optimizers", "recipes", "schedules"},
+    {"data", "divergence", "steps"},
+    {"rundir", "samples"},
+    {"evaluation"},
+    {"command", "run_report", "trainer"},
+    {"run_options", "session"},
+    {"studies", "tuning"},
+    {"commands"},
+    {"cli"},
+    {"__main__"},
+)
 WITHOUT_KERAS = {"nets.spec", "nets.spec_rules", "nets.catalog", "nets.geometry", "version"}
 EVERYWHERE = {"keras", "numpy", "keras_resnet"}
 BACKENDS = {"tensorflow", "jax", "torch"}
@@ -155,6 +172,25 @@ def test_application_imports_itself_relatively(path):
         package = name.split(".")[0]
         assert level or package not in ("train", "keras_resnet_train"), f"{name!r} is absolute"
         assert level <= depth, f"{name!r} leaves the package"
+
+
+def test_application_imports_run_one_way():
+    layers = {name: at for at, names in enumerate(APPLICATION_LAYERS) for name in names}
+    modules = {
+        path.relative_to(APPLICATION).parts[0].removesuffix(".py") for path in _files(APPLICATION)
+    }
+    assert modules - {"__init__"} == set(layers), "give a new module its layer"
+    upwards = []
+    for path in _files(APPLICATION):
+        parts = path.relative_to(APPLICATION).parts
+        own = parts[0].removesuffix(".py")
+        for level, name, _ in _imports(path):
+            if not level:
+                continue
+            other = [*parts[: len(parts) - level], *name.split(".")][0]
+            if other != own and layers[other] >= layers[own]:
+                upwards.append(f"{_id(path)} imports {name}")
+    assert upwards == []
 
 
 @pytest.mark.parametrize("package", [LIBRARY, APPLICATION], ids=_id)
