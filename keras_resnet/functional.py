@@ -113,6 +113,12 @@ def _check(x: Any, branch: Any, shortcut: Any, merge: Any, stochastic_depth: flo
             "`shortcut` must be 'identity', 'projection', a layer or a function. "
             f"Received: shortcut={shortcut!r}"
         )
+    if merge == "fixup":
+        raise ValueError(
+            "Fixup rescales weights inside the branch, which `residual` does not see: build a net "
+            "with ResNetSpec(norm='fixup', ...), or use merge='skipinit', whose units start as "
+            "their shortcut too"
+        )
     if merge not in get_args(MergeKind):
         kinds = ", ".join(map(repr, get_args(MergeKind)))
         raise ValueError(f"`merge` must be one of {kinds}. Received: merge={merge!r}")

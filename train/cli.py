@@ -33,7 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
     parser.add_commands(COMMANDS)
     with reported(words[0] if words else "", debug="--debug" in words) as outcome:
-        args = parser.parse_args(words)
+        args, unknown = parser.parse_known_args(words)
+        if unknown:
+            args.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
         outcome.status = args.command.run(args)
     return outcome.status
 
@@ -63,7 +65,7 @@ class _Parser(argparse.ArgumentParser):
                 command = importlib.import_module(f".{self._module}", __package__).COMMAND
                 _look_for_devices()
             command.add_arguments(self)
-            self.set_defaults(command=command)
+            self.set_defaults(command=command, parser=self)
         return super().parse_known_args(args, namespace)
 
 

@@ -122,6 +122,9 @@ def _finish(trainer: Trainer) -> None:
     if shown is not None:
         directory.write_samples(pick_samples(model, shown, preprocess))
     directory.write_model(model)
+    best_epoch = trainer.progress.best_epoch
+    if best_epoch is not None:
+        trainer.console.say(f"Final weights: epoch {best_epoch}, the best on the validation images")
     for name, values in measured.items():
         low, high = values["accuracy_interval"]
         trainer.console.say(

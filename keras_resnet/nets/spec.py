@@ -326,6 +326,7 @@ class ResNetSpec:
             spec = keras_resnet.variants["resnet50"].replace(stride_placement="3x3")
             ```
         """
+        changes = with_fixup_as_norm(changes)
         known = {field.name for field in dataclasses.fields(self)}
         unknown = sorted(set(changes) - known)
         if unknown:
@@ -352,8 +353,7 @@ class ResNetSpec:
         """
         if not isinstance(values, Mapping):
             raise ValueError(f"Not a ResNetSpec: a mapping is needed. Received: {values!r}")
-        if values.get("merge") == "fixup":  # files from before norm="fixup"
-            values = {**values, "merge": "add", "norm": "fixup"}
+        values = with_fixup_as_norm(values)
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(values) - known)
         missing = sorted({"name", "depths", "widths"} - set(values))
@@ -361,6 +361,13 @@ class ResNetSpec:
             problem = f"unknown field {unknown[0]!r}" if unknown else f"missing {missing[0]!r}"
             raise ValueError(f"Not a ResNetSpec: {problem}. Received: {dict(values)}")
         return cls(**values)
+
+
+def with_fixup_as_norm(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns fields with `norm="fixup"` where files of earlier versions have `merge="fixup"`."""
+    if values.get("merge") != "fixup" or values.get("norm", "none") != "none":
+        return dict(values)
+    return {**values, "merge": "add", "norm": "fixup"}
 
 
 def _positive(value: object) -> bool:

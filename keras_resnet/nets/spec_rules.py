@@ -33,11 +33,16 @@ class Rule(NamedTuple):
         """Returns the message for a spec that breaks the rule, or None."""
         if not all(_holds(getattr(spec, field), values) for field, values in self.when.items()):
             return None
-        if all(getattr(spec, field) in values for field, values in self.needs.items()):
+        broken = {
+            field: values
+            for field, values in self.needs.items()
+            if getattr(spec, field) not in values
+        }
+        if not broken:
             return None
         condition = " and ".join(f"{field}={getattr(spec, field)!r}" for field in self.when)
         needs = ", ".join(
-            f"{field}={' or '.join(map(repr, values))}" for field, values in self.needs.items()
+            f"{field}={' or '.join(map(repr, values))}" for field, values in broken.items()
         )
         return f"{condition} needs {needs}: {self.why}"
 

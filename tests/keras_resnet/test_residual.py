@@ -199,7 +199,7 @@ def test_masks_go_on(merge):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"merge": "fixup"}, ValueError, r"`merge` must be one of 'add', 'none'"),
+        ({"merge": "fixup"}, ValueError, r"ResNetSpec\(norm='fixup'.*merge='skipinit'"),
         ({"merge": "sum"}, ValueError, r"`merge` must be one of 'add', .*merge='sum'"),
         ({"shortcut": "A"}, ValueError, r"`shortcut` must be 'identity', .*shortcut='A'"),
         ({"shortcut": 3}, ValueError, r"`shortcut` must be .*shortcut=3"),

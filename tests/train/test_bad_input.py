@@ -64,7 +64,7 @@ def folder(root: pathlib.Path, *classes: str) -> pathlib.Path:
         ((*DIGITS, "--epochs", 3), "`epochs` or as `steps`, one of the two"),
         ((*DIGITS, "--seed", -1), r"`seed` must be in \[0, 2147483647\]"),
         ((*DIGITS, "--strategy", "cpu:0"), "`--strategy` must be auto, mirrored, cpu:N.*'cpu:0'"),
-        ((*DIGITS, "--set", "momentum=0.8"), "no field 'momentum'. Fields: .*optimizer.momentum"),
+        ((*DIGITS, "--set", "momentum=0.8"), "no field 'momentum'. Nearest: .*optimizer.momentum"),
         ((*DIGITS, "--set", "seed.x=1"), "no field 'seed.x'"),
         ((*DIGITS, "--set", "optimizer.momentum"), "`--set` takes KEY=VALUE"),
         (

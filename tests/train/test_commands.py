@@ -342,6 +342,14 @@ def test_wrong_use(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -
     assert ": error: " in error
 
 
+def test_unknown_options_show_their_commands_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["list", "--modle"])
+    usage, *_, error = capsys.readouterr().err.splitlines()
+    assert usage.startswith("usage: keras-resnet list ")
+    assert error == "keras-resnet list: error: unrecognized arguments: --modle"
+
+
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     """Of each command; the overviews list commands and studies with the tables' texts."""
     for words, table in ((("--help",), COMMANDS), (("study", "--help"), STUDIES)):

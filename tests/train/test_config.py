@@ -319,10 +319,25 @@ def test_with_changes() -> None:
     "field", ["momentum", "optimizer.speed", "a.b.c", "seed.x", "model.spce.x"]
 )
 def test_unknown_field(field: str) -> None:
-    with pytest.raises(
-        ValueError, match=f"no field '{field}'. Fields: recipe, .*model.spec, .*keep"
-    ):
+    with pytest.raises(ValueError, match=f"no field '{field}'. (Nearest|Known): "):
         with_changes(config(), {field: 1})
+
+
+def test_a_misspelt_field_gets_the_nearest_one() -> None:
+    with pytest.raises(ValueError, match=r"'optimizer.momentun'. Nearest: optimizer.momentum\b"):
+        with_changes(config(), {"optimizer.momentun": 0.9})
+
+
+def test_fixup_as_a_merge_is_read_as_a_norm(tmp_path: pathlib.Path) -> None:
+    """Configurations of versions in which Fixup was a merge resume as the same run."""
+    old = json.loads(config().to_json())
+    old["model"]["spec"] = {"merge": "fixup", "norm": "none"}
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(old))
+    loaded = load_config(path)
+    new = with_changes(config(), {"model.spec.norm": "fixup", "model.spec.merge": "add"})
+    assert loaded == new
+    assert differences(loaded, new) == []
 
 
 def test_change_of_the_wrong_type() -> None:

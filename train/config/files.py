@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from keras_resnet.nets.catalog import nearest
+
 from .fields import Section, all_fields
 from .run import RunConfig
 from .values import convert
@@ -23,6 +25,8 @@ def load_config(path: Path) -> RunConfig:
         FileNotFoundError: If there is no such file.
         ValueError: If it is not JSON, has an unknown key, or a wrong value.
     """
+    if not path.is_file():
+        raise FileNotFoundError(f"No configuration file at {path}")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -60,8 +64,8 @@ def with_changes(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
         for parent in parents:
             node = node.get(parent) if isinstance(node, dict) else None
         if not isinstance(node, dict) or (leaf not in node and parents != ["model", "spec"]):
-            names = ", ".join(field.path for field in all_fields(RunConfig))
-            raise ValueError(f"The configuration has no field {path!r}. Fields: {names}")
+            names = [field.path for field in all_fields(RunConfig)]
+            raise ValueError(f"The configuration has no field {path!r}. {nearest(path, names)}")
         node[leaf] = value
     return _build(RunConfig, values, "")
 

@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+from keras_resnet.nets.spec import with_fixup_as_norm
+
 from ..strategies import NAMES, check_name
 from .fields import Bounds, Section, setting
 
@@ -31,6 +33,11 @@ class ModelConfig(Section):
         "300 layers or more.",
         option="--stacked",
     )
+
+    def __post_init__(self) -> None:
+        """Checks the fields; configurations of earlier versions have Fixup as a merge."""
+        super().__post_init__()
+        object.__setattr__(self, "spec", with_fixup_as_norm(self.spec))
 
 
 @dataclasses.dataclass(frozen=True)
