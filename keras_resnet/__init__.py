@@ -10,7 +10,10 @@ from keras_resnet import imagenet_utils as imagenet_utils
 from keras_resnet import preprocessing as preprocessing
 from keras_resnet import weights as weights
 from keras_resnet.applications import *
+from keras_resnet.features import features as features
 from keras_resnet.functional import residual as residual
+from keras_resnet.gradcam import gradcam as gradcam
+from keras_resnet.gradcam import gradcam_overlay as gradcam_overlay
 from keras_resnet.imagenet_utils import decode_predictions as decode_predictions
 from keras_resnet.imagenet_utils import preprocess_input as preprocess_input
 from keras_resnet.nets.catalog import VARIANTS as variants
@@ -37,10 +40,13 @@ __all__ = [
     "build",
     "decode_predictions",
     "export",
+    "features",
     "finetune",
     "fold_batch_norm",
     "from_pretrained",
     "get_spec",
+    "gradcam",
+    "gradcam_overlay",
     "list_variants",
     "plain_twin",
     "preprocess_input",

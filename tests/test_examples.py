@@ -41,10 +41,15 @@ def eager():
             {"new classifier", "fine-tuned", "from scratch", "fine-tuned, RGB"},
         ),
         ("detection_retinanet.py", ["--epochs", "1"], {"first loss", "last loss", "overlap"}),
+        (
+            "kerashub_tasks.py",
+            ["--epochs", "1"],
+            {"classifier loss", "accuracy", "segmenter loss", "pixel accuracy"},
+        ),
     ],
 )
 def test_example(name, arguments, results, eager, tmp_path, monkeypatch, capsys):
-    if name == "detection_retinanet.py":
+    if name in ("detection_retinanet.py", "kerashub_tasks.py"):
         pytest.importorskip("keras_hub", reason="KerasHub is not installed")
     monkeypatch.chdir(tmp_path)
     main = runpy.run_path(str(EXAMPLES / name))["main"]

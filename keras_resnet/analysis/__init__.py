@@ -6,6 +6,7 @@ from keras_resnet.analysis.chain import Chain as Chain
 from keras_resnet.analysis.counts import Counts as Counts
 from keras_resnet.analysis.counts import count as count
 from keras_resnet.analysis.counts import count_spec as count_spec
+from keras_resnet.analysis.counts import stage_table as stage_table
 from keras_resnet.analysis.gradients import Gradients as Gradients
 from keras_resnet.analysis.gradients import UnitGradient as UnitGradient
 from keras_resnet.analysis.gradients import gradient_flow as gradient_flow
@@ -40,6 +41,7 @@ __all__ = [
     "jacobian_singular_values",
     "layer_responses",
     "read_gradient_flow",
+    "stage_table",
     "unit_distances",
     "unit_outputs",
 ]

@@ -12,10 +12,10 @@ from typing import Any
 import keras
 
 from keras_resnet.nets.catalog import get_spec
-from keras_resnet.nets.model import ResNet
+from keras_resnet.nets.model import ResNet, check_net
 from keras_resnet.nets.network import build
 from keras_resnet.nets.primitives import channel_axis
-from keras_resnet.nets.segments import place_of
+from keras_resnet.nets.segments import HEAD, place_of
 from keras_resnet.nets.spec import ResNetSpec
 from keras_resnet.nets.stacked import StackedUnits
 
@@ -95,6 +95,98 @@ def count_spec(spec: str | ResNetSpec, **form: Any) -> Counts:
     return _count(build(short, stacked=False, **form), repeats)
 
 
+def stage_table(model: keras.Model) -> str:
+    """Returns a table of a network's stages: units, output, parameters and multiply-adds.
+
+    `model.summary(stages=True)` prints it. The row `head` has everything after the last unit,
+    `before` layers with weights before the stem. Parameters include moving statistics, as in
+    Keras's summary. Multiply-adds are those of convolutions and dense layers for one image; a dash
+    stands where they depend on an open input size.
+
+    Args:
+        model: A network made by `build`.
+
+    Raises:
+        TypeError: If `model` was not made by `build`.
+
+    Source: He et al. 2015, Table 1.
+
+    Example:
+        >>> print(keras_resnet.analysis.stage_table(keras_resnet.build("cifar_resnet20")))
+        part    units  output        parameters  10^6 multiply-adds
+        stem        -  (32, 32, 16)         496                0.44
+        stage1      3  (32, 32, 16)      14,208               14.16
+        stage2      3  (16, 16, 32)      51,456               12.98
+        stage3      3  (8, 8, 64)       204,288               12.98
+        head        -  (10,)                650                0.00
+        total       9  (10,)            271,098               40.55
+    """
+    check_net(model)
+    parts: dict[str, _Part] = {}
+    for layer in model.layers:
+        name = place_of(layer.name).partition("_")[0]
+        if name == HEAD and "stem" not in parts:
+            if not layer.weights:
+                continue
+            name = "before"
+        parts.setdefault(name, _Part()).add(layer)
+    rows = [("part", "units", "output", "parameters", "10^6 multiply-adds")]
+    rows += [(name, *part.cells()) for name, part in parts.items()]
+    total = _Part()
+    for part in parts.values():
+        total.join(part)
+    rows.append(("total", *total.cells()))
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    return "\n".join(
+        f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:<{widths[2]}}  "
+        f"{row[3]:>{widths[3]}}  {row[4]:>{widths[4]}}".rstrip()
+        for row in rows
+    )
+
+
+@dataclasses.dataclass
+class _Part:
+    """The sums of one row of `stage_table`."""
+
+    units: set[str] = dataclasses.field(default_factory=set)
+    output: tuple[int | None, ...] = ()
+    parameters: int = 0
+    multiply_adds: int | None = 0
+
+    def add(self, layer: Any) -> None:
+        """Adds a layer of the network."""
+        stacked = isinstance(layer, StackedUnits)
+        if stacked:
+            self.units |= {unit.name for unit in layer.members}
+        elif place_of(layer.name) not in ("stem", HEAD):
+            self.units.add(place_of(layer.name))
+        self.output = tuple(layer.output.shape[1:])
+        self.parameters += _size(layer.weights)
+        for each, times in _occurrences(layer):
+            shape = each.output.shape[1:]
+            if not isinstance(each, _WEIGHTED):
+                continue
+            if None in shape or self.multiply_adds is None:
+                self.multiply_adds = None
+            else:
+                self.multiply_adds += times * math.prod(shape) * math.prod(each.kernel.shape[:-1])
+
+    def join(self, other: _Part) -> None:
+        """Adds the sums of a later part."""
+        self.units |= other.units
+        self.output = other.output
+        self.parameters += other.parameters
+        if self.multiply_adds is None or other.multiply_adds is None:
+            self.multiply_adds = None
+        else:
+            self.multiply_adds += other.multiply_adds
+
+    def cells(self) -> tuple[str, str, str, str]:
+        """Returns the cells of the row."""
+        adds = "-" if self.multiply_adds is None else f"{self.multiply_adds / 1e6:,.2f}"
+        return str(len(self.units) or "-"), str(self.output), f"{self.parameters:,}", adds
+
+
 def _count(model: keras.Model, repeats: Mapping[str, int]) -> Counts:
     """Counts a model; `repeats` says how often the layers of a unit count, by the unit's name."""
     if any(size is None for size in model.inputs[0].shape[1:]):
@@ -119,12 +211,16 @@ def _count(model: keras.Model, repeats: Mapping[str, int]) -> Counts:
 def _layers(model: keras.Model) -> Iterator[tuple[Any, int]]:
     """Yields each layer and its number of occurrences: one unit stands for those of a stack."""
     for layer in model.layers:
-        if isinstance(layer, StackedUnits):
-            shape = layer.output.shape
-            space = shape[2:] if channel_axis() == 1 else shape[1:-1]
-            yield from ((each, len(layer.members)) for each in layer.make_unit(space).layers)
-        else:
-            yield layer, 1
+        yield from _occurrences(layer)
+
+
+def _occurrences(layer: Any) -> Iterator[tuple[Any, int]]:
+    if isinstance(layer, StackedUnits):
+        shape = layer.output.shape
+        space = shape[2:] if channel_axis() == 1 else shape[1:-1]
+        yield from ((each, len(layer.members)) for each in layer.make_unit(space).layers)
+    else:
+        yield layer, 1
 
 
 def _counts_as_layer(model: keras.Model, layer: keras.Layer) -> bool:

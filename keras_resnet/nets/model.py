@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import sys
 import threading
@@ -80,6 +81,26 @@ class ResNet(keras.Model):
     def stacked(self) -> bool:
         """Whether equal units are one layer (`build(..., stacked=True)`)."""
         return any(isinstance(layer, HoldsUnits) for layer in self.layers)
+
+    def summary(self, *args: Any, stages: bool = False, **kwargs: Any) -> None:
+        """Prints Keras's table of the layers, or a table of the stages.
+
+        Args:
+            *args: See `keras.Model.summary`.
+            stages: Whether to print one row per stage: units, output shape, parameters and
+                multiply-adds (`keras_resnet.analysis.stage_table`). Of the other arguments, only
+                `print_fn` applies then.
+            **kwargs: See `keras.Model.summary`.
+
+        Example:
+            >>> keras_resnet.build("resnet50").summary(stages=True)
+        """
+        if not stages:
+            super().summary(*args, **kwargs)
+            return
+        # The analyses import this module.
+        analysis = importlib.import_module("keras_resnet.analysis")
+        (kwargs.get("print_fn") or print)(analysis.stage_table(self))
 
     def load_weights(self, filepath: Any, skip_mismatch: bool = False, **kwargs: Any) -> None:
         """Loads a `.weights.h5` file as Keras does, written by a stacked or an unrolled network.

@@ -11,6 +11,7 @@ from keras_resnet.weights.resolve import open_weights as open_weights
 from keras_resnet.weights.resolve import preprocess_spec as preprocess_spec
 from keras_resnet.weights.sources import SOURCES as SOURCES
 from keras_resnet.weights.sources import Source as Source
+from keras_resnet.weights.timm_config import timm_config as timm_config
 from keras_resnet.weights.transfer import LoadReport as LoadReport
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "open_weights",
     "preprocess_spec",
     "save",
+    "timm_config",
 ]

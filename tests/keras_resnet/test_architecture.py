@@ -54,6 +54,8 @@ RANKS = {
     "applications": 12,
     "analysis": 12,
     "reparam": 12,
+    "features": 13,
+    "gradcam": 14,
     "export": 13,
 }
 # The application's modules from the bottom up, folders as a whole: a module imports only modules of

@@ -8,7 +8,7 @@ import keras
 import pytest
 
 from keras_resnet import ResNetSpec, build, variants
-from keras_resnet.analysis import count, count_spec
+from keras_resnet.analysis import count, count_spec, stage_table
 
 # JAX compiles every initial kernel: minutes for nets whose sizes alone are read.
 not_on_jax = pytest.mark.skipif(
@@ -445,3 +445,32 @@ def test_other_keras_models_are_counted():
     outputs = keras.layers.Dense(5)(keras.layers.Flatten()(inputs))
     counts = count(keras.Model(inputs, outputs))
     assert (counts.parameters, counts.multiply_adds, counts.layers) == (165, 160, 1)
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+def test_the_table_of_stages(stacked):
+    model = build("cifar_resnet20", stacked=stacked)
+    lines = []
+    model.summary(stages=True, print_fn=lines.append)
+    rows = {row.split()[0]: row for row in lines[0].splitlines()}
+    assert list(rows) == ["part", "stem", "stage1", "stage2", "stage3", "head", "total"]
+    # The stem: 3 x 9 x 16 weights, 4 x 16 of the norm. Stage 1: 6 x (16 x 9 x 16 + 4 x 16).
+    cells = {name: re.sub(r"\(.*\)", "", row).split()[1:] for name, row in rows.items()}
+    assert cells["stem"] == ["-", "496", "0.44"]
+    assert cells["stage1"] == ["3", "14,208", "14.16"]
+    assert cells["stage2"] == ["3", "51,456", "12.98"]
+    assert cells["stage3"] == ["3", "204,288", "12.98"]
+    assert cells["head"] == ["-", "650", "0.00"]
+    assert cells["total"] == ["9", f"{model.count_params():,}", "40.55"]
+    assert "(16, 16, 32)" in rows["stage2"]
+    lines.clear()
+    model.summary(print_fn=lambda line, **kwargs: lines.append(line))
+    assert "stage1_unit1" in "".join(lines) or stacked
+
+
+def test_the_table_of_stages_of_an_open_size():
+    model = build("cifar_resnet8", include_top=False, input_shape=(None, None, 3))
+    table = stage_table(model)
+    assert [row.split()[-1] for row in table.splitlines()[1:]] == ["-"] * 5
+    with pytest.raises(TypeError, match="`model` must be a net made by `build`"):
+        stage_table(keras.Sequential([keras.layers.Dense(1)]))

@@ -18,6 +18,7 @@ from PIL import Image
 
 import keras_resnet
 import keras_resnet_train
+from keras_resnet.weights import SOURCES
 from keras_resnet_train.cli import main
 from keras_resnet_train.commands import COMMANDS, STUDIES
 from keras_resnet_train.config import RunConfig, all_fields, load_config
@@ -55,6 +56,30 @@ def test_list(command: Command) -> None:
     row = next(line for line in ended.out.splitlines() if "cifar_resnet20 " in line)
     for cell in ("32 x 32", "269,722", "0.041", "20"):
         assert cell in row
+
+
+def test_list_weights(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = command("list", "--weights", "resnet5*")
+    assert (ended.status, ended.err) == (0, "")
+    lines = ended.out.splitlines()
+    rows = {tuple(line.split()[:2]): line.split()[2:] for line in lines[1:5]}
+    assert rows["resnet50", "torchvision/v2"][:5] == [
+        *("97.79", "80.858", "95.434", "25,557,032", "4.089"),
+    ]
+    assert rows["resnet50", "imagenet"][:3] == ["98", "74.9", "92.1"]
+    assert rows["resnet50v2", "imagenet"][-2:] == ["Apache-2.0", "(TensorFlow)"]
+    assert "https://keras.io/api/applications/" in ended.out
+    row = command("list", "--weights", "mlperf*").out.splitlines()[1].split()
+    assert row[:6] == ["mlperf_tiny_resnet8", "mlperf_tiny", "-", "-", "-", "78,186"]
+    # Counting every net would take most of the time.
+    counts = keras_resnet.analysis.Counts(1, 0, 1, 1, 1)
+    monkeypatch.setattr("keras_resnet_train.commands.list_nets.count_spec", lambda spec: counts)
+    everything = command("list", "--weights").out.splitlines()
+    shown = {tuple(line.split()[:2]) for line in everything[1 : len(SOURCES) + 1]}
+    assert shown == set(SOURCES)
+    ended = command("list", "--weights", "resnet5x")
+    assert (ended.status, ended.out) == (1, "")
+    assert "No published weights for 'resnet5x'" in ended.err
 
 
 def test_info(command: Command) -> None:

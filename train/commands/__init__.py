@@ -52,6 +52,9 @@ COMMANDS: Mapping[str, Entry] = {
     "convert": Entry(
         "convert weights from or to another library, with a certificate", "commands.convert"
     ),
+    "publish": Entry(
+        "write a run as a folder for the Hugging Face hub, and upload it", "commands.publish"
+    ),
     "study": Entry("compare nets, and analyse why deep ones train", commands=STUDIES),
     "tune": Entry("search nets and recipes within limits and a budget", "commands.tune"),
     "list": Entry("list the nets", "commands.list_nets"),

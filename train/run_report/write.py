@@ -49,7 +49,7 @@ def write_run_report(path: Path) -> Path:
     data = ReportData(
         title=f"{run.spec.name} on {run.config.data.dataset}",
         summary=_summary(run, metrics),
-        history=_history(path / "history.csv"),
+        history=read_history(path / "history.csv"),
         evaluation={
             key: measured[key] for key in ("accuracy", "top5_accuracy", "loss", "examples")
         },
@@ -108,7 +108,8 @@ def _summary(run: Run, metrics: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _history(path: Path) -> list[dict[str, float]]:
+def read_history(path: Path) -> list[dict[str, float]]:
+    """Returns the rows of `history.csv`; none where there is no such file."""
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as file:
