@@ -8,6 +8,9 @@ from keras_resnet import applications as applications
 from keras_resnet import finetune as finetune
 from keras_resnet import imagenet_utils as imagenet_utils
 from keras_resnet import preprocessing as preprocessing
+from keras_resnet import resnet as resnet
+from keras_resnet import resnet50 as resnet50
+from keras_resnet import resnet_v2 as resnet_v2
 from keras_resnet import weights as weights
 from keras_resnet.applications import *
 from keras_resnet.features import features as features
@@ -52,6 +55,9 @@ __all__ = [
     "preprocess_input",
     "preprocessing",
     "residual",
+    "resnet",
+    "resnet50",
+    "resnet_v2",
     "variants",
     "weights",
 ]

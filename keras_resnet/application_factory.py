@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from keras_resnet.nets.catalog import VARIANTS
@@ -52,7 +53,8 @@ _DOC = """Builds {variant} with the arguments of keras.applications.
             any number of channels.
         pooling: Without the top: None for the feature map, or `"avg"` or `"max"` over it.
         classes: Outputs of the classifier.
-        classifier_activation: Activation of the classifier; None returns logits.
+        classifier_activation: Activation of the classifier, the layer `predictions`; None returns
+            logits.
         name: Name of the model.
 
     Returns:
@@ -60,8 +62,9 @@ _DOC = """Builds {variant} with the arguments of keras.applications.
 
     Raises:
         DownloadError: If published weights cannot be downloaded.
-        ValueError: If an argument has a value that the network cannot take, or the weights are
-            those of another network, or of another number of classes with the top.
+        ValueError: If an argument has a value that the network cannot take, a file of weights does
+            not exist, or the weights are those of another network, or of another number of
+            classes with the top.
 
     Source: {source}
 
@@ -86,26 +89,28 @@ def application(variant: str) -> Application:
     ) -> ResNet:
         published = None
         own_spec = None
-        if weights is not None:
-            published = _open(spec, weights, include_top, classes)
-            own_spec = _own_spec(spec, weights)
         if not include_top and input_shape is None and input_tensor is None:
             input_shape = _open_shape(spec)
-        model = build(
-            own_spec or (published.spec if published else spec),
-            include_top=include_top,
-            input_tensor=input_tensor,
-            input_shape=input_shape,
-            # With the top, keras.applications ignores `pooling`: the top pools by itself.
-            pooling=None if include_top else pooling,
-            classes=classes,
-            classifier_activation=classifier_activation,
-            name=name or spec.name,
-        )
-        if published is not None:
-            pretrained.apply(model, published)
-        elif weights is not None:
-            pretrained.load(model, weights)
+        with _errors_of_keras():
+            if weights is not None:
+                published = _open(spec, weights, include_top, classes)
+                own_spec = _own_spec(spec, weights)
+            model = build(
+                own_spec or (published.spec if published else spec),
+                include_top=include_top,
+                input_tensor=input_tensor,
+                input_shape=input_shape,
+                # With the top, keras.applications ignores `pooling`: the top pools by itself.
+                pooling=None if include_top else pooling,
+                classes=classes,
+                # Not None: the layer is named `predictions`, as in keras.applications.
+                classifier_activation=classifier_activation or "linear",
+                name=name or spec.name,
+            )
+            if published is not None:
+                pretrained.apply(model, published)
+            elif weights is not None:
+                pretrained.load(model, weights)
         return model
 
     build_variant.__doc__ = _DOC.format(
@@ -117,6 +122,25 @@ def application(variant: str) -> Application:
         source=_paper(spec),
     )
     return build_variant
+
+
+class MissingFileError(FileNotFoundError, ValueError):
+    """A file of weights that does not exist; keras.applications raises a `ValueError`."""
+
+
+class ArgumentError(TypeError, ValueError):
+    """An argument of the wrong type; keras.applications raises a `ValueError`."""
+
+
+@contextlib.contextmanager
+def _errors_of_keras() -> Iterator[None]:
+    """Makes errors `ValueError`s too where keras.applications raises these."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise MissingFileError(*error.args) from error
+    except TypeError as error:
+        raise ArgumentError(*error.args) from error
 
 
 def name_functions(module: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ Example:
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Iterator
 from typing import Any, Literal, get_args
 
@@ -25,8 +26,7 @@ import keras
 import numpy as np
 
 from keras_resnet.nets.model import ResNet, check_net
-from keras_resnet.nets.named_weights import assign, read_weights, weighted_layers
-from keras_resnet.nets.network import build
+from keras_resnet.nets.named_weights import assign, own_layers, read_weights, weighted_layers
 from keras_resnet.nets.primitives import channel_axis
 from keras_resnet.nets.spec import ResNetSpec
 from keras_resnet.nets.stacked import StackedUnits
@@ -36,7 +36,7 @@ from keras_resnet.weights.rebuild import HEAD, copy_weights, rebuild
 ChannelMethod = Literal["repeat", "mean"]
 
 
-def freeze(model: ResNet, through: int | Literal["all"] = "all") -> ResNet:
+def freeze(model: keras.Model, through: int | str = "all") -> keras.Model:
     """Freezes a net's stem and first stages, in place.
 
     Frozen batch norms run in inference mode, also with `training=True`: they normalise with their
@@ -47,16 +47,18 @@ def freeze(model: ResNet, through: int | Literal["all"] = "all") -> ResNet:
     a model is compiled, and ignores later changes without a warning.
 
     Args:
-        model: A net made by `build`.
+        model: A net made by `build`, or a model that has one net among its layers; a warning names
+            the net that was frozen.
         through: Number of the last stage to freeze; 0 freezes the stem only, `"all"` the whole net
-            except its classifier.
+            except its classifier. Or the name of the last layer to freeze, ours or that of
+            keras.applications: `"conv4_block6_out"` leaves trainable what follows it, stage 4.
 
     Returns:
         The same model. `trainable` is False for its frozen layers.
 
     Raises:
-        TypeError: If the model was not made by `build`.
-        ValueError: If the stage does not exist.
+        TypeError: If the model is not a net made by `build` and has none among its layers.
+        ValueError: If the stage or the layer does not exist, or the model has several nets.
 
     Example:
         >>> model = keras_resnet.build("resnet18")
@@ -64,18 +66,47 @@ def freeze(model: ResNet, through: int | Literal["all"] = "all") -> ResNet:
         >>> [model.get_layer(f"stage{n}_unit1_conv1").trainable for n in (1, 2, 3)]
         [False, False, True]
     """
-    stages = len(_spec_of(model).depths)
+    net = _net_in(model)
+    for layer in _layers_through(net, through):
+        layer.trainable = False
+    if net is not model:
+        warnings.warn(f"Froze layers of the net {net.name!r} in {model.name!r}", stacklevel=2)
+    return model
+
+
+def _net_in(model: Any) -> ResNet:
+    """Returns the net that a model is or has among its layers."""
+    nets = [each for each in _layers(model) if isinstance(each, ResNet)] if _nests(model) else []
+    if len(nets) > 1:
+        raise ValueError(
+            f"{model.name!r} has several nets: {', '.join(net.name for net in nets)}. Call this "
+            "with one of them: `model.get_layer(name)`"
+        )
+    if nets:
+        return nets[0]
+    _spec_of(model)
+    return model
+
+
+def _nests(model: Any) -> bool:
+    """Whether a model is not a net made by `build`, so that its layers may be."""
+    return isinstance(model, keras.Model) and getattr(model, "_spec", None) is None
+
+
+def _layers_through(net: ResNet, through: int | str) -> list[keras.layers.Layer]:
+    """Returns the layers of a net up to a stage or a layer."""
+    layers: list[keras.layers.Layer] = [each for _, each in own_layers(net)]
+    if isinstance(through, str) and through != "all":
+        return layers[: layers.index(net.get_layer(through)) + 1]
+    stages = len(_spec_of(net).depths)
     last = stages if through == "all" else through
     if isinstance(last, bool) or not isinstance(last, int) or not 0 <= last <= stages:
         raise ValueError(
-            f"`through` must be 'all' or a stage of {model.name}, 0 (the stem) to {stages}. "
+            f"`through` must be 'all', a layer or a stage of {net.name}, 0 (the stem) to {stages}. "
             f"Received: through={through!r}"
         )
-    for layer in model.layers:
-        stage = _stage(layer.name, stages)
-        if stage is not None and stage <= last:
-            layer.trainable = False
-    return model
+    places = [(_stage(layer.name, stages), layer) for layer in layers]
+    return [layer for stage, layer in places if stage is not None and stage <= last]
 
 
 def unfreeze(model: keras.Model, *, norms: bool = True) -> keras.Model:
@@ -132,8 +163,10 @@ def freeze_norms(model: keras.Model) -> keras.Model:
 def with_classes(model: ResNet, classes: int, *, seed: int | None = None) -> ResNet:
     """Builds the net with a new classifier and copies all other weights.
 
-    The activation of the classifier and the preprocessing are kept. A net without the top gets
-    one that returns logits. All layers of the new net are trainable.
+    Layers before the net, the pool, the precision, the activation of the classifier and the
+    preprocessing are kept. A net without the top gets a classifier that returns logits, after its
+    own pool (`"max"` or `"avg"`) or, where it has none, an average. All layers of the new net are
+    trainable.
 
     Args:
         model: A net made by `build`; it is not changed.
@@ -145,29 +178,18 @@ def with_classes(model: ResNet, classes: int, *, seed: int | None = None) -> Res
 
     Raises:
         TypeError: If the model was not made by `build`.
-        ValueError: If `classes` is not a positive integer, or the model lacks stages.
+        ValueError: If `classes` is not a positive integer, or the model lacks stages or has layers
+            that `build` does not create.
 
     Example:
         >>> model = keras_resnet.build("resnet18")
         >>> keras_resnet.finetune.with_classes(model, 10).output_shape
         (None, 10)
     """
-    spec = _spec_of(model)
-    if "logits" in {layer.name for layer in model.layers}:
-        twin = rebuild(model, classes=classes, seed=seed)
-    else:
-        shape = tuple(model.inputs[0].shape[1:])
-        dims: Any = len(shape) - 1
-        twin = build(
-            spec,
-            classes=classes,
-            input_shape=shape,
-            dims=dims,
-            stacked=model.stacked,
-            seed=seed,
-            name=model.name,
-        )
-        twin.preprocess = model.preprocess
+    _spec_of(model)
+    if isinstance(classes, bool) or not isinstance(classes, int) or classes < 1:
+        raise ValueError(f"`classes` must be a positive integer. Received: classes={classes!r}")
+    twin = rebuild(model, classes=classes, seed=seed)
     copy_weights(model, twin, skip=HEAD)
     return twin
 
@@ -199,7 +221,8 @@ def with_input_channels(
 
     Raises:
         TypeError: If the model was not made by `build`.
-        ValueError: If `channels` is not a positive integer, or `method` is unknown.
+        ValueError: If `channels` is not a positive integer, `method` is unknown, or layers before
+            the net fix its input.
 
     Source: https://github.com/huggingface/pytorch-image-models, `timm/models/_manipulate.py`.
 
@@ -214,12 +237,15 @@ def with_input_channels(
         raise ValueError(f"`channels` must be a positive integer. Received: channels={channels!r}")
     if method not in get_args(ChannelMethod):
         raise ValueError(f"`method` must be 'repeat' or 'mean'. Received: method={method!r}")
-    old = int(model.inputs[0].shape[channel_axis()])
-    twin = rebuild(model, channels=channels)
+    shape = list(model.inputs[0].shape[1:])
+    axis = channel_axis() if channel_axis() < 0 else 0
+    old = int(shape[axis])
+    shape[axis] = channels
+    twin = rebuild(model, shape=shape)
     stored = read_weights(model)
     if channels != old:
         mixing = _mixing_matrix(old, channels, method)
-        if model.preprocess is not None and model.preprocess.channel_order == "bgr":
+        if model.preprocess and model.preprocess.channel_order == "bgr":
             mixing = mixing[::-1]
         for name, layer in weighted_layers(twin):
             # Only the shapes of kernels that read the image depend on its channels.
@@ -227,7 +253,8 @@ def with_input_channels(
                 kernel, *rest = stored[name]
                 adapted = np.einsum("...io,in->...no", kernel.astype("float64"), mixing)
                 stored[name] = [(adapted * old / channels).astype(kernel.dtype), *rest]
-        twin.preprocess = _mix_preprocess(model.preprocess, mixing)
+        if model.preprocess:
+            twin.preprocess = _mix_preprocess(model.preprocess, mixing)
     assign(stored, twin, source=model.name)
     return twin
 
@@ -239,10 +266,8 @@ def _mixing_matrix(old: int, new: int, method: ChannelMethod) -> np.ndarray:
     return np.eye(old)[:, np.arange(new) % old]
 
 
-def _mix_preprocess(preprocess: PreprocessSpec | None, mixing: np.ndarray) -> PreprocessSpec | None:
+def _mix_preprocess(preprocess: PreprocessSpec, mixing: np.ndarray) -> PreprocessSpec:
     """Returns the preprocessing with the mean and standard deviation of each new channel."""
-    if preprocess is None:
-        return None
     mean, std = preprocess.mean, preprocess.std
     if len(mean) > 1:
         mean, std = (tuple((np.asarray(values) @ mixing).tolist()) for values in (mean, std))

@@ -38,6 +38,32 @@ def preprocess_input(x: Tensor, data_format: str | None = None, mode: Mode = "ca
     return keras.applications.imagenet_utils.preprocess_input(x, data_format=data_format, mode=mode)
 
 
+def preprocess_caffe(x: Tensor, data_format: str | None = None) -> Any:
+    """Normalises images as `keras.applications.resnet.preprocess_input`: BGR, minus the means.
+
+    Args:
+        x: RGB images, `(..., height, width, channels)`, pixel values 0..255.
+        data_format: Data format of `x`; None means Keras's.
+
+    Returns:
+        Float images of the same shape.
+    """
+    return preprocess_input(x, data_format, mode="caffe")
+
+
+def preprocess_tf(x: Tensor, data_format: str | None = None) -> Any:
+    """Normalises images as `keras.applications.resnet_v2.preprocess_input`: to -1..1.
+
+    Args:
+        x: RGB images, `(..., height, width, channels)`, pixel values 0..255.
+        data_format: Data format of `x`; None means Keras's.
+
+    Returns:
+        Float images of the same shape.
+    """
+    return preprocess_input(x, data_format, mode="tf")
+
+
 def decode_predictions(predictions: Tensor, top: int = 5) -> list[list[tuple[str, str, float]]]:
     """Returns the names of the most likely ImageNet classes, as keras.applications does.
 

@@ -14,7 +14,7 @@ from keras_resnet.nets.model import ResNet, check_net
 from keras_resnet.nets.precision import dtype_policy
 from keras_resnet.nets.segments import HEAD, cut, place_of, unit_ends
 from keras_resnet.nets.tensor import Tensor
-from keras_resnet.weights.rebuild import copy_weights, rebuild
+from keras_resnet.weights.rebuild import copy_weights, head_of, rebuild
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,12 +124,14 @@ def float32_twin(model: ResNet) -> ResNet:
         ValueError: If `model` has no classifier, or was modified after `build`.
     """
     check_net(model)
-    if "logits" not in {layer.name for layer in model.layers}:
+    head = head_of(model)
+    if head.classes is None:
         raise ValueError(f"{model.name!r} has no layer 'logits': build it with include_top=True")
     spec = model.spec.replace(norm_sync=False) if model.spec.norm_sync else None
     # The fixed seed leaves the caller's random state alone, and makes stochastic depth drop the
     # same branches in each measurement.
-    twin = rebuild(model, spec=spec, stacked=False, seed=0, dtype="float32")
+    logits = dataclasses.replace(head, activation=None)
+    twin = rebuild(model, spec=spec, head=logits, stacked=False, seed=0, dtype="float32")
     copy_weights(model, twin)
     return twin
 
@@ -150,7 +152,7 @@ def cut_at_units(twin: ResNet, taps: Collection[str] = ()) -> tuple[Segment, ...
     for layer in twin.layers:
         if layer.name in taps:
             tapped[place_of(layer.name)].append(layer.name)
-    ends = unit_ends(twin) | {HEAD: twin.get_layer("logits").output}
+    ends = unit_ends(twin) | {HEAD: twin.output}
     outputs = {
         name: [end, *(twin.get_layer(tap).output for tap in tapped[name])]
         for name, end in ends.items()

@@ -110,7 +110,7 @@ def gradient_flow(model: ResNet | Chain, images: Any, labels: Any) -> Gradients:
     """
     chain = as_chain(model)
     images = as_images(chain.twin, images)
-    labels = _as_labels(labels, len(images), chain.twin.get_layer("logits").units)
+    labels = _as_labels(labels, len(images), chain.twin.output_shape[-1])
 
     def loss(probes: list[Tensor]) -> Tensor:
         x = images

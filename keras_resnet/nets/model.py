@@ -8,11 +8,19 @@ import os
 import sys
 import threading
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Literal, NoReturn
 
 import keras
 
-from keras_resnet.nets.named_weights import HoldsUnits, assign, is_stacked, read_h5
+from keras_resnet.nets.aliases import own_name
+from keras_resnet.nets.named_weights import (
+    HoldsUnits,
+    assign,
+    assign_fitting,
+    is_stacked,
+    layer_names,
+    read_h5,
+)
 from keras_resnet.nets.spec import ResNetSpec
 from keras_resnet.nets.tensor import Tensor
 from keras_resnet.preprocessing import PreprocessSpec
@@ -35,6 +43,32 @@ def deep_graph() -> Iterator[None]:
             sys.setrecursionlimit(limit)
 
 
+class UnsetPreprocess:
+    """The preprocessing of a net that has none: false in conditions, an error in use."""
+
+    def __init__(self, net: str) -> None:
+        self._net = net
+
+    def __bool__(self) -> Literal[False]:
+        return False
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raises the error that says how to set the preprocessing."""
+        raise ValueError(
+            f"{self._net!r} has no preprocessing, because no published weights set it. Set "
+            "`model.preprocess = keras_resnet.PreprocessSpec(size, mean, std)`, or normalise the "
+            "images as those that the net was trained on"
+        )
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        self()
+
+    def __repr__(self) -> str:
+        return "<no preprocessing>"
+
+
 @keras.saving.register_keras_serializable(package="keras_resnet")
 class ResNet(keras.Model):
     """A functional model made by `build`: a `keras.Model` with a spec and its preprocessing.
@@ -51,6 +85,7 @@ class ResNet(keras.Model):
 
     _spec: ResNetSpec | None = None
     _taps: tuple[tuple[str, str], ...] = ()
+    _front: tuple[str, ...] = ()
     _preprocess: PreprocessSpec | None = None
 
     def __init__(
@@ -64,7 +99,8 @@ class ResNet(keras.Model):
         """The spec that the model was built from.
 
         Raises:
-            ValueError: If the model was not made by `build` (a clone, for instance).
+            ValueError: If the model was not made by `build`. `describe_as` gives the spec back to
+                a clone.
 
         Example:
             >>> keras_resnet.build("resnet18").spec.depths
@@ -73,7 +109,8 @@ class ResNet(keras.Model):
         if self._spec is None:
             raise ValueError(
                 f"Model {self.name!r} has no ResNetSpec: it was cloned or rewired. "
-                "Use the spec of the model that it was made from."
+                "Use the spec of the model that it was made from, or give it to a model of the "
+                "same layers by `model.describe_as(source)`."
             )
         return self._spec
 
@@ -102,13 +139,82 @@ class ResNet(keras.Model):
         analysis = importlib.import_module("keras_resnet.analysis")
         (kwargs.get("print_fn") or print)(analysis.stage_table(self))
 
+    @property
+    def front(self) -> tuple[str, ...]:
+        """The names of the layers before the net, which `input_tensor=` brought in."""
+        return self._front
+
+    @property
+    def front_output(self) -> Tensor:
+        """The Keras tensor that the net starts from: the input, or the output of `front`."""
+        first = next(
+            layer
+            for layer in self.layers
+            if layer.name not in self._front and not isinstance(layer, keras.layers.InputLayer)
+        )
+        return first.input
+
+    def describe_as(self, source: ResNet) -> ResNet:
+        """Takes the spec and the preprocessing of a net with the same layers, in place.
+
+        `keras.models.clone_model` and the constructor of a subclass copy layers only.
+
+        Args:
+            source: The net that this one was cloned or rewired from.
+
+        Returns:
+            This model.
+
+        Raises:
+            ValueError: If the names of the layers differ.
+
+        Example:
+            >>> model = keras_resnet.build("cifar_resnet20")
+            >>> clone = keras.models.clone_model(model).describe_as(model)
+            >>> clone.spec.name
+            'cifar_resnet20'
+        """
+        ours, theirs = ([layer.name for layer in net.layers] for net in (self, source))
+        if ours != theirs:
+            differing = sorted({*ours} ^ {*theirs}) or ["their order"]
+            raise ValueError(
+                f"{self.name!r} and {source.name!r} must have the same layers. They differ in: "
+                f"{', '.join(differing[:4])}"
+            )
+        self._spec, self._taps, self._front = source._spec, source._taps, source._front
+        self._preprocess = source._preprocess
+        return self
+
+    def get_layer(self, name: str | None = None, index: int | None = None) -> keras.layers.Layer:
+        """Returns a layer by its name, or by the name that keras.applications gives it.
+
+        Args:
+            name: Name of the layer, such as `"stage4_unit3_out"` or `"conv5_block3_out"`.
+            index: Place of the layer, in place of the name.
+
+        Raises:
+            ValueError: If there is no such layer; says what the net calls it.
+
+        Example:
+            >>> keras_resnet.ResNet50().get_layer("conv5_block3_out").name
+            'stage4_unit3_out'
+        """
+        names = [layer.name for layer in self.layers]
+        if name is None or name in names:
+            return super().get_layer(name, index)
+        preactivated = self._spec is not None and self._spec.activates_first
+        return super().get_layer(
+            own_name(name, names, layer_names(self), preactivated=preactivated)
+        )
+
     def load_weights(self, filepath: Any, skip_mismatch: bool = False, **kwargs: Any) -> None:
         """Loads a `.weights.h5` file as Keras does, written by a stacked or an unrolled network.
 
         Args:
             filepath: Path of the file.
-            skip_mismatch: Whether to skip layers whose shapes differ; the file must then have
-                the model's own form.
+            skip_mismatch: Whether to skip layers whose shapes differ. Between a stacked and an
+                unrolled network, layers that either side lacks are skipped too; a warning names
+                the first and their number.
             **kwargs: See `keras.Model.load_weights`.
 
         Raises:
@@ -120,18 +226,29 @@ class ResNet(keras.Model):
             >>> stacked.load_weights("net.weights.h5")
         """
         path = os.fspath(filepath)
-        by_name = path.endswith(".weights.h5") and (self.stacked or is_stacked(path))
-        if skip_mismatch or not by_name:
+        stacked = is_stacked(path) if path.endswith(".weights.h5") else None
+        by_name = path.endswith(".weights.h5") and (self.stacked or stacked)
+        if not by_name or (self._front and stacked == self.stacked):
             super().load_weights(filepath, skip_mismatch=skip_mismatch, **kwargs)
+            return
+        stored = read_h5(path)
+        if self._front:
+            raise ValueError(
+                f"{path!r} has another form (stacked or unrolled) than {self.name!r}, which has "
+                f"layers before the net: {', '.join(self._front[:4])}. Build the net in the "
+                "file's form (`stacked=`)"
+            )
+        if skip_mismatch:
+            assign_fitting(stored, self, source=repr(path))
         else:
-            assign(read_h5(path), self, source=repr(path))
+            assign(stored, self, source=repr(path))
 
     @property
-    def preprocess(self) -> PreprocessSpec | None:
-        """The preprocessing of the images; None unless weights or the user set it.
+    def preprocess(self) -> PreprocessSpec | UnsetPreprocess:
+        """The preprocessing of the images; false in conditions unless weights or the user set it.
 
         `weights=` sets it and files store it. `model.preprocess(images)` applies it to RGB pixels
-        of 0..255.
+        of 0..255, and raises a `ValueError` where it is not set.
 
         Raises:
             TypeError: If it is set to anything but a `PreprocessSpec` or None.
@@ -140,10 +257,11 @@ class ResNet(keras.Model):
             >>> model = keras_resnet.ResNet50(weights="torchvision/v2")
             >>> probabilities = model.predict(model.preprocess(images))
         """
-        return self._preprocess
+        return self._preprocess or UnsetPreprocess(self.name)
 
     @preprocess.setter
-    def preprocess(self, value: PreprocessSpec | None) -> None:
+    def preprocess(self, value: PreprocessSpec | UnsetPreprocess | None) -> None:
+        value = None if isinstance(value, UnsetPreprocess) else value
         if value is not None and not isinstance(value, PreprocessSpec):
             raise TypeError(
                 f"`preprocess` must be a PreprocessSpec or None. Received: preprocess={value!r}"
@@ -158,16 +276,20 @@ class ResNet(keras.Model):
         """
         return {f"P{level[1:]}": self.get_layer(layer).output for level, layer in self._taps}
 
-    def _describe(self, spec: ResNetSpec, taps: Iterable[tuple[str, str]]) -> None:
-        """Sets the spec, and by level the names of the layers that end the stages."""
+    def _describe(
+        self, spec: ResNetSpec, taps: Iterable[tuple[str, str]], front: Iterable[str] = ()
+    ) -> None:
+        """Sets the spec, by level the layers that end the stages, and the layers before the net."""
         names = {layer.name for layer in self.layers}
         self._spec = spec
+        self._front = tuple(front)
         self._taps = tuple((level, layer) for level, layer in taps if layer in names)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the layer graph, the spec, the ends of the stages and the preprocessing."""
         config = super().get_config()
         config["spec"] = self._spec and self._spec.to_dict()
+        config["front"] = list(self._front)
         config["taps"] = [list(tap) for tap in self._taps]
         config["preprocess"] = self._preprocess and self._preprocess.to_dict()
         return config
@@ -178,12 +300,18 @@ class ResNet(keras.Model):
         config = dict(config)
         spec = config.pop("spec", None)
         taps = config.pop("taps", ())
+        front = config.pop("front", ())
         preprocess = config.pop("preprocess", None)
         model = super().from_config(config, custom_objects=custom_objects)
         model._spec = spec and ResNetSpec.from_dict(spec)
+        model._front = tuple(front)
         model._taps = tuple((level, layer) for level, layer in taps)
         model._preprocess = preprocess and PreprocessSpec.from_dict(preprocess)
         return model
+
+
+# Keras writes whole-model HDF5 files with the bare name of the class.
+keras.saving.get_custom_objects()["ResNet"] = ResNet
 
 
 def check_net(model: Any) -> None:

@@ -1,13 +1,16 @@
-"""Weights by the layer names of the unrolled network, for unrolled and stacked networks alike.
+"""Weights by the layer names of the unrolled network, for all forms of a network alike.
 
-A stacked network keeps the weights of many units in one layer, along a first axis. Code that maps,
-copies, saves or reads weights by layer name uses this module and does not see the difference.
+A stacked network keeps the weights of many units in one layer, along a first axis. A classifier
+with an activation is called `predictions`, one without `logits`. Layers before the network belong
+to the user. Code that maps, copies, saves or reads weights by layer name uses this module and does
+not see the differences: the classifier is `logits`, and layers before the network are left out.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -34,11 +37,34 @@ class HoldsUnits(Protocol):
         """Sets the weights of those of the units' layers that are named."""
 
 
+CLASSIFIER = "logits"
+
+
+def classifier_of(model: keras.Model) -> keras.layers.Dense | None:
+    """Returns the classifier, a layer named `logits` or `predictions`; None without the top.
+
+    Nets saved by earlier versions have `logits` and, after it, an `Activation` `predictions`.
+    """
+    dense = {each.name: each for each in model.layers if isinstance(each, keras.layers.Dense)}
+    return dense.get(CLASSIFIER) or dense.get("predictions")
+
+
+def own_layers(model: keras.Model) -> list[tuple[str, Any]]:
+    """Returns the network's layers by name, without those that come before it."""
+    front = getattr(model, "front", ())
+    head = classifier_of(model)
+    return [
+        (CLASSIFIER if layer is head else layer.name, layer)
+        for layer in model.layers
+        if layer.name not in front
+    ]
+
+
 def layer_names(model: keras.Model) -> list[str]:
     """Returns the names of the layers that the unrolled network has."""
     names: list[str] = []
-    for layer in model.layers:
-        names += layer.unit_names() if isinstance(layer, HoldsUnits) else [layer.name]
+    for name, layer in own_layers(model):
+        names += layer.unit_names() if isinstance(layer, HoldsUnits) else [name]
     return names
 
 
@@ -48,21 +74,21 @@ def weighted_layers(model: keras.Model) -> Iterator[tuple[str, Any]]:
     The second is the layer itself, except for units in a stack: read and write their values with
     `read_weights` and `write_weights`.
     """
-    for layer in model.layers:
+    for name, layer in own_layers(model):
         if isinstance(layer, HoldsUnits):
             yield from layer.unit_layers()
         elif layer.weights:
-            yield layer.name, layer
+            yield name, layer
 
 
 def read_weights(model: keras.Model) -> dict[str, Arrays]:
     """Returns the weights by layer name."""
     stored: dict[str, Arrays] = {}
-    for layer in model.layers:
+    for name, layer in own_layers(model):
         if isinstance(layer, HoldsUnits):
             stored |= layer.read_units()
         elif layer.weights:
-            stored[layer.name] = layer.get_weights()
+            stored[name] = layer.get_weights()
     return stored
 
 
@@ -72,11 +98,11 @@ def write_weights(model: keras.Model, stored: Mapping[str, Arrays]) -> None:
     Raises:
         ValueError: If the shapes of an array and of its weight differ.
     """
-    for layer in model.layers:
+    for name, layer in own_layers(model):
         if isinstance(layer, HoldsUnits):
             layer.write_units(stored)
-        elif layer.weights and layer.name in stored:
-            layer.set_weights(stored[layer.name])
+        elif layer.weights and name in stored:
+            layer.set_weights(stored[name])
 
 
 def assign(
@@ -93,20 +119,43 @@ def assign(
     Raises:
         ValueError: If names or shapes differ; lists the first differences.
     """
-    layers = {name: layer for name, layer in weighted_layers(target) if name not in skip}
-    problems = [f"no {name!r} in the source" for name in layers if name not in stored]
-    problems += [f"no {name!r} in the target" for name in stored if name not in layers]
-    for name, layer in layers.items():
-        shapes = [array.shape for array in stored.get(name, ())]
-        expected = [tuple(weight.shape) for weight in layer.weights]
-        if name in stored and shapes != expected:
-            problems.append(f"{name!r} has shapes {shapes}, not {expected}")
+    problems = _misfits(stored, target, skip)
     if problems:
-        raise ValueError(
-            f"Weights of {source} do not fit {target.name}: {'; '.join(problems[:4])}"
-            + (f"; and {len(problems) - 4} more" if len(problems) > 4 else "")
+        raise ValueError(f"Weights of {source} do not fit {target.name}: {_listed(problems)}")
+    write_weights(target, {name: stored[name] for name in stored if name not in skip})
+
+
+def assign_fitting(stored: Mapping[str, Arrays], target: keras.Model, *, source: str) -> None:
+    """Sets the weights of the layers whose names and shapes fit; warns once of the others."""
+    problems = _misfits(stored, target)
+    write_weights(target, {name: stored[name] for name in stored if name not in problems})
+    if problems:
+        total = len({*stored, *(name for name, _ in weighted_layers(target))})
+        warnings.warn(
+            f"{len(problems)} of {total} layers with weights were skipped when {source} was "
+            f"loaded into {target.name}: {_listed(problems)}",
+            stacklevel=3,
         )
-    write_weights(target, {name: stored[name] for name in layers})
+
+
+def _misfits(
+    stored: Mapping[str, Arrays], target: keras.Model, skip: Sequence[str] = ()
+) -> dict[str, str]:
+    """Returns by layer name what differs between arrays and a model."""
+    layers = {name: layer for name, layer in weighted_layers(target) if name not in skip}
+    problems = {name: f"no {name!r} in the source" for name in layers if name not in stored}
+    problems |= {name: f"no {name!r} in the target" for name in stored if name not in layers}
+    for name in (name for name in layers if name in stored):
+        shapes = [array.shape for array in stored[name]]
+        expected = [tuple(weight.shape) for weight in layers[name].weights]
+        if shapes != expected:
+            problems[name] = f"{name!r} has shapes {shapes}, not {expected}"
+    return problems
+
+
+def _listed(problems: Mapping[str, str]) -> str:
+    more = f"; and {len(problems) - 4} more" if len(problems) > 4 else ""
+    return "; ".join(list(problems.values())[:4]) + more
 
 
 # A stack is named after its first and last unit: `stage2_units2to18`. The key of a variable in a
@@ -146,6 +195,7 @@ def read_h5(path: str | os.PathLike[str]) -> dict[str, Arrays]:
                 name = str(values.attrs["name"])
                 stack = _STACK.fullmatch(name)
                 if stack is None:
+                    name = CLASSIFIER if name == "predictions" else name
                     stored[name] = [np.asarray(values[str(n)]) for n in range(len(values))]
                 else:
                     stored |= _unstack(stack, {key: np.asarray(values[key]) for key in values})

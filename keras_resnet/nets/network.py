@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
@@ -11,6 +12,7 @@ from keras_resnet.nets.catalog import get_spec
 from keras_resnet.nets.fixup import bias
 from keras_resnet.nets.geometry import Unit, runs
 from keras_resnet.nets.model import ResNet
+from keras_resnet.nets.named_weights import CLASSIFIER
 from keras_resnet.nets.primitives import Primitives, channel_axis, kernel_initializer
 from keras_resnet.nets.residual_unit import residual_unit
 from keras_resnet.nets.spec import ResNetSpec
@@ -22,6 +24,25 @@ Pooling = Literal["avg", "max"]
 Dims = Literal[1, 2, 3]
 # Nets of this many weighted layers and more are stacked by default; docs/performance.md, "Depth".
 STACKED_FROM = 300
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """What follows the last stage: feature maps by level, or a pool, or a pool and a classifier.
+
+    Attributes:
+        classes: Outputs of the classifier; None without one.
+        pooling: Kind of the global pool; None returns the feature map.
+        activation: Activation of the classifier.
+        name: Name of the classifier.
+        levels: Stages that are returned, in place of the rest.
+    """
+
+    classes: int | None = None
+    pooling: Pooling | None = None
+    activation: str | Callable[..., Any] | None = None
+    name: str = CLASSIFIER
+    levels: tuple[str, ...] = ()
 
 
 def build(
@@ -51,7 +72,8 @@ def build(
             the map itself, `(batch, height / s, width / s, channels)` with s the output stride.
         input_tensor: A Keras tensor to use as the input, in place of a new one.
         classifier_activation: Activation of the classifier. None returns logits, on which losses
-            are numerically best; the functions named as in keras.applications give `"softmax"`.
+            are numerically best, from a layer `logits`. With an activation, `"linear"` too, the
+            layer is named `predictions`, as in the functions named as in keras.applications.
         features: True, or names among `"C2"` (the first stage), `"C3"` and so on: the model then
             returns a dict of these stages' outputs, without the top, in place of one tensor.
             Of pre-activation nets the last stage's is normed and rectified, the others are sums.
@@ -98,8 +120,35 @@ def build(
             "`features` returns maps, which `pooling` would not apply to. "
             f"Received: features={features!r}, pooling={pooling!r}"
         )
-    start, source = _input(spec, dims, input_shape, input_tensor)
-    nn = Primitives(spec, dims, seed)
+    head = Head(pooling=pooling, levels=levels)
+    if include_top:
+        top = CLASSIFIER if classifier_activation is None else "predictions"
+        head = Head(classes, "avg", classifier_activation, top)
+    name = name or spec.name
+    start = _input(spec, dims, input_shape, input_tensor, name)
+    return assemble(spec, start, head, stacked=stacked, seed=seed, name=name)
+
+
+def assemble(
+    spec: ResNetSpec,
+    start: Tensor,
+    head: Head,
+    *,
+    stacked: bool | None = None,
+    seed: int | None = None,
+    name: str | None = None,
+) -> ResNet:
+    """Builds a net on a Keras tensor; see `build`, which checks the arguments.
+
+    Args:
+        spec: The net.
+        start: Images, an input or the output of other layers, `(batch, height, width, channels)`.
+        head: What follows the last stage.
+        stacked: As for `build`.
+        seed: As for `build`.
+        name: As for `build`.
+    """
+    nn = Primitives(spec, len(start.shape) - 2, seed)
     if stacked is None:
         stacked = spec.layers >= STACKED_FROM
 
@@ -111,16 +160,16 @@ def build(
     if spec.activates_first:
         x = _final_activation(x, nn)
         stages[f"C{len(spec.depths) + 1}"] = x
-    if include_top:
-        x = _classifier(x, nn, classes, classifier_activation)
-    elif pooling is not None:
-        kind = {"avg": "GlobalAveragePooling", "max": "GlobalMaxPooling"}[pooling]
-        x = nn.layer(kind)(name="pool")(x)
+    x = _head(x, nn, head)
 
-    outputs = {level: stages[level] for level in levels} if levels else x
+    sources = keras.utils.get_source_inputs(start)
+    source = sources[0] if len(sources) == 1 else sources
+    outputs = {level: stages[level] for level in head.levels} if head.levels else x
     model = ResNet(source, outputs, name=name or spec.name)
     ends = ((level, end._keras_history.operation.name) for level, end in stages.items())
-    model._describe(spec, ends)
+    before = keras.Model(source, start).layers
+    front = [each.name for each in before if not isinstance(each, keras.layers.InputLayer)]
+    model._describe(spec, ends, front)
     return model
 
 
@@ -139,21 +188,28 @@ def _final_activation(x: Tensor, nn: Primitives) -> Tensor:
     return nn.norm_relu(x, "final_norm") if nn.spec.order == "pre" else nn.relu(x, "final_act")
 
 
-def _classifier(
-    x: Tensor, nn: Primitives, classes: int, activation: str | Callable[..., Any] | None
-) -> Tensor:
-    # Logits and probabilities keep the precision of the weights when the net computes in 16 bits.
-    dtype = keras.config.dtype_policy().variable_dtype
-    x = nn.layer("GlobalAveragePooling")(name="pool")(x)
+def _head(x: Tensor, nn: Primitives, head: Head) -> Tensor:
+    """Applies the global pool and the classifier."""
+    if head.pooling is None:
+        return x
+    kind = {"avg": "GlobalAveragePooling", "max": "GlobalMaxPooling"}[head.pooling]
+    x = nn.layer(kind)(name="pool")(x)
+    if head.classes is None:
+        return x
+    initializer: Any = kernel_initializer(CLASSIFIER, nn.seed)
     if nn.spec.norm == "fixup":
         x = bias(x, nn, "logits_bias")
-        initializer: Any = "zeros"
-    else:
-        initializer = kernel_initializer("logits", nn.seed)
-    x = keras.layers.Dense(classes, kernel_initializer=initializer, dtype=dtype, name="logits")(x)
-    if activation in (None, "linear"):
-        return x
-    return keras.layers.Activation(activation, dtype=dtype, name="predictions")(x)
+        initializer = "zeros"
+    classifier = keras.layers.Dense(
+        head.classes,
+        activation=head.activation,
+        kernel_initializer=initializer,
+        # Logits and probabilities keep the precision of the weights when the net computes in 16
+        # bits.
+        dtype=keras.config.dtype_policy().variable_dtype,
+        name=head.name,
+    )
+    return classifier(x)
 
 
 def _check_head(
@@ -188,9 +244,13 @@ def _check_features(spec: ResNetSpec, features: Sequence[str] | bool) -> tuple[s
 
 
 def _input(
-    spec: ResNetSpec, dims: int, input_shape: Sequence[int | None] | None, input_tensor: Any
-) -> tuple[Tensor, Any]:
-    """Returns the tensor to start from and the model's input."""
+    spec: ResNetSpec,
+    dims: int,
+    input_shape: Sequence[int | None] | None,
+    input_tensor: Any,
+    name: str,
+) -> Tensor:
+    """Returns the tensor to start from."""
     if input_tensor is not None:
         if not isinstance(input_tensor, keras.KerasTensor):
             raise TypeError(
@@ -204,14 +264,13 @@ def _input(
                 f"Received: input_shape={tuple(input_shape)}"
             )
         _check_shape(spec, dims, shape)
-        sources = keras.utils.get_source_inputs(input_tensor)
-        return input_tensor, sources[0] if len(sources) == 1 else sources
+        return input_tensor
     space, channels = (spec.input_size,) * dims, spec.input_channels
     default = (channels, *space) if channel_axis() == 1 else (*space, channels)
     shape = default if input_shape is None else tuple(input_shape)
     _check_shape(spec, dims, shape)
-    tensor = keras.Input(shape, name="images")
-    return tensor, tensor
+    # Two nets in one model need inputs of different names.
+    return keras.Input(shape, name=f"{name}_images")
 
 
 def _check_shape(spec: ResNetSpec, dims: int, shape: tuple[int | None, ...]) -> None:

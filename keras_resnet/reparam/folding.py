@@ -48,7 +48,7 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
         logits = folded(images, training=False)  # the same logits, with fewer layers
         ```
     """
-    preprocess = model.preprocess if isinstance(model, ResNet) else None
+    preprocess = model.preprocess or None if isinstance(model, ResNet) else None
     if isinstance(model, ResNet) and model._spec is not None:
         model = restack(model, stacked=False)  # the graph of a stack shows no norms
     with deep_graph():

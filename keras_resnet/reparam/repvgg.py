@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_resnet.nets.geometry import units
 from keras_resnet.nets.model import ResNet, check_net
+from keras_resnet.nets.named_weights import own_layers
 from keras_resnet.reparam.folding import (
     CONVOLUTIONS,
     fold_batch_norm,
@@ -94,20 +95,20 @@ def fuse(model: keras.Model) -> ResNet:
         stochastic_depth=0.0,
     )
     fused = rebuild(model, spec=plain)
-    layers = {layer.name: layer for layer in model.layers}
+    layers = dict(own_layers(model))
     unit_names = {unit.name for unit in units(spec)} | ({"stem"} if spec.stem == "unit" else set())
-    for layer in fused.layers:
+    for name, layer in own_layers(fused):
         if not layer.weights:
             continue
-        unit, _, role = layer.name.rpartition("_")
+        unit, _, role = name.rpartition("_")
         values: Sequence[np.ndarray]
         if unit in unit_names and role == "conv1":
             values = _fused_weights(layers, unit)
         elif type(layer) in CONVOLUTIONS:  # of a stem that is not a unit
-            norm = layers[layer.name.replace("conv", "norm")]
-            values = folded_weights(layers[layer.name], norm)
+            norm = layers[name.replace("conv", "norm")]
+            values = folded_weights(layers[name], norm)
         else:
-            values = layers[layer.name].get_weights()
+            values = layers[name].get_weights()
         layer.set_weights([value.astype("float32") for value in values])
     return fused
 

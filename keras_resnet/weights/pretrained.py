@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from keras_resnet.nets.model import ResNet
+from keras_resnet.nets.named_weights import classifier_of
 from keras_resnet.nets.network import build
 from keras_resnet.nets.spec import ResNetSpec
 from keras_resnet.weights.recognize import recognize, same_shapes
@@ -130,11 +131,11 @@ def apply(model: ResNet, weights: Weights, *, strict: bool = True) -> LoadReport
 
 
 def _check_head(model: ResNet, weights: Weights) -> None:
-    layers = {layer.name: layer for layer in model.layers}
-    if "logits" not in layers or weights.classes in (None, layers["logits"].units):
+    head = classifier_of(model)
+    if head is None or weights.classes in (None, head.units):
         return
     raise ValueError(
-        f"{weights.name} has {weights.classes} classes, the net {layers['logits'].units}: build "
+        f"{weights.name} has {weights.classes} classes, the net {head.units}: build "
         "it with `include_top=False`, or with the weights' classes, and give it another head by "
         "`keras_resnet.finetune.with_classes`"
     )

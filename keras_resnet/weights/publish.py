@@ -7,6 +7,7 @@ import os
 from typing import Any, Literal
 
 from keras_resnet.nets.model import ResNet
+from keras_resnet.nets.named_weights import classifier_of
 from keras_resnet.nets.primitives import channel_axis
 from keras_resnet.nets.spec import ResNetSpec
 from keras_resnet.weights.files.tensor_file import write_safetensors
@@ -57,7 +58,7 @@ def save(
             "another folder"
         )
     metadata = {"format": "pt", SPEC_KEY: json.dumps(model.spec.to_dict())}
-    if model.preprocess is not None:
+    if model.preprocess:
         metadata[PREPROCESS_KEY] = json.dumps(model.preprocess.to_dict())
     if layout != "hf":
         write_safetensors(path, tensors, metadata)
@@ -92,7 +93,7 @@ def hf_config(spec: ResNetSpec, *, classes: int) -> dict[str, Any]:
 
 
 def _config_of(model: ResNet) -> dict[str, Any]:
-    head = next((layer for layer in model.layers if layer.name == "logits"), None)
+    head = classifier_of(model)
     if head is None:
         raise ValueError(
             "transformers' ResNetForImageClassification needs a classifier, which "

@@ -64,7 +64,7 @@ def load_saved(model: ResNet, path: str, *, strict: bool) -> LoadReport | None:
     if not {"stem_conv", "stem_conv1"} & set(stored):
         return None
     # A net without the top takes the file of a net with it.
-    names = {layer.name for layer in model.layers}
+    names = layer_names(model)
     left_out = tuple(name for name in HEAD if name in stored and name not in names)
     for name in left_out:
         del stored[name]
@@ -73,7 +73,7 @@ def load_saved(model: ResNet, path: str, *, strict: bool) -> LoadReport | None:
         report = LoadReport(tuple(stored), left_out=left_out)
     else:
         report = _assign_fitting(stored, model)
-    if model.preprocess is None:
+    if not model.preprocess:
         model.preprocess = preprocess
     return report
 
@@ -89,12 +89,14 @@ def stored_spec(path: str) -> ResNetSpec | None:
         with zipfile.ZipFile(path) as archive:
             config = json.loads(archive.read("config.json"))["config"]
         spec = ResNetSpec.from_dict(config["spec"])
-        units = [
-            layer["config"]["units"] for layer in config["layers"] if layer["name"] == "logits"
+        head = [
+            layer["config"]["units"]
+            for layer in config["layers"]
+            if layer["class_name"] == "Dense" and layer["name"] in ("logits", "predictions")
         ]
     except (KeyError, TypeError, ValueError, zipfile.BadZipFile):
         return None
-    return spec.replace(classes=units[0]) if units else spec
+    return spec.replace(classes=head[0]) if head else spec
 
 
 def _check_function(stored: ResNetSpec, wanted: ResNetSpec, path: str) -> None:
@@ -117,7 +119,8 @@ def _read_keras(path: str) -> tuple[dict[str, list[np.ndarray]], PreprocessSpec 
     except (zipfile.BadZipFile, OSError, KeyError, ValueError) as error:
         message = f"{path!r} is not a readable `.keras` file: {first_line(error)}"
         raise ValueError(message) from error
-    return read_weights(source), source.preprocess if isinstance(source, ResNet) else None
+    preprocess = source.preprocess or None if isinstance(source, ResNet) else None
+    return read_weights(source), preprocess
 
 
 def _assign_fitting(stored: dict[str, list[np.ndarray]], model: ResNet) -> LoadReport:

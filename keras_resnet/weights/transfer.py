@@ -10,7 +10,12 @@ import keras
 import numpy as np
 
 from keras_resnet.nets.model import ResNet
-from keras_resnet.nets.named_weights import read_weights, weighted_layers, write_weights
+from keras_resnet.nets.named_weights import (
+    layer_names,
+    read_weights,
+    weighted_layers,
+    write_weights,
+)
 from keras_resnet.weights.layouts import Layout
 from keras_resnet.weights.rebuild import HEAD
 
@@ -186,7 +191,7 @@ def load_tensors(
 
 def _absent_head(model: ResNet, layout: Layout) -> set[str]:
     """Returns the names of the classifier's tensors if the net has no classifier."""
-    names = {layer.name for layer in model.layers}
+    names = layer_names(model)
     prefixes = [layout.translate(name, model.spec) for name in HEAD if name not in names]
     return {
         f"{prefix}{layout.separator}{role}"

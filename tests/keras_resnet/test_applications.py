@@ -89,7 +89,7 @@ def test_signatures_are_those_of_keras_applications():
         assert all(parameters[name].kind is theirs[name].kind for name in theirs)
         assert ours.__name__ == ours.__qualname__ == function
         assert pickle.loads(pickle.dumps(ours)) is ours
-        assert f"Build {variant} with" in ours.__doc__
+        assert f"Builds {variant} with" in ours.__doc__
         assert f"keras_resnet.{function}(weights=None" in ours.__doc__
         assert ours.__doc__.count("{") == 0
         start, end = re.fullmatch(r"(SE|ResNetRS|ResNeXt|Wide)?.*?(V2|D)?", function).groups()
@@ -131,7 +131,7 @@ def test_arguments_stand_in_the_same_places():
     assert (model.name, model.output_shape, model.layers[-1].name) == ("mine", (None, 512), "pool")
     assert isinstance(model.layers[-1], keras.layers.GlobalMaxPooling2D)
     logits = keras_resnet.ResNet18(input_tensor=tensor, classes=7, classifier_activation=None)
-    assert logits.layers[-1].name == "logits"
+    assert logits.layers[-1].name == "predictions"
     assert logits.output_shape == (None, 7)
 
 

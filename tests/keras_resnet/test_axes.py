@@ -38,7 +38,7 @@ NAMES = {
         "stage1_unit2": "conv1 norm1 act1 conv2 norm2 act2 conv3 norm3 merge out",
         "stage2_unit1": "conv1 norm1 act1 pad2 conv2 norm2 act2 conv3 norm3 shortcut_pool "
         "shortcut_conv shortcut_norm merge out",
-        "": "images pool logits",
+        "": "pool logits",
     },
     "resnet18vd": {
         "stem": "pad1 conv1 norm1 act1 conv2 norm2 act2 conv3 norm3 act3 pool_pad pool",
@@ -46,7 +46,7 @@ NAMES = {
         "stage1_unit2": "conv1 norm1 act1 conv2 norm2 merge out",
         "stage2_unit1": "pad1 conv1 norm1 act1 conv2 norm2 shortcut_pool shortcut_conv "
         "shortcut_norm merge out",
-        "": "images pool logits",
+        "": "pool logits",
     },
     "resnetrs200": {
         "stem": "pad1 conv1 norm1 act1 conv2 norm2 act2 conv3 norm3 act3 pool_pad pool_conv "
@@ -57,7 +57,7 @@ NAMES = {
         "se_scale drop merge out",
         "stage2_unit1": "conv1 norm1 act1 pad2 conv2 norm2 act2 conv3 norm3 se_pool se_fc1 se_fc2 "
         "se_scale drop shortcut_pool shortcut_conv shortcut_norm merge out",
-        "": "images pool logits",
+        "": "pool logits",
     },
     "resnet18_blur": {
         "stem": "pad conv norm act pool pool_blur",
@@ -65,14 +65,14 @@ NAMES = {
         "stage1_unit2": "conv1 norm1 act1 conv2 norm2 merge out",
         "stage2_unit1": "conv1 norm1 act1 blur conv2 norm2 shortcut_blur shortcut_conv "
         "shortcut_norm merge out",
-        "": "images pool logits",
+        "": "pool logits",
     },
     "repvgg_a0": {
         "stem": "pad1 conv1 norm1 conv2 norm2 sum out",
         "stage1_unit1": "pad1 conv1 norm1 conv2 norm2 sum out",
         "stage1_unit2": "conv1 norm1 conv2 norm2 sum shortcut_norm merge out",
         "stage2_unit1": "pad1 conv1 norm1 conv2 norm2 sum out",
-        "": "images pool logits",
+        "": "pool logits",
     },
     "keras_resnet50v2": {
         "stem": "pad conv pool_pad pool",
@@ -80,14 +80,14 @@ NAMES = {
         "stage1_unit2": "norm1 act1 conv1 norm2 act2 pad2 conv2 norm3 act3 conv3 shortcut_pool "
         "merge",
         "stage2_unit1": "norm1 act1 conv1 norm2 act2 conv2 norm3 act3 conv3 shortcut_conv merge",
-        "": "images final_norm final_act pool logits",
+        "": "final_norm final_act pool logits",
     },
     "cifar_wrn16_8": {
         "stem": "conv",
         "stage1_unit1": "norm1 act1 conv1 norm2 act2 conv2 shortcut_conv merge",
         "stage1_unit2": "norm1 act1 conv1 norm2 act2 conv2 merge",
         "stage2_unit1": "norm1 act1 pad1 conv1 norm2 act2 conv2 shortcut_conv merge",
-        "": "images final_norm final_act pool logits",
+        "": "final_norm final_act pool logits",
     },
     "cifar_fixup20": {
         "stem": "conv bias act",
@@ -95,21 +95,21 @@ NAMES = {
         "stage1_unit2": "bias1a conv1 bias1b act1 bias2a conv2 scale bias2b merge out",
         "stage2_unit1": "bias1a pad1 conv1 bias1b act1 bias2a conv2 scale bias2b shortcut_pad "
         "merge out",
-        "": "images pool logits_bias logits",
+        "": "pool logits_bias logits",
     },
     "cifar_highway20": {
         "stem": "conv norm act",
         "stage1_unit1": "conv1 norm1 act1 conv2 norm2 gate_conv merge out",
         "stage1_unit2": "conv1 norm1 act1 conv2 norm2 gate_conv merge out",
         "stage2_unit1": "pad1 conv1 norm1 act1 conv2 norm2 shortcut_pad gate_conv merge out",
-        "": "images pool logits",
+        "": "pool logits",
     },
     "cifar_skipinit20": {
         "stem": "conv act",
         "stage1_unit1": "conv1 act2 conv2 scale merge",
         "stage1_unit2": "act1 conv1 act2 conv2 scale merge",
         "stage2_unit1": "act1 pad1 conv1 act2 conv2 shortcut_pad scale merge",
-        "": "images final_act pool logits",
+        "": "final_act pool logits",
     },
 }
 
@@ -125,7 +125,7 @@ def test_names(name):
     )
     wanted = {
         f"{part}_{end}".strip("_") for part, ends in NAMES[name].items() for end in ends.split()
-    }
+    } | {f"{spec.name}_images"}
     names = [layer.name for layer in build(spec, input_shape=(32, 32, 3)).layers]
     assert len(names) == len(set(names))
     assert set(names) == wanted

@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+import keras_resnet
 from keras_resnet import PreprocessSpec, get_spec
 from keras_resnet_train.data import ArraySource
 from keras_resnet_train.data.images import fit
@@ -359,5 +360,11 @@ def test_a_net_with_layers_of_its_own_stays_at_its_size(finished_run: pathlib.Pa
     member = open_member(str(finished_run))
     inputs = keras.Input((8, 8, 1))
     own = keras.Model(inputs, member.model(keras.layers.Rescaling(2.0, name="twice")(inputs)))
-    with pytest.raises(ValueError, match="needs a net as `build` makes it; .* layers: twice"):
+    with pytest.raises(
+        ValueError, match="needs a net as `build` makes it: .* Received: Functional"
+    ):
+        fully_convolutional(dataclasses.replace(member, model=own))
+    twice = keras.layers.Rescaling(2.0, name="twice")(inputs)
+    own = keras_resnet.build(member.spec, classes=10, input_tensor=twice)
+    with pytest.raises(ValueError, match="layers before the net, which fix its input: twice"):
         fully_convolutional(dataclasses.replace(member, model=own))

@@ -12,11 +12,13 @@ import numpy as np
 
 import keras_resnet
 from keras_resnet.nets.catalog import get_spec
+from keras_resnet.nets.named_weights import classifier_of
 from keras_resnet.weights import Certificate, certify, from_pretrained, open_weights, save
 from keras_resnet.weights.certificate import NoReferenceError, source_of
 from keras_resnet.weights.files.tensor_file import read
 from keras_resnet.weights.layouts import Layout
 from keras_resnet.weights.publish import target_layout
+from keras_resnet.weights.rebuild import without_activation
 
 from ..command import Command
 from ..files import write_text
@@ -148,7 +150,7 @@ def _normalized(model: Any, images: np.ndarray | None) -> np.ndarray | None:
             f"--inputs must hold images of {shape}, (height, width, channels). "
             f"Received: an array of {images.shape}"
         )
-    if model.preprocess is None:
+    if not model.preprocess:
         return images.astype("float32")
     return np.asarray(model.preprocess.normalize(images))
 
@@ -161,7 +163,7 @@ def _convert_own(
         raise ValueError(f"{path} is a file of this package: convert it with --to FILE.safetensors")
     if args.no_top:
         raise ValueError(f"--no-top applies to weights of other libraries. Received: {path}")
-    if "logits" not in {layer.name for layer in model.layers}:
+    if classifier_of(model) is None:
         raise ValueError(f"{path} has no classifier, so there are no logits to compare")
     layout = target_layout(args.layout or "torchvision", model.spec)
     return _finish(model, _certify_file(model, path, layout, args, images), args)
@@ -184,22 +186,12 @@ def _certify_file(
             if not name.endswith("num_batches_tracked")
         }
     return certify(
-        _logits(model),
+        without_activation(model),
         tensors,
         layout,
         source={"name": str(path)},
         images=_normalized(model, images),
     )
-
-
-def _logits(model: keras_resnet.ResNet) -> keras_resnet.ResNet:
-    """Returns the net without the activation of its classifier."""
-    if model.layers[-1].name == "logits":
-        return model
-    logits = keras_resnet.ResNet(model.input, model.get_layer("logits").output, name=model.name)
-    logits._describe(model.spec, ())
-    logits.preprocess = model.preprocess
-    return logits
 
 
 def _finish(

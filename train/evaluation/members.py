@@ -12,7 +12,7 @@ import keras_resnet
 from keras_resnet import PreprocessSpec, ResNet, ResNetSpec
 from keras_resnet.nets.precision import dtype_policy
 from keras_resnet.weights import SOURCES, open_weights
-from keras_resnet.weights.rebuild import copy_weights
+from keras_resnet.weights.rebuild import copy_weights, rebuild, without_activation
 from keras_resnet.weights.saved_nets import stored_spec
 
 from ..files import read_json
@@ -101,7 +101,7 @@ def open_member(text: str, *, checkpoint: Which = "auto", net: str | None = None
             )
         layout, weights = found.layout.name, Path(text).name if Path(text).is_file() else text
         names = None
-    if model.preprocess is None:
+    if not model.preprocess:
         raise ValueError(
             f"{text!r} does not say how its images are prepared: set `model.preprocess` to a "
             "PreprocessSpec and save the model anew"
@@ -122,25 +122,13 @@ def fully_convolutional(member: Member) -> Member:
     model = member.model
     if model.inputs[0].shape[1:3] == (None, None):
         return member
-    with dtype_policy("float32"):
-        twin = keras_resnet.build(
-            member.spec.replace(norm_sync=False),
-            classes=member.classes,
-            input_shape=(None, None, member.channels),
-            stacked=isinstance(model, ResNet) and model.stacked,
-            name=model.name,
-        )
-    ours = {layer.name for layer in twin.layers}
-    extra = [
-        layer.name
-        for layer in model.layers
-        if layer.name not in ours and not isinstance(layer, keras.layers.InputLayer)
-    ]
-    if extra:
-        raise ValueError(
-            f"`--views multi-scale` needs a net as `build` makes it; {member.name!r} has further "
-            f"layers: {', '.join(extra[:4])}"
-        )
+    spec = member.spec.replace(norm_sync=False)
+    shape = (None, None, member.channels)
+    try:
+        twin = rebuild(model, spec=spec, shape=shape, dtype="float32")
+    except (TypeError, ValueError) as error:
+        message = f"`--views multi-scale` needs a net as `build` makes it: {error}"
+        raise ValueError(message) from error
     copy_weights(model, twin)
     return dataclasses.replace(member, model=twin)
 
@@ -152,15 +140,9 @@ def _own(path: str) -> ResNet:
     except (OSError, KeyError, ValueError) as error:
         line = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise ValueError(f"{path!r} is no readable `.keras` file: {line}") from error
-    names = [layer.name for layer in model.layers]
-    if not isinstance(model, ResNet) or names[-1] not in ("logits", "predictions"):
+    if not isinstance(model, ResNet) or model.layers[-1].name not in ("logits", "predictions"):
         raise ValueError(f"{path!r} has no classifier as this package builds it, so no classes")
-    if names[-1] == "logits":
-        return model
-    logits = ResNet(model.input, model.get_layer("logits").output, name=model.name)
-    logits._describe(model.spec, ())
-    logits.preprocess = model.preprocess
-    return logits
+    return without_activation(model)
 
 
 def _names_beside(path: Path) -> tuple[str, ...] | None:

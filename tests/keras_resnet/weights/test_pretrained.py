@@ -14,6 +14,7 @@ import pytest
 
 import keras_resnet
 from keras_resnet import PreprocessSpec, from_pretrained, variants, weights
+from keras_resnet.nets.named_weights import weighted_layers
 from keras_resnet.weights import DownloadError, open_weights, resolve
 from keras_resnet.weights.certificate import certify, source_of
 from keras_resnet.weights.files.tensor_file import write_safetensors
@@ -34,8 +35,8 @@ def _write(net, path: pathlib.Path, seed: int = 1, **changes) -> keras.Model:
 
 
 def _equal(one: keras.Model, other: keras.Model) -> None:
-    assert [layer.name for layer in one.layers if layer.weights] == [
-        layer.name for layer in other.layers if layer.weights
+    assert [name for name, _ in weighted_layers(one)] == [
+        name for name, _ in weighted_layers(other)
     ]
     for ours, theirs in zip(one.get_weights(), other.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
@@ -64,7 +65,7 @@ def test_a_file_says_what_it_holds(tmp_path, small_net, name):
         "stochastic_depth": net.spec.stochastic_depth,
     }
     assert model.spec.replace(**free) == net.spec
-    assert model.preprocess is None
+    assert not model.preprocess
 
 
 def test_forms_of_the_net(tmp_path, small_net):
@@ -78,7 +79,7 @@ def test_forms_of_the_net(tmp_path, small_net):
     pyramid = from_pretrained(path, features=("C2", "C3"), input_shape=(20, 20, 3))
     assert {level: map.shape[-1] for level, map in pyramid.output.items()} == {"C2": 8, "C3": 16}
     for model in (bare, pyramid):
-        for layer in model.layers:
+        for layer in model.layers[1:]:
             for one, other in zip(
                 layer.get_weights(), source.get_layer(layer.name).get_weights(), strict=True
             ):
@@ -239,7 +240,7 @@ def test_weights_that_load_keep_their_preprocessing_out_of_failures(tmp_path, sm
     model, other = small_net("torchvision-basic").make(2), small_net("torchvision").make(2)
     with pytest.raises(ValueError, match="do not fit bottleneck"):
         weights.load(other, tmp_path / "net.keras")
-    assert other.preprocess is None
+    assert not other.preprocess
     weights.load(model, tmp_path / "net.keras")
     assert model.preprocess == PIXELS
     own = PreprocessSpec((20, 20))
@@ -487,7 +488,7 @@ def test_transformers(server, small_net, images, early):
 
 def test_a_repository_may_lack_a_processor(server, small_net):
     _repository(server, small_net("hf-basic"), {"model_type": "resnet"})
-    assert from_pretrained("hf://owner/net", input_shape=(20, 20, 3)).preprocess is None
+    assert not from_pretrained("hf://owner/net", input_shape=(20, 20, 3)).preprocess
     with pytest.raises(ValueError, match="hf://owner/net does not say how it was evaluated"):
         weights.preprocess_spec("hf://owner/net")
 

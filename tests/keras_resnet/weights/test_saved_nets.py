@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from keras_resnet import ResNet18, ResNetSpec, build, weights
-from keras_resnet.weights.rebuild import clone_as_float32, copy_weights, rebuild
+from keras_resnet.weights.rebuild import clone_as_float32, copy_weights
 
 TINY = ResNetSpec("tiny", (1, 1), (4, 8), stem="cifar", classes=3, input_size=8)
 
@@ -240,10 +240,3 @@ def test_our_own_file_says_what_net_it_holds(tmp_path, trained):
     assert headless.output_shape == (None, 8)
     with pytest.raises(ValueError, match="for another head, use `keras_resnet.finetune.with_cl"):
         weights.from_pretrained(tmp_path / "net.keras", classes=7)
-
-
-def test_layers_in_front_are_not_lost_silently():
-    inputs = keras.Input((8, 8, 3))
-    model = build(TINY, input_tensor=keras.layers.Rescaling(1 / 255, name="scale")(inputs))
-    with pytest.raises(ValueError, match="`build` does not create and that would be lost: scale"):
-        rebuild(model)

@@ -1,0 +1,186 @@
+"""Idioms of apps that use keras.applications: they work here, or say what to write."""
+
+from __future__ import annotations
+
+import re
+
+import keras
+import numpy as np
+import pytest
+
+import keras_resnet
+from keras_resnet import PreprocessSpec, ResNetSpec, application_factory, build, variants
+from keras_resnet.application_factory import application
+from keras_resnet.finetune import freeze
+
+SPEC = ResNetSpec("tiny", (1, 2), (4, 6), stem="cifar", classes=3, input_size=8)
+
+
+def _small(monkeypatch, name: str):
+    """Returns the application function of a net of the catalog, made small, and its spec."""
+    spec = variants[name].replace(depths=(1, 1, 1, 1), widths=(4, 4, 8, 8), stem_width=4)
+    monkeypatch.setattr(application_factory, "VARIANTS", {name: spec})
+    return application(name), spec
+
+
+# keras.applications' own tests (keras/src/applications/applications_test.py), for these nets.
+
+
+@pytest.mark.parametrize("name", ["resnet50", "resnet50v2"])
+def test_keras_applications_tests(tmp_path, monkeypatch, name):
+    function, spec = _small(monkeypatch, name)
+    width = spec.widths[-1] * spec.expansion
+    whole = function(weights=None, input_shape=(32, 32, 3))
+    assert whole.output_shape == (None, 1000)
+    head = whole.layers[-1]
+    assert type(head) is keras.layers.Dense
+    assert (head.name, head.activation) == ("predictions", keras.activations.softmax)
+    whole.save(tmp_path / "net.keras")
+    x = np.random.default_rng(0).normal(size=(1, 32, 32, 3)).astype("float32")
+    again = keras.saving.load_model(tmp_path / "net.keras")
+    np.testing.assert_array_equal(again.predict(x, verbose=0), whole.predict(x, verbose=0))
+    copy = whole.__class__.from_config(whole.get_config())
+    assert len(copy.weights) == len(whole.weights)
+    # Without the top.
+    bare = function(weights=None, include_top=False, input_shape=(None, None, 4))
+    assert bare.output_shape == (None, None, None, width)
+    pooled = function(weights=None, include_top=False, pooling="max")
+    assert pooled.output_shape == (None, width)
+    shaped = function(weights=None, include_top=False, input_shape=(64, 32, 3))
+    assert shaped.output_shape == (None, 2, 1, width)
+    tensor = keras.Input((32, 32, 3))
+    assert function(weights=None, input_tensor=tensor).input is tensor
+    swish = function(weights=None, input_shape=(32, 32, 3), classifier_activation="silu")
+    assert swish.layers[-1].activation is keras.activations.silu
+    # Errors.
+    for arguments in (
+        {"weights": "no_such_file.keras"},
+        {"weights": 3},
+        {"weights": None, "input_tensor": np.zeros((1, 32, 32, 3))},
+        {"weights": None, "input_shape": (8, 8, 3)},
+        {"weights": "imagenet", "classes": 10},
+    ):
+        with pytest.raises(ValueError, match=r"\w"):
+            function(**arguments)
+
+
+def test_the_layer_before_the_last_gives_features(monkeypatch):
+    function, spec = _small(monkeypatch, "resnet50")
+    model = function(weights=None, input_shape=(32, 32, 3))
+    features = keras.Model(model.input, model.layers[-2].output)
+    assert features.output_shape == (None, spec.widths[-1] * 4)
+    x = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype("float32")
+    chances = model(x, training=False)
+    model.layers[-1].activation = None
+    np.testing.assert_allclose(keras.ops.softmax(model(x, training=False)), chances, atol=1e-6)
+
+
+# Names of layers.
+
+
+@pytest.mark.parametrize("name", ["resnet50", "resnet50v2"])
+def test_names_of_keras_applications(monkeypatch, name):
+    """Every layer of theirs has a counterpart of its kind here, except explicit padding."""
+    theirs = {"resnet50": keras.applications.ResNet50, "resnet50v2": keras.applications.ResNet50V2}
+    peer = theirs[name](weights=None, input_shape=(32, 32, 3))
+    model = build(
+        variants[name].replace(widths=(4, 4, 8, 8), stem_width=4), input_shape=(32, 32, 3)
+    )
+    kinds = (keras.layers.Conv2D, keras.layers.BatchNormalization, keras.layers.Dense)
+    for layer in peer.layers:
+        skipped = isinstance(
+            layer,
+            keras.layers.InputLayer | keras.layers.ZeroPadding2D | keras.layers.MaxPooling2D,
+        )
+        # Their pre-activation stem has no norm, ours has; theirs activates in the first unit.
+        if skipped or "conv2_block1_preact" in layer.name:
+            continue
+        ours = model.get_layer(layer.name)
+        for kind in kinds:
+            assert isinstance(ours, kind) == isinstance(layer, kind), layer.name
+    assert model.get_layer("conv5_block3_out").name == (
+        "stage4_unit3_out" if name == "resnet50" else "stage4_unit3_merge"
+    )
+    assert model.get_layer("avg_pool").name == "pool"
+    assert model.get_layer(index=0) is model.layers[0]
+
+
+def test_missing_layers_are_answered():
+    model = build(SPEC)
+    with pytest.raises(ValueError, match="calls it 'stage4_unit3_out', which this net does not"):
+        model.get_layer("conv5_block3_out")
+    with pytest.raises(ValueError, match="No such layer: 'stem_cnov'. Similar names: stem_conv"):
+        model.get_layer("stem_cnov")
+    stacked = build(SPEC.replace(depths=(3, 1)), stacked=True)
+    with pytest.raises(ValueError, match="'stage1_unit2_out' is inside a layer .* `stacked=False`"):
+        stacked.get_layer("conv2_block2_out")
+
+
+# Apps.
+
+
+def test_two_nets_in_one_app():
+    first, second = build(SPEC, name="left"), build(SPEC, name="right")
+    outputs = keras.layers.Concatenate()([first(first.input), second(second.input)])
+    app = keras.Model([first.input, second.input], outputs)
+    assert app.output_shape == (None, 6)
+
+
+def test_freezing_through_a_layer():
+    model = freeze(build(SPEC), through="conv2_block1_out")
+    names = [layer.name for layer in model.layers if layer.trainable and layer.weights]
+    assert names[0] == "stage2_unit1_conv1"
+    assert not any(name.startswith(("stem", "stage1")) for name in names)
+    with pytest.raises(ValueError, match="No such layer: 'none'"):
+        freeze(model, through="none")
+
+
+def test_freezing_the_net_in_an_app():
+    inputs = keras.Input((8, 8, 3))
+    net = build(SPEC, include_top=False, pooling="avg")
+    app = keras.Model(inputs, keras.layers.Dense(2, name="mine")(net(inputs)), name="app")
+    with pytest.warns(UserWarning, match="Froze layers of the net 'tiny' in 'app'"):
+        assert freeze(app, through=1) is app
+    assert not net.get_layer("stem_conv").trainable
+    assert net.get_layer("stage2_unit1_conv1").trainable
+    assert app.get_layer("mine").trainable
+    other = build(SPEC, include_top=False, pooling="avg", name="other")
+    two = keras.Model(inputs, net(inputs) + other(inputs), name="two")
+    with pytest.raises(ValueError, match="'two' has several nets: tiny, other"):
+        freeze(two)
+
+
+def test_preprocessing_that_nothing_set():
+    model = build(SPEC)
+    assert not model.preprocess
+    message = "'tiny' has no preprocessing, because no published weights set it. Set `model.prep"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        model.preprocess(np.zeros((1, 8, 8, 3), "uint8"))
+    with pytest.raises(ValueError, match=re.escape(message)):
+        _ = model.preprocess.size
+    other = build(SPEC)
+    other.preprocess = PreprocessSpec((8, 8))
+    other.preprocess = model.preprocess
+    assert not other.preprocess
+
+
+# Modules.
+
+
+@pytest.mark.parametrize(("module", "mode"), [("resnet", "caffe"), ("resnet_v2", "tf")])
+def test_modules_preprocess_as_those_of_keras(module, mode):
+    ours, theirs = getattr(keras_resnet, module), getattr(keras.applications, module)
+    names = {name for name in dir(theirs) if not name.startswith("_")}
+    assert names == set(ours.__all__)
+    x = np.random.default_rng(0).uniform(0, 255, (2, 4, 4, 3))
+    wanted = theirs.preprocess_input(x.copy())
+    np.testing.assert_array_equal(ours.preprocess_input(x.copy()), wanted)
+    again = keras_resnet.preprocess_input(x.copy(), mode=mode)
+    np.testing.assert_array_equal(again, wanted)
+
+
+def test_module_resnet50():
+    assert keras_resnet.resnet50.ResNet50 is keras_resnet.ResNet50
+    assert set(keras_resnet.resnet50.__all__) == {
+        name for name in dir(keras.applications.resnet50) if not name.startswith("_")
+    }
