@@ -14,7 +14,7 @@ from keras_resnet.nets.primitives import channel_axis
 from keras_resnet.nets.spec import ResNetSpec
 from keras_resnet.nets.tensor import Tensor
 from keras_resnet.weights import pretrained
-from keras_resnet.weights.saved_nets import stored_spec
+from keras_resnet.weights.saved_nets import read_saved, stored_spec
 from keras_resnet.weights.sources import SOURCES, find_source
 
 
@@ -107,10 +107,8 @@ def application(variant: str) -> Application:
                 classifier_activation=classifier_activation or "linear",
                 name=name or spec.name,
             )
-            if published is not None:
-                pretrained.apply(model, published)
-            elif weights is not None:
-                pretrained.load(model, weights)
+            if weights is not None:
+                pretrained.fill(model, published or weights)
         return model
 
     build_variant.__doc__ = _DOC.format(
@@ -191,7 +189,7 @@ def _open(
 ) -> pretrained.Weights | None:
     """Returns the weights of another library, checked to fit; None for this package's files."""
     path = os.fspath(weights)
-    if path.endswith((".keras", ".weights.h5")):
+    if read_saved(path) is not None:
         return None
     published = pretrained.names_source(path)
     if published and include_top:

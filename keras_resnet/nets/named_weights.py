@@ -207,6 +207,20 @@ def read_h5(path: str | os.PathLike[str]) -> dict[str, Arrays]:
     return stored
 
 
+def group_by_layer(tensors: Mapping[str, np.ndarray]) -> dict[str, Arrays]:
+    """Returns arrays by layer name, from arrays named `layer/variable` in the layers' order."""
+    groups: dict[str, dict[str, np.ndarray]] = {}
+    for name, array in tensors.items():
+        layer, _, variable = name.rpartition("/")
+        layer = CLASSIFIER if layer == "predictions" else layer
+        groups.setdefault(layer, {})[variable] = array
+    stored: dict[str, Arrays] = {}
+    for layer, values in groups.items():
+        stack = _STACK.fullmatch(layer)
+        stored |= {layer: list(values.values())} if stack is None else _unstack(stack, values)
+    return stored
+
+
 def _unstack(stack: re.Match[str], values: Mapping[str, np.ndarray]) -> dict[str, Arrays]:
     stage, first, last = stack[1], int(stack[2]), int(stack[3])
     stored: dict[str, Arrays] = {}

@@ -13,7 +13,7 @@ from keras_resnet.nets.spec import ResNetSpec
 from keras_resnet.weights.layouts import KERAS3_ROLES, LAYOUTS, Layout, LayoutName
 
 # Tensors that only the nets of one library have, in the order in which they are looked up.
-_SIGNS: tuple[tuple[str, LayoutName], ...] = (
+SIGNS: tuple[tuple[str, LayoutName], ...] = (
     ("resnet.embedder.embedder.convolution.weight", "hf"),
     ("stem.conv_kxk.conv.weight", "timm_repvgg"),
     ("stages.0.blocks.0.conv1.weight", "timm_v2"),
@@ -62,7 +62,7 @@ def _find_layout(tensors: Mapping[str, np.ndarray], *, source: str) -> Layout:
     Raises:
         ValueError: If no known library uses these names, or the net has group norms.
     """
-    name = next((layout for sign, layout in _SIGNS if sign in tensors), None)
+    name = next((layout for sign, layout in SIGNS if sign in tensors), None)
     if name is None:
         listed = ", ".join(list(tensors)[:4])
         raise ValueError(

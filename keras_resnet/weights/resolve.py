@@ -13,16 +13,20 @@ from typing import Any
 import numpy as np
 
 from keras_resnet.nets.catalog import VARIANTS, get_spec
+from keras_resnet.nets.network import Dims
 from keras_resnet.nets.spec import ResNetSpec
 from keras_resnet.preprocessing import PreprocessSpec
 from keras_resnet.weights import hub
 from keras_resnet.weights.files.download import Download, fetch
 from keras_resnet.weights.files.errors import NotFoundError
-from keras_resnet.weights.files.tensor_file import TensorFile, read
-from keras_resnet.weights.files.torch_checkpoint import state_dict_of
+from keras_resnet.weights.files.tensor_file import TensorFile, read, read_parts
+from keras_resnet.weights.files.tensor_tree import flatten
+from keras_resnet.weights.folders import find_files
 from keras_resnet.weights.layouts import LAYOUTS, Layout
 from keras_resnet.weights.recognize import Recognized, recognize, same_shapes
 from keras_resnet.weights.sources import SOURCES, Source, find_source
+from keras_resnet.weights.state_dicts import to_arrays
+from keras_resnet.weights.unwrap import Unwrapped, count_left_out, unwrap
 
 Path = str | os.PathLike[str]
 
@@ -34,6 +38,8 @@ _UNDETERMINED: dict[str, tuple[str, ...]] = {
     "torchvision": ("max_stride",),
     "timm": ("max_stride", "blur"),
 }
+# Keys by which the configs of timm, transformers and KerasHub are told from other JSON files.
+_CONFIG_KEYS = {"architecture", "pretrained_cfg", "model_type", "class_name"}
 _ENDINGS = (".keras", ".h5", ".safetensors", ".pth", ".pt", ".th", ".bin", ".tar", ".ckpt")
 
 
@@ -51,6 +57,9 @@ class Weights:
         files: The files that were read: path, SHA-256 and the hash that was checked.
         assumed: Fields of the spec that neither tensors nor a config determine; they have the
             library's usual values.
+        prefix: The prefix that the names of the net's tensors had.
+        left_out: Number of other tensors in the file, by the first part of their names, and of
+            objects that are not tensors, by their class.
 
     Example:
         >>> weights = keras_resnet.weights.open_weights("torchvision/v2", net="resnet50")
@@ -67,29 +76,63 @@ class Weights:
     licence: str | None
     files: tuple[Download, ...]
     assumed: tuple[str, ...] = ()
+    prefix: str = ""
+    left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
     def classes(self) -> int | None:
         """Number of outputs of the classifier; None if there is no classifier."""
         return recognize(self.tensors, source=self.name).classes
 
+    @property
+    def dims(self) -> Dims:
+        """Space axes of the net: 1 for signals, 2 for images, 3 for volumes."""
+        rank = max(array.ndim for array in self.tensors.values())
+        return 1 if rank == 3 else 3 if rank == 5 else 2
+
+    @functools.cached_property
+    def channels(self) -> int:
+        """Number of input channels."""
+        for layer in ("stem_conv", "stem_conv1"):
+            prefix = self.layout.translate(layer, self.spec)
+            role = self.layout.roles["conv"][0]
+            kernel = self.tensors.get(f"{prefix}{self.layout.separator}{role}")
+            if kernel is not None:
+                return kernel.shape[1] if self.layout.torch else kernel.shape[-2]
+        return self.spec.input_channels
+
     def describe(self) -> str:
         """Returns the net's name in the catalog, or its number of layers."""
         listed = self.spec.name in VARIANTS
         return self.spec.name if listed else f"a {self.spec.layers}-layer net"
 
+    def describe_rest(self) -> str:
+        """Returns the prefix and the counts of what was left out, on one line; may be empty."""
+        parts = [f"prefix {self.prefix!r}"] if self.prefix else []
+        if self.left_out:
+            parts.append(f"left out {count_left_out(self.left_out)}")
+        return "; ".join(parts)
+
 
 def open_weights(
-    name: Path, *, net: str | ResNetSpec | None = None, include_top: bool = True
+    name: Path | Mapping[str, Any],
+    *,
+    net: str | ResNetSpec | None = None,
+    include_top: bool = True,
+    prefix: str | None = None,
 ) -> Weights:
     """Finds, downloads if necessary, and reads published weights.
 
     Args:
-        name: The path of a file; `"imagenet"`, `"torchvision/v1"`, `"torchvision/v2"`,
-            `"akamaster"`, `"mlperf_tiny"`; or `hf://owner/repository[@revision]`.
+        name: The path of a file or of a folder that transformers, timm or KerasHub wrote;
+            `"imagenet"`, `"torchvision/v1"`, `"torchvision/v2"`, `"akamaster"`, `"mlperf_tiny"`;
+            `hf://owner/repository[@revision]`; or a state dict: a mapping of names to arrays or
+            tensors, possibly nested.
         net: The net, as a name in the catalog or a spec. Required for published names; files and
             repositories determine it themselves and are checked against it.
         include_top: Whether the classifier is needed.
+        prefix: The prefix of the net's tensors, such as `"module.encoder_q."`, if the file holds
+            several nets. By default the only net in the file is found.
 
     Returns:
         The tensors, and the net that they belong to.
@@ -105,11 +148,13 @@ def open_weights(
         >>> weights.spec.name, weights.layout.library, weights.files[0].sha256[:8]
         ('resnet18', 'torchvision', 'f37072fd')
     """
+    if isinstance(name, Mapping):
+        return _from_mapping(name, net, prefix)
     text = os.fspath(name)
     if text.startswith("hf://"):
-        return _from_hub(text, net)
+        return _from_hub(text, net, prefix)
     if not names_source(text):
-        return _from_file(text, net)
+        return _from_file(text, net, prefix)
     if net is None:
         raise ValueError(
             f"{text!r} is published for several nets: say which one (`net=`). A path that does "
@@ -175,32 +220,67 @@ def _from_source(source: Source, *, include_top: bool) -> Weights:
         url, digest = source.headless
     name = f"{source.name.replace('/', '--')}--{url.rsplit('/', 1)[1]}"
     download = fetch(url, name=name, hash=digest)
+    tensors = unwrap(read(download.path).tensors, source=repr(download.path)).tensors
     return Weights(
         f"{source.name} of {source.net}",
         source.spec,
         LAYOUTS[source.layout],
-        read(download.path).tensors,
+        tensors,
         source.preprocess,
         source.licence,
         (download,),
     )
 
 
-def _from_file(path: str, net: str | ResNetSpec | None) -> Weights:
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"No weights file at {path!r}")
-    file = read(path)
-    # Safetensors may have the prefixes of DataParallel and torch.compile too.
-    tensors = state_dict_of(file.tensors, source=repr(path))
-    recognized = recognize(tensors, source=repr(path))
-    preprocess = None
+def _from_mapping(
+    values: Mapping[str, Any], net: str | ResNetSpec | None, prefix: str | None
+) -> Weights:
+    """Returns the weights in a state dict."""
+    source = "the mapping"
+    tensors, ignored = flatten(to_arrays(values), source=source)
+    unwrapped = unwrap(tensors, source=source, prefix=prefix)
+    recognized, assumed = _recognize(unwrapped, source)
+    spec = _choose_spec(recognized, source, net)
+    return Weights(
+        source,
+        spec,
+        recognized.layout,
+        unwrapped.tensors,
+        None,
+        None,
+        (),
+        () if net is not None else assumed,
+        unwrapped.prefix,
+        {**unwrapped.left_out, **ignored},
+    )
+
+
+def _recognize(unwrapped: Unwrapped, source: str) -> tuple[Recognized, tuple[str, ...]]:
+    """Returns the net of unwrapped tensors, and the fields of its spec that are assumed."""
+    recognized = recognize(unwrapped.tensors, source=source)
+    older = unwrapped.translated
+    if older.changes:
+        recognized = _with_spec(recognized, recognized.spec.replace(**older.changes))
     assumed = _UNDETERMINED.get(recognized.layout.name, ())
-    config = os.path.join(os.path.dirname(path), "config.json")
-    if recognized.layout.name == "hf" and os.path.isfile(config):
-        # The config that transformers keeps beside its weights states where the stride is.
-        changes = hub.describe(path, hub.read_json(config), {}).changes
-        recognized = _with_spec(recognized, recognized.spec.replace(**changes))
-        assumed = ()
+    if any(array.ndim == 5 for array in unwrapped.tensors.values()):
+        # Video and medical nets differ in the strides of their stems and in their dilation.
+        assumed = (*assumed, "stem", "max_stride")
+    return recognized, tuple(dict.fromkeys((*assumed, *older.assumed)))
+
+
+def _from_file(path: str, net: str | ResNetSpec | None, prefix: str | None) -> Weights:
+    parts = find_files(path)
+    path = parts[0]
+    file = read_parts(parts)
+    unwrapped = unwrap(file.tensors, source=repr(path), prefix=prefix)
+    tensors = unwrapped.tensors
+    recognized, assumed = _recognize(unwrapped, repr(path))
+    preprocess = None
+    described = _local_config(path)
+    if described is not None:
+        # The config that timm and transformers keep beside their weights determines the function.
+        recognized = _with_spec(recognized, recognized.spec.replace(**described.changes))
+        preprocess, assumed = described.preprocess, ()
     if SPEC_KEY in file.metadata:
         recognized = _with_spec(recognized, _saved_spec(file, recognized))
         assumed = ()
@@ -215,8 +295,42 @@ def _from_file(path: str, net: str | ResNetSpec | None) -> Weights:
         assumed = ()
     local = Download(path=path, sha256=file.sha256, url="", verified_by="none", from_cache=True)
     return Weights(
-        repr(path), spec, recognized.layout, tensors, preprocess, None, (local,), assumed
+        repr(path),
+        spec,
+        recognized.layout,
+        tensors,
+        preprocess,
+        None,
+        (local,),
+        assumed,
+        unwrapped.prefix,
+        {**unwrapped.left_out, **file.ignored},
     )
+
+
+def _local_config(path: str) -> hub.HubNet | None:
+    """Returns the net of the `config.json` of timm, transformers or KerasHub beside a file.
+
+    Raises:
+        ValueError: If it is one of their configs, for a net that this package does not build.
+    """
+    folder = os.path.dirname(path)
+    config_path = os.path.join(folder, "config.json")
+    if not os.path.isfile(config_path):
+        return None
+    config = hub.read_json(config_path)
+    if not _CONFIG_KEYS & set(config):
+        return None  # of another program
+    processor: dict[str, Any] = {}
+    for name in ("preprocessor.json", "preprocessor_config.json"):
+        if os.path.isfile(os.path.join(folder, name)):
+            processor = hub.read_json(os.path.join(folder, name))
+            break
+    try:
+        return hub.describe(path, config, processor)
+    except ValueError as error:
+        message = str(error).replace(f"hf://{path}", f"The config.json beside {path!r}")
+        raise ValueError(message) from error
 
 
 def _with_spec(recognized: Recognized, spec: ResNetSpec) -> Recognized:
@@ -271,7 +385,7 @@ def _with_catalog_name(recognized: Recognized) -> ResNetSpec:
     return spec
 
 
-def _from_hub(name: str, net: str | ResNetSpec | None) -> Weights:
+def _from_hub(name: str, net: str | ResNetSpec | None, prefix: str | None) -> Weights:
     described = _read_config(name)
     files = [_fetch_first(name, described.files)]
     tensors = dict(read(files[0].path).tensors)
@@ -279,7 +393,8 @@ def _from_hub(name: str, net: str | ResNetSpec | None) -> Weights:
         files.append(_fetch(name, described.head))
         head = read(files[1].path).tensors
         tensors.update({key: head[key] for key in head if key.startswith("predictions/")})
-    recognized = recognize(tensors, source=name)
+    unwrapped = unwrap(tensors, source=name, prefix=prefix)
+    recognized = recognize(unwrapped.tensors, source=name)
     recognized = _with_spec(recognized, recognized.spec.replace(**described.changes))
     if net is not None:
         _check_shapes(get_spec(net), recognized, name)
@@ -287,10 +402,13 @@ def _from_hub(name: str, net: str | ResNetSpec | None) -> Weights:
         name,
         _with_catalog_name(recognized),
         recognized.layout,
-        tensors,
+        unwrapped.tensors,
         described.preprocess,
         described.licence,
         tuple(files),
+        (),
+        unwrapped.prefix,
+        unwrapped.left_out,
     )
 
 

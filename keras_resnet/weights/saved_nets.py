@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import json
+import os
+import re
 import zipfile
 from typing import Any
 
-import keras
 import numpy as np
 
 from keras_resnet.nets.model import ResNet
 from keras_resnet.nets.named_weights import (
     assign,
+    group_by_layer,
     layer_names,
-    read_h5,
-    read_weights,
     weighted_layers,
     write_weights,
 )
 from keras_resnet.nets.spec import ResNetSpec
 from keras_resnet.preprocessing import PreprocessSpec
-from keras_resnet.weights.files.errors import first_line
+from keras_resnet.weights.files.hdf5 import SIGNATURE
+from keras_resnet.weights.files.tensor_file import read
 from keras_resnet.weights.rebuild import HEAD
 from keras_resnet.weights.transfer import LoadReport
 
+# Layers that only nets of this package have, and all layers of such a net.
+_SIGN = re.compile(r"(.*/)?stem_conv1?/(0|kernel)")
+_OWN = re.compile(r"(stem_|stage\d+_|final_norm/|logits/)")
 # Spec fields that do not change the function of a net with given weights in inference.
 _IRRELEVANT = {
     "name",
@@ -41,7 +46,139 @@ _IRRELEVANT = {
 }
 
 
-def load_saved(model: ResNet, path: str, *, strict: bool) -> LoadReport | None:
+@dataclasses.dataclass(frozen=True, eq=False)
+class SavedNet:
+    """A net of this package in a file, perhaps inside another model.
+
+    Attributes:
+        stored: Arrays by layer name.
+        spec: Its spec; None in files without a config (`.weights.h5`).
+        preprocess: Its preprocessing, if the file states it.
+        prefix: Name of the model around it, if two layers of the file share a name.
+        others: Number of arrays of other layers, by layer name.
+    """
+
+    stored: dict[str, list[np.ndarray]]
+    spec: ResNetSpec | None
+    preprocess: PreprocessSpec | None
+    prefix: str
+    others: dict[str, int]
+
+    @property
+    def classes(self) -> int | None:
+        """Number of outputs of the classifier; None if there is no classifier."""
+        return self.stored["logits"][0].shape[-1] if "logits" in self.stored else None
+
+
+def read_saved(path: str, *, prefix: str | None = None) -> SavedNet | None:
+    """Reads a net of this package from a `.keras`, `.weights.h5` or `.h5` file by its contents.
+
+    Args:
+        path: The file, or a folder that contains it as `model.keras`.
+        prefix: Name of the model around the net, if the file holds several.
+
+    Returns:
+        The net; None if the file does not hold one.
+
+    Raises:
+        ValueError: If the file is damaged, or holds several nets and no `prefix` is given.
+    """
+    if os.path.isdir(path):  # of a run
+        path = os.path.join(path, "model.keras")
+    try:
+        with open(path, "rb") as file:
+            start = file.read(8)
+    except OSError:
+        return None
+    is_archive = start[:4] == b"PK\3\4" and _keras_config(path) is not None
+    if not is_archive and start != SIGNATURE:
+        return None
+    tensors = read(path).tensors
+    places = dict.fromkeys(match[1] or "" for name in tensors if (match := _SIGN.fullmatch(name)))
+    if not places:
+        return None
+    chosen = [
+        place for place in places if prefix is None or place.rstrip("/") == prefix.rstrip("/")
+    ]
+    if len(chosen) != 1:
+        raise ValueError(
+            f"{path!r} holds {len(places)} nets; choose one: "
+            f"{', '.join(f'prefix={place!r}' for place in places)}"
+        )
+    (place,) = chosen
+    ours, others = {}, collections.Counter[str]()
+    for name, array in tensors.items():
+        if name.startswith(place) and _OWN.match(name[len(place) :]):
+            ours[name[len(place) :]] = array
+        else:
+            others[name.rpartition("/")[0]] += 1
+    whole = _config_of(path)
+    config = _find_net(whole, place.rstrip("/").rpartition("/")[2]) or _find_net(whole, "")
+    return SavedNet(
+        group_by_layer(ours),
+        _read_spec(config.get("spec"), ResNetSpec),
+        _read_spec(config.get("preprocess"), PreprocessSpec),
+        place,
+        dict(others),
+    )
+
+
+def _read_spec(values: Any, kind: Any) -> Any:
+    """Returns a spec or preprocessing from a config; None if there is none or it is damaged."""
+    try:
+        return kind.from_dict(values) if isinstance(values, dict) else None
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _keras_config(path: str) -> dict[str, Any] | None:
+    """Returns the config of a `.keras` archive; None for any other file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            config = json.loads(archive.read("config.json"))
+    except (KeyError, ValueError, OSError, zipfile.BadZipFile):
+        return None
+    return config if isinstance(config, dict) else None
+
+
+def _config_of(path: str) -> Any:
+    """Returns the config in a `.keras` archive or in a whole model's HDF5 file."""
+    if zipfile.is_zipfile(path):
+        return _keras_config(path)
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        text = file.attrs.get("model_config")
+    try:
+        return None if text is None else json.loads(text)
+    except ValueError:
+        return None
+
+
+def _find_net(config: Any, name: str) -> dict[str, Any]:
+    """Returns the config of the `ResNet` in a model's config; empty if there is none.
+
+    Args:
+        config: The config.
+        name: Name of the model; empty for any.
+    """
+    waiting = [config]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            inner = node.get("config")
+            kind = str(node.get("class_name")).rpartition(">")[2]
+            if kind == "ResNet" and isinstance(inner, dict) and name in ("", inner.get("name")):
+                return inner
+            waiting += list(node.values())
+        elif isinstance(node, list):
+            waiting += node
+    return {}
+
+
+def load_saved(
+    model: ResNet, path: str, *, strict: bool, prefix: str | None = None
+) -> LoadReport | None:
     """Loads a file that a net of this package was saved to, by layer name.
 
     Returns:
@@ -51,18 +188,15 @@ def load_saved(model: ResNet, path: str, *, strict: bool) -> LoadReport | None:
         ValueError: If the file is damaged or, with `strict`, belongs to another net; the model is
             unchanged then.
     """
-    preprocess = None
-    spec = stored_spec(path)
-    if spec is not None and strict:
-        _check_function(spec, model.spec, path)
-    if path.endswith(".keras"):
-        stored, preprocess = _read_keras(path)
-    elif path.endswith(".weights.h5"):
-        stored = read_h5(path)
-    else:
-        return None
-    if not {"stem_conv", "stem_conv1"} & set(stored):
-        return None
+    saved = read_saved(path, prefix=prefix)
+    return None if saved is None else assign_saved(model, saved, path, strict=strict)
+
+
+def assign_saved(model: ResNet, saved: SavedNet, path: str, *, strict: bool) -> LoadReport:
+    """Sets the weights of a net; see `load_saved`."""
+    if saved.spec is not None and strict:
+        _check_function(saved.spec, model.spec, path)
+    stored = dict(saved.stored)
     # A net without the top takes the file of a net with it.
     names = layer_names(model)
     left_out = tuple(name for name in HEAD if name in stored and name not in names)
@@ -74,8 +208,8 @@ def load_saved(model: ResNet, path: str, *, strict: bool) -> LoadReport | None:
     else:
         report = _assign_fitting(stored, model)
     if not model.preprocess:
-        model.preprocess = preprocess
-    return report
+        model.preprocess = saved.preprocess
+    return dataclasses.replace(report, prefix=saved.prefix, outside=saved.others)
 
 
 def stored_spec(path: str) -> ResNetSpec | None:
@@ -111,16 +245,6 @@ def _check_function(stored: ResNetSpec, wanted: ResNetSpec, path: str) -> None:
         raise ValueError(
             f"Weights of {path!r} do not fit {wanted.name}: its net has {'; '.join(differences)}"
         )
-
-
-def _read_keras(path: str) -> tuple[dict[str, list[np.ndarray]], PreprocessSpec | None]:
-    try:
-        source: Any = keras.saving.load_model(path, compile=False)
-    except (zipfile.BadZipFile, OSError, KeyError, ValueError) as error:
-        message = f"{path!r} is not a readable `.keras` file: {first_line(error)}"
-        raise ValueError(message) from error
-    preprocess = source.preprocess or None if isinstance(source, ResNet) else None
-    return read_weights(source), preprocess
 
 
 def _assign_fitting(stored: dict[str, list[np.ndarray]], model: ResNet) -> LoadReport:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -19,6 +20,11 @@ from keras_resnet.nets.named_weights import (
 from keras_resnet.weights.layouts import Layout
 from keras_resnet.weights.rebuild import HEAD
 
+# Names that begin like those of a stem or stage; all others belong to heads.
+_BODY = re.compile(
+    r"(conv1|bn1|maxpool|layer\d+|stem|stages|norm|resnet|identity|downsample)\."
+    r"|conv\d_|stack\d|post_bn|conv2d|batch_normalization"
+)
 Conv = keras.layers.Conv1D | keras.layers.Conv2D | keras.layers.Conv3D
 
 
@@ -34,7 +40,10 @@ class LoadReport:
         missing: Names that the net needs and the source does not have.
         unexpected: Names that the source has and the net does not need.
         misshaped: Name, shape in the source and shape that the net needs.
-        left_out: Names of the classifier's tensors, if the net has no classifier.
+        left_out: Names of tensors of the classifier and of other heads, if the net has no
+            classifier.
+        prefix: The prefix that was removed from the names.
+        outside: Number of tensors and objects beside the net, by the first part of their names.
 
     Example:
         >>> report = keras_resnet.weights.load(model, "net.safetensors", strict=False)
@@ -48,6 +57,8 @@ class LoadReport:
     unexpected: tuple[str, ...] = ()
     misshaped: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = ()
     left_out: tuple[str, ...] = ()
+    prefix: str = ""
+    outside: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
@@ -94,7 +105,7 @@ def _kind_of(layer: keras.layers.Layer) -> str | None:
 
 
 def _slots(model: ResNet, layout: Layout) -> Iterator[_Slot]:
-    if len(model.inputs[0].shape) != 4:
+    if len(model.inputs[0].shape) != 4 and not layout.torch:
         raise ValueError(
             f"{layout.library} only has nets for images. Received: {model.name!r} for inputs of "
             f"shape {tuple(model.inputs[0].shape)}"
@@ -171,6 +182,8 @@ def load_tensors(
         values.setdefault(slot.layer, []).append((slot.position, array))
     rest = set(tensors) - set(loaded) - {name for name, *_ in misshaped}
     head = _absent_head(model, layout)
+    if head:
+        head |= set(head_tensors(rest))
     counters = {name for name in rest if name.endswith("num_batches_tracked")}
     report = LoadReport(
         tuple(loaded),
@@ -187,6 +200,13 @@ def load_tensors(
             stored[layer][position] = np.ascontiguousarray(array, "float32")
     write_weights(model, {layer: stored[layer] for layer in values})
     return report
+
+
+def head_tensors(names: Iterable[str]) -> list[str]:
+    """Returns those names that are not of the stem or of a stage of any library's net."""
+    return [
+        name for name in names if not _BODY.match(name) and not name.endswith("num_batches_tracked")
+    ]
 
 
 def _absent_head(model: ResNet, layout: Layout) -> set[str]:

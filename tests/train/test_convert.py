@@ -19,6 +19,7 @@ import pytest
 import keras_resnet
 from keras_resnet import PreprocessSpec, ResNetSpec, weights
 from keras_resnet.weights import open_weights
+from keras_resnet.weights.files.tensor_file import read, write_safetensors
 from keras_resnet_train.commands import convert
 
 pytestmark = pytest.mark.tf
@@ -116,6 +117,21 @@ def test_without_the_top(command: Command, file, to, net):
     model = keras.saving.load_model(to / "net.keras")
     assert "logits" not in {layer.name for layer in model.layers}
     np.testing.assert_array_equal(model.get_weights()[0], net.get_weights()[0])
+
+
+def test_one_of_several_nets(command: Command, tmp_path, file, to, net):
+    both = {
+        f"{name}.{key}": array
+        for key, array in read(file).tensors.items()
+        for name in ("student", "teacher")
+    }
+    path = tmp_path / "both.safetensors"
+    write_safetensors(path, both)
+    ended = command("convert", path, "--to", to / "net.keras", "--prefix", "teacher")
+    assert (ended.status, ended.err) == (0, "")
+    message = f"the net was loaded (prefix 'teacher.'); left out {len(both) // 2} of student"
+    assert ended.out.count(message) == 1
+    _equal(keras.saving.load_model(to / "net.keras"), net)
 
 
 def test_images_of_ones_own(command: Command, tmp_path, file, to):
@@ -306,7 +322,7 @@ def test_bad_images(refused, tmp_path, file, to, array, message):
         ("none.pth", "No weights file at 'none.pth'"),
         ("imagenet", "'imagenet' is published for several nets: say which one"),
         ("hf://timm", "The name of a net of the hub must be `hf://owner/repository`"),
-        ("{to}", "No weights file at '.*/to'"),
+        ("{to}", "The folder '.*/to' holds no weights"),
     ],
 )
 def test_bad_sources(refused, to, source, message):

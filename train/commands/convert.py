@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--net", help="name of the net, for published names and where the shapes fit several nets"
     )
+    parser.add_argument(
+        "--prefix",
+        help="prefix of the net's tensors where a file holds several nets, such as "
+        "module.encoder_q.",
+    )
     parser.add_argument("--no-top", action="store_true", help="leave the classifier out")
     parser.add_argument(
         "--layout",
@@ -79,7 +85,9 @@ def _run(args: argparse.Namespace) -> int:
 
 def _convert_foreign(args: argparse.Namespace, images: np.ndarray | None) -> int:
     """Converts another library's weights."""
-    weights = open_weights(args.source, net=args.net, include_top=not args.no_top)
+    weights = open_weights(
+        args.source, net=args.net, include_top=not args.no_top, prefix=args.prefix
+    )
     print(
         f"{weights.name}: {weights.describe()}, {len(weights.tensors)} tensors as named by "
         f"{weights.layout.library}"
@@ -87,7 +95,13 @@ def _convert_foreign(args: argparse.Namespace, images: np.ndarray | None) -> int
     if weights.assumed:
         assumed = (f"{field}={getattr(weights.spec, field)!r}" for field in weights.assumed)
         print(f"assumed, as the file does not show it: {', '.join(assumed)}")
-    model = from_pretrained(weights, include_top=not args.no_top)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        model = from_pretrained(weights, include_top=not args.no_top)
+    for warning in caught:  # what else the file holds
+        print(warning.message)
+    if weights.prefix and not caught:
+        print(weights.describe_rest())
     certificate = None
     if not args.no_top:
         try:

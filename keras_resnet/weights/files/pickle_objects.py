@@ -11,7 +11,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -76,9 +76,53 @@ class StorageType:
     dtype: str
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, slots=True)
 class IgnoredObject:
-    """An object whose attributes are not read: an `argparse.Namespace` with a script's options."""
+    """An object, class or function that is not a tensor or a plain value; it is left out.
+
+    Attributes:
+        name: The dotted name that the pickle refers to, such as `argparse.Namespace`. It is never
+            imported.
+    """
+
+    name: str
+
+
+@dataclasses.dataclass(frozen=True, eq=False, slots=True)
+class EncodedText:
+    """Bytes that the pickle stores as a text; they are encoded once, when they are needed."""
+
+    text: str
+
+
+@dataclasses.dataclass(eq=False)
+class ArrayHolder:
+    """A NumPy array; the pickle sets its contents in a later step.
+
+    Attributes:
+        dtype: Its type; None until the contents are set, or if it is not a plain number.
+        shape: Its shape.
+        order: Order of the numbers: `C` or `F`.
+        data: Its bytes: bytes, a bytearray, or a text in Latin-1.
+    """
+
+    dtype: np.dtype | None = None
+    shape: tuple[int, ...] = ()
+    order: Literal["C", "F"] = "C"
+    data: Any = b""
+
+    def fill(self, shape: Any, dtype: Any, order: Literal["C", "F"], data: Any) -> None:
+        """Sets the contents; an array of anything but plain numbers stays without."""
+        if type(dtype) is not DTypeHolder:
+            return
+        data = data.text if type(data) is EncodedText else data
+        if type(data) not in (bytes, bytearray, str) or type(shape) is not tuple:
+            raise TypeError("an array needs a shape and bytes")
+        if len(shape) > _MAX_DIMENSIONS or not all(map(is_size, shape)):
+            raise ValueError("an array's shape does not consist of sizes")
+        if math.prod(shape) * dtype.dtype.itemsize != len(data):
+            raise ValueError(f"its pickle holds a NumPy array of shape {shape} of another length")
+        self.dtype, self.shape, self.order, self.data = dtype.dtype, shape, order, data
 
 
 def is_size(value: Any) -> bool:
@@ -87,9 +131,14 @@ def is_size(value: Any) -> bool:
 
 
 def to_dict(pairs: Any) -> dict[Any, Any]:
-    """Returns a dict of pairs; keys must be cheap to hash: a deep tuple would end the process."""
-    values = {}
+    """Returns a dict of pairs; keys must be cheap to hash: a deep tuple would end the process.
+
+    A key that is a tuple or an object is replaced by a text that states its type.
+    """
+    values: dict[Any, Any] = {}
     for key, value in pairs:
+        if type(key) in (tuple, IgnoredObject) or isinstance(key, np.generic):
+            key = f"<{type(key).__name__} {len(values)}>"
         # Integers beyond 61 bits can be chosen so that their hashes collide.
         if type(key) not in (str, bytes, int, float, bool, type(None)) or (
             type(key) is int and abs(key) >= 2**61 - 1
@@ -124,17 +173,19 @@ def _rebuild_tensor(  # the signature of PyTorch's function
     return TensorView(storage, offset, shape, strides)
 
 
-def _rebuild_parameter(tensor: Any, requires_grad: Any, hooks: Any) -> TensorView:
-    del requires_grad, hooks
+def _rebuild_parameter(
+    tensor: Any, requires_grad: Any, hooks: Any, state: Any = None
+) -> TensorView:
+    del requires_grad, hooks, state
     if type(tensor) is not TensorView:
         raise TypeError("a parameter needs a tensor")
     return tensor
 
 
-def _dtype(code: Any, align: Any = None, copy: Any = None) -> DTypeHolder:
+def _dtype(code: Any, align: Any = None, copy: Any = None) -> DTypeHolder | IgnoredObject:
     del align, copy
     if type(code) is not str or not _PLAIN_NUMBER.fullmatch(code):
-        raise ValueError("its pickle holds a NumPy dtype that is not a plain number")
+        return IgnoredObject("numpy.dtype")
     return DTypeHolder(np.dtype(code))
 
 
@@ -147,6 +198,8 @@ def with_byte_order(dtype: np.dtype, state: Any) -> np.dtype:
 
 
 def _scalar(kind: Any, data: Any) -> Any:
+    if type(kind) is IgnoredObject:
+        return kind
     data = data.encode("latin-1") if type(data) is str else data  # as Python 2 wrote bytes
     if type(kind) is not DTypeHolder or type(data) is not bytes:
         raise TypeError("a scalar needs a dtype and bytes")
@@ -155,12 +208,31 @@ def _scalar(kind: Any, data: Any) -> Any:
     return np.frombuffer(data, kind.dtype).astype(kind.dtype.newbyteorder("="))[0]
 
 
-def _encode(text: Any, encoding: Any) -> bytes:
-    # Protocol 2 writes the bytes of a scalar this way. A short pickle could encode a long text
-    # again and again.
-    if type(text) is not str or len(text) > 64 or type(encoding) is not str or encoding != "latin1":
-        raise TypeError("encode needs a short text and latin1")
-    return text.encode("latin-1")
+def _encode(text: Any, encoding: Any) -> bytes | EncodedText:
+    # Protocol 2 writes bytes this way. A short pickle could encode a long text again and again.
+    if type(text) is not str or type(encoding) is not str or encoding != "latin1":
+        raise TypeError("encode needs a text and latin1")
+    return text.encode("latin-1") if len(text) <= 64 else EncodedText(text)
+
+
+def _reconstruct(kind: Any, shape: Any, code: Any) -> ArrayHolder | IgnoredObject:
+    del shape, code
+    if type(kind) is not IgnoredObject:
+        raise TypeError("an array needs a class")
+    return ArrayHolder() if kind.name == "numpy.ndarray" else kind
+
+
+def _from_buffer(data: Any, dtype: Any, shape: Any, order: Any) -> ArrayHolder:
+    if type(order) is not str or order not in ("C", "F"):
+        raise TypeError("an array needs an order")
+    array = ArrayHolder()
+    array.fill(shape, dtype, "F" if order == "F" else "C", data)
+    return array
+
+
+def _default_dict(factory: Any = None) -> dict[Any, Any]:
+    del factory
+    return {}
 
 
 def _device(kind: Any, index: Any = None) -> str:
@@ -188,22 +260,49 @@ def _ordered_dict(items: Any = None) -> dict[Any, Any]:
 # The functions that a pickle may call, and the ones that are called instead.
 CALLS: dict[str, Callable[..., Any]] = {
     "collections.OrderedDict": _ordered_dict,
+    "collections.defaultdict": _default_dict,
     "torch._utils._rebuild_tensor": _rebuild_tensor,
     "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
     "torch._utils._rebuild_parameter": _rebuild_parameter,
+    "torch._utils._rebuild_parameter_with_state": _rebuild_parameter,
     "torch.Size": _size,
     "torch.device": _device,
     "numpy.dtype": _dtype,
     "numpy.core.multiarray.scalar": _scalar,
     "numpy._core.multiarray.scalar": _scalar,
+    "numpy.core.multiarray._reconstruct": _reconstruct,
+    "numpy._core.multiarray._reconstruct": _reconstruct,
+    "numpy.core.numeric._frombuffer": _from_buffer,
+    "numpy._core.numeric._frombuffer": _from_buffer,
     "_codecs.encode": _encode,
 }
+# Names that a file of weights refers to only to attack whoever unpickles it. Other unknown names
+# are left out; such a file is refused as a whole.
+_HOSTILE_MODULES = {
+    *("os", "posix", "nt", "subprocess", "sys", "shutil", "socket", "runpy", "importlib", "pty"),
+    *("ctypes", "pickle", "_pickle", "marshal", "webbrowser", "operator", "_operator", "pdb"),
+}
+_HOSTILE_NAMES = {
+    f"{module}.{name}"
+    for module in ("builtins", "__builtin__")
+    for name in ("eval", "exec", "execfile", "compile", "open", "__import__", "getattr", "input")
+} | {"torch.storage._load_from_bytes", "torch.load", "numpy.load", "functools.partial"}
+
+_HARMLESS = {"__main__", "__builtin__", "__torch__", "__newobj__", "__newobj_ex__", "__mp_main__"}
+
+
+def is_hostile(name: str) -> bool:
+    """Whether a dotted name shows that a file attacks whoever unpickles it."""
+    parts = name.split(".")
+    hidden = any(part.startswith("__") and part not in _HARMLESS for part in parts)
+    return hidden or name in _HOSTILE_NAMES or parts[0] in _HOSTILE_MODULES
+
+
 # The classes and constants that a pickle may refer to.
 VALUES: dict[str, Any] = {
     **{f"torch.{name}": StorageType(dtype) for name, dtype in _STORAGE_TYPES.items()},
     **{f"torch.cuda.{name}": StorageType(dtype) for name, dtype in _STORAGE_TYPES.items()},
     "torch.storage.UntypedStorage": StorageType("uint8"),
     "torch.storage.TypedStorage": StorageType("uint8"),
-    "argparse.Namespace": IgnoredObject,
     **{f"torch.{dtype}": dtype for dtype in _TORCH_DTYPES},
 }

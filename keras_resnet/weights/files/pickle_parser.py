@@ -3,7 +3,8 @@
 A pickle is a program that can import and call anything. The standard library's `Unpickler` can
 restrict the imports, but still sets attributes, calls methods and hashes keys. This parser executes
 only the opcodes of protocols 2 to 5 that containers, numbers and tensors need, and creates the
-placeholders of `pickle_objects` instead of PyTorch's objects. Any other opcode or name is an error.
+placeholders of `pickle_objects` instead of PyTorch's objects. Other objects become placeholders
+without contents. Any other opcode is an error.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from typing import Any
 from keras_resnet.weights.files.pickle_objects import (
     CALLS,
     VALUES,
+    ArrayHolder,
     DTypeHolder,
     IgnoredObject,
     StorageSlice,
     StorageType,
+    is_hostile,
     is_size,
     to_dict,
     with_byte_order,
@@ -43,12 +46,12 @@ def parse(stream: Any) -> tuple[Any, dict[str, StorageSlice]]:
             for `n` bytes that do not exist.
 
     Returns:
-        Dicts, lists, tuples, strings, bytes, numbers and None that contain `StorageSlice` and
-        `TensorView`; and all its storages by key. The same object may occur several times, and
-        a list or dict may contain itself.
+        Dicts, lists, tuples, strings, bytes, numbers and None that contain `StorageSlice`,
+        `TensorView`, `ArrayHolder` and `IgnoredObject`; and all its storages by key. The same
+        object may occur several times, and a list or dict may contain itself.
 
     Raises:
-        ValueError: If it refers to anything else, or is damaged.
+        ValueError: If it refers to a function that only an attack needs, or is damaged.
     """
     machine = _Machine()
     for step, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
@@ -104,21 +107,30 @@ class _Machine:
 
     def append(self, items: list[Any]) -> None:
         target = self.stack[-1]
+        if type(target) is IgnoredObject:
+            return
         if type(target) is not list:
             raise ValueError(f"its pickle appends to a {type(target).__name__}")
         target.extend(items)
 
     def set_items(self, items: list[Any]) -> None:
         target = self.stack[-1]
+        if type(target) is IgnoredObject:
+            return
         if type(target) is not dict or len(items) % 2:
             raise ValueError(f"its pickle sets items of a {type(target).__name__}")
         target.update(to_dict(zip(items[::2], items[1::2], strict=True)))
 
     def name(self, dotted: str) -> None:
-        if dotted not in CALLS and dotted not in VALUES:
-            shown = repr(dotted if len(dotted) <= 80 else dotted[:77] + "...")
-            raise ValueError(f"it refers to {shown}, which no tensor needs; no code was run")
-        self.stack.append(VALUES.get(dotted) or _Function(dotted))
+        if dotted in VALUES:
+            self.stack.append(VALUES[dotted])
+        elif dotted in CALLS:
+            self.stack.append(_Function(dotted))
+        else:
+            shown = dotted if len(dotted) <= 80 else dotted[:77] + "..."
+            if is_hostile(dotted):
+                raise ValueError(f"it refers to {shown!r}, which no tensor needs; no code was run")
+            self.stack.append(IgnoredObject(shown))
 
     def name_from_stack(self, _: Any) -> None:
         name, module = self.stack.pop(), self.stack.pop()
@@ -128,6 +140,9 @@ class _Machine:
 
     def reduce(self, _: Any) -> None:
         arguments, called = self.stack.pop(), self.stack.pop()
+        if type(called) is IgnoredObject:
+            self.stack.append(self.rebuilt_subclass(called, arguments))
+            return
         if type(called) is not _Function or type(arguments) is not tuple:
             raise ValueError("its pickle calls an unknown function; no code was run")
         try:
@@ -135,17 +150,42 @@ class _Machine:
         except TypeError as error:  # too many arguments, too few, or of another type
             raise ValueError(f"its pickle gives {called.name} wrong arguments") from error
 
+    def rebuilt_subclass(self, called: IgnoredObject, arguments: Any) -> Any:
+        """Returns the tensor of `_rebuild_from_type_v2(rebuild, class, arguments, state)`."""
+        tensor = called.name == "torch._tensor._rebuild_from_type_v2"
+        if tensor and type(arguments) is tuple and len(arguments) == 4:
+            function, _, inner, _ = arguments
+            if type(function) is _Function and type(inner) is tuple:
+                return CALLS[function.name](*inner)
+        return IgnoredObject(called.name)
+
     def new(self, _: Any) -> None:
-        arguments, called = self.stack.pop(), self.stack.pop()
-        if called is not IgnoredObject or arguments != ():
-            raise ValueError("its pickle creates an object that no tensor needs; no code was run")
-        self.stack.append(IgnoredObject())
+        _, called = self.stack.pop(), self.stack.pop()
+        if type(called) is _Function:
+            called = IgnoredObject(called.name)
+        if type(called) is not IgnoredObject:
+            raise ValueError("its pickle creates an object of no class; no code was run")
+        self.stack.append(IgnoredObject(called.name))
+
+    def new_with_keywords(self, _: Any) -> None:
+        self.stack.pop()
+        self.new(None)
+
+    def ignored_set(self, _: Any) -> None:
+        self.stack.append(IgnoredObject("set"))
+
+    def frozen_set(self, _: Any) -> None:
+        self.since_mark()
+        self.stack.append(IgnoredObject("frozenset"))
 
     def build(self, _: Any) -> None:
         state, target = self.stack.pop(), self.stack[-1]
         if type(target) is IgnoredObject:
             return
-        if type(target) is DTypeHolder:
+        if type(target) is ArrayHolder:
+            _, shape, dtype, is_fortran, data = state
+            target.fill(shape, dtype, "F" if is_fortran is True else "C", data)
+        elif type(target) is DTypeHolder:
             target.dtype = with_byte_order(target.dtype, state)
         # A dict's state is the `_metadata` of a module's state dict: the versions of its layers.
         elif type(target) is not dict:
@@ -154,6 +194,9 @@ class _Machine:
     def persistent(self, _: Any) -> None:
         """Replaces `("storage", type, key, device, count[, view])` by a `StorageSlice`."""
         entry = self.stack.pop()
+        if type(entry) is tuple and len(entry) == 4 and entry[0] == "module":
+            self.stack.append(entry[1])  # a class with its source, in old pickles of a model
+            return
         if type(entry) is not tuple or len(entry) not in (5, 6) or entry[0] != "storage":
             raise ValueError("its pickle refers to an external object that is not a storage")
         kind, key, count = entry[1], entry[2], entry[4]
@@ -201,6 +244,9 @@ _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
     "TUPLE2": lambda machine, _: machine.tuple_of(2),
     "TUPLE3": lambda machine, _: machine.tuple_of(3),
     "TUPLE": _Machine.tuple_since_mark,
+    "EMPTY_SET": _Machine.ignored_set,
+    "FROZENSET": _Machine.frozen_set,
+    "ADDITEMS": lambda machine, _: machine.append(machine.since_mark()),
     "APPEND": lambda machine, _: machine.append([machine.stack.pop()]),
     "APPENDS": lambda machine, _: machine.append(machine.since_mark()),
     "SETITEM": lambda machine, _: machine.set_items([machine.stack.pop(-2), machine.stack.pop()]),
@@ -215,6 +261,7 @@ _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
     "STACK_GLOBAL": _Machine.name_from_stack,
     "REDUCE": _Machine.reduce,
     "NEWOBJ": _Machine.new,
+    "NEWOBJ_EX": _Machine.new_with_keywords,
     "BUILD": _Machine.build,
     "BINPERSID": _Machine.persistent,
 }

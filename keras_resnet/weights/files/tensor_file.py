@@ -9,14 +9,15 @@ import io
 import os
 import secrets
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from keras_resnet.weights.files.errors import first_line
 from keras_resnet.weights.files.hdf5 import MAX_EXPANSION, SIGNATURE, read_hdf5
-from keras_resnet.weights.files.torch_checkpoint import read_checkpoint, state_dict_of
+from keras_resnet.weights.files.tensor_tree import flatten
+from keras_resnet.weights.files.torch_checkpoint import read_checkpoint
 
 Kind = Literal["safetensors", "torch", "hdf5"]
 
@@ -42,11 +43,14 @@ class TensorFile:
         path: The file.
         kind: Its format.
         tensors: Arrays by the names that the writing library gave them; float16 and bfloat16 as
-            float32.
+            float32. The keys of nested dicts in a checkpoint are joined by dots:
+            `state_dict.conv1.weight`.
         metadata: For safetensors, its `__metadata__`; for PyTorch, the single values beside the
             tensors, such as an epoch; for HDF5, `format` (`"keras 2"` or `"keras 3"`) and
             versions.
         sha256: SHA-256 of the file, hexadecimal.
+        ignored: How many objects of each class or function stand beside the tensors of a
+            checkpoint; they were not read.
     """
 
     path: str
@@ -54,6 +58,7 @@ class TensorFile:
     tensors: dict[str, np.ndarray]
     metadata: dict[str, Any]
     sha256: str
+    ignored: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
 def read(path: str | os.PathLike[str]) -> TensorFile:
@@ -80,10 +85,11 @@ def read(path: str | os.PathLike[str]) -> TensorFile:
         raise ValueError(f"{path!r} cannot be read: {error.strerror}") from error
     kind, member = _kind(path, start)
     metadata: dict[str, Any]
+    ignored: dict[str, int] = {}
     if kind == "torch":
         checkpoint = read_checkpoint(path)
-        tensors = state_dict_of(checkpoint, source=repr(path))
-        metadata = _single_values(checkpoint)
+        tensors, ignored = flatten(checkpoint, source=repr(path))
+        metadata = _single_values(checkpoint) if isinstance(checkpoint, dict) else {}
     elif kind == "safetensors":
         tensors, metadata = _read_safetensors(path)
     else:
@@ -93,7 +99,29 @@ def read(path: str | os.PathLike[str]) -> TensorFile:
         except Exception as error:  # zlib and h5py raise errors of many types
             message = f"{path!r} contains no readable weights: {first_line(error)}"
             raise ValueError(message) from error
-    return TensorFile(path, kind, _widen(path, tensors), metadata, sha256)
+    return TensorFile(path, kind, _widen(path, tensors), metadata, sha256, ignored)
+
+
+def read_parts(paths: Sequence[str]) -> TensorFile:
+    """Reads files that hold the tensors of one net together, such as sharded safetensors.
+
+    Its path, format and metadata are those of the first file.
+
+    Raises:
+        FileNotFoundError: If a file does not exist.
+        ImportError: If the package `safetensors` is needed and not installed.
+        ValueError: If a file cannot be read, or two files hold different tensors of one name.
+    """
+    first = read(paths[0])
+    tensors, ignored = dict(first.tensors), dict(first.ignored)
+    for path in paths[1:]:
+        part = read(path)
+        for name in set(part.tensors) & set(tensors):
+            if not np.array_equal(part.tensors[name], tensors[name]):
+                raise ValueError(f"{path!r} and {paths[0]!r} hold different {name[:80]!r}")
+        tensors |= part.tensors
+        ignored |= part.ignored
+    return dataclasses.replace(first, tensors=tensors, ignored=ignored)
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:

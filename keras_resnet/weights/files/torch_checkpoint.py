@@ -10,16 +10,17 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from keras_resnet.weights.files.errors import first_line
-from keras_resnet.weights.files.pickle_objects import IgnoredObject, StorageSlice, TensorView
+from keras_resnet.weights.files.pickle_objects import (
+    ArrayHolder,
+    IgnoredObject,
+    StorageSlice,
+    TensorView,
+)
 from keras_resnet.weights.files.pickle_parser import parse
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 _MAX_DEPTH = 100
-# Averaged weights come last: only a caller who asks for them should get them.
-_STATE_DICTS = ("state_dict", "model", "model_state_dict", "model_ema", "state_dict_ema")
-_WRAPPERS = ("module.", "_orig_mod.")  # of DataParallel and of torch.compile
-_NUMBER = str | int | float | bool | None | np.generic
-_LEAF = str | bytes | bytearray | int | float | complex | np.generic | None
+_LEAF = str | bytes | bytearray | int | float | complex | np.generic | None | IgnoredObject
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Any:
@@ -31,13 +32,12 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Any:
     Returns:
         The saved object: dicts, lists, tuples, strings, numbers, and NumPy arrays for tensors,
         which share memory where the tensors did. float16 and bfloat16 become float32; devices and
-        dtypes become strings.
+        dtypes become strings. Every other object becomes an `IgnoredObject`.
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        ValueError: If the file is not a checkpoint, is damaged, or contains anything but tensors
-            and plain values. The message names a function or class that it refers to; none is
-            ever called.
+        ValueError: If the file is not a checkpoint, is damaged, or refers to a function that only
+            an attack needs; the message names it. No function is ever called.
     """
     path = os.fspath(path)
     try:
@@ -56,54 +56,6 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Any:
         # Any error here, MemoryError and RecursionError included, is caused by the file.
         message = f"{path!r} is not a readable PyTorch checkpoint: {first_line(error)}"
         raise ValueError(message) from error
-
-
-def state_dict_of(checkpoint: Any, *, source: str) -> dict[str, np.ndarray]:
-    """Returns the tensors of a module from the contents of a checkpoint.
-
-    Args:
-        checkpoint: The result of `read_checkpoint`: a state dict, or a dict that contains one as
-            `state_dict`, `model`, `model_state_dict`, `model_ema` or `state_dict_ema`; the first
-            of these that exists is used.
-        source: Name of the file in error messages.
-
-    Returns:
-        Arrays by name, without single numbers beside them, and without a `module.` or
-        `_orig_mod.` with which all names begin.
-
-    Raises:
-        ValueError: If there is no state dict, or it contains anything but tensors.
-    """
-    state = checkpoint
-    if isinstance(checkpoint, dict) and not _is_state_dict(checkpoint):
-        key = next((key for key in _STATE_DICTS if isinstance(checkpoint.get(key), dict)), None)
-        state = None if key is None else checkpoint[key]
-        if state and not _is_state_dict(state):
-            odd = next(name for name, value in state.items() if not isinstance(value, np.ndarray))
-            raise ValueError(
-                f"{key!r} in {source} must contain tensors only. Received: {str(odd)[:80]!r} of "
-                f"type {type(state[odd]).__name__}"
-            )
-    if not isinstance(state, dict) or not state:
-        keys = [repr(key)[:40] for key in checkpoint] if isinstance(checkpoint, dict) else []
-        raise ValueError(
-            f"{source} contains no state dict, neither itself nor under "
-            f"{', '.join(_STATE_DICTS)}. Received: a {type(checkpoint).__name__}"
-            + (f" with the keys {', '.join(keys[:12])}" if keys else "")
-        )
-    arrays = {name: value for name, value in state.items() if isinstance(value, np.ndarray)}
-    while wrapper := next((w for w in _WRAPPERS if all(n.startswith(w) for n in arrays)), None):
-        arrays = {name.removeprefix(wrapper): value for name, value in arrays.items()}
-    return arrays
-
-
-def _is_state_dict(values: dict[Any, Any]) -> bool:
-    """Whether values are tensors by name, perhaps beside single numbers such as an accuracy."""
-    return (
-        any(isinstance(value, np.ndarray) for value in values.values())
-        and all(isinstance(value, np.ndarray | _NUMBER) for value in values.values())
-        and all(isinstance(key, str) for key in values)
-    )
 
 
 class _Archive:
@@ -164,7 +116,10 @@ def _read_zip(file: BinaryIO, size: int) -> Any:
 
 def _read_legacy(file: BinaryIO, size: int) -> Any:
     stream = _BoundedReader(file, size)
-    if parse(stream)[0] != _MAGIC:
+    magic, storages = parse(stream)
+    if type(magic) is dict and not storages:  # a plain pickle, such as those of detectron2
+        return _TensorBuilder({}).resolve(magic)
+    if magic != _MAGIC:
         raise ValueError("it is a pickle that torch.save did not write")
     if parse(stream)[0] != _PROTOCOL:
         raise ValueError("it has another version of the format")
@@ -232,6 +187,7 @@ class _TensorBuilder:
     def __init__(self, arrays: dict[str, np.ndarray]) -> None:
         self._arrays = arrays
         self._resolved: dict[int, Any] = {}
+        self._encoded: dict[int, bytes] = {}
 
     def resolve(self, node: Any, depth: int = 0) -> Any:
         if isinstance(node, _LEAF):
@@ -253,9 +209,20 @@ class _TensorBuilder:
             return self._view(node)
         if isinstance(node, StorageSlice):
             return self._slice(node)
-        if isinstance(node, IgnoredObject):
-            return None
-        raise ValueError("it holds a function or class by itself; no code was run")
+        if isinstance(node, ArrayHolder):
+            return self._array(node)
+        return IgnoredObject(type(node).__name__)  # a function, class or dtype by itself
+
+    def _array(self, array: ArrayHolder) -> np.ndarray | IgnoredObject:
+        """Returns a view of the bytes of a NumPy array; bytes in a text are encoded once."""
+        if array.dtype is None or not array.dtype.isnative:
+            return IgnoredObject("numpy.ndarray")
+        data = array.data
+        if isinstance(data, str):
+            if id(data) not in self._encoded:
+                self._encoded[id(data)] = data.encode("latin-1")
+            data = self._encoded[id(data)]
+        return np.frombuffer(data, array.dtype).reshape(array.shape, order=array.order)
 
     def _slice(self, storage: StorageSlice) -> np.ndarray:
         return self._arrays[storage.key][storage.start : storage.start + storage.count]

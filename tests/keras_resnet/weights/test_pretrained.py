@@ -222,7 +222,7 @@ def test_the_same_shapes_in_kerass_layouts(tmp_path, small_net, monkeypatch, nam
     net = small_net(name)
     tensors = dump_tensors(net.make(1), net.layout)
     found = resolve.TensorFile(path="x", kind="hdf5", tensors=tensors, metadata={}, sha256="0")
-    monkeypatch.setattr(resolve, "read", lambda path: found)
+    monkeypatch.setattr(resolve, "read_parts", lambda paths: found)
     (tmp_path / "net.h5").touch()
     assert weights.load(net.make(2), tmp_path / "net.h5").complete
     ((field, value),) = changes.items()

@@ -89,7 +89,9 @@ def test_keras_reads_what_the_package_reads(path, trained):
 
 def test_refuses_h5_files_without_layers(tmp_path):
     h5py.File(tmp_path / "net.weights.h5", "w").close()
-    with pytest.raises(ValueError, match=r"not a readable `.weights.h5` file: .*layers"):
+    with pytest.raises(
+        ValueError, match="net.weights.h5' contains no readable weights: .*without Keras"
+    ):
         weights.load(_net(), tmp_path / "net.weights.h5")
 
 
@@ -98,7 +100,7 @@ def test_takes_files_only(tmp_path, name):
     """Published names are for `from_pretrained` and the applications."""
     with pytest.raises(FileNotFoundError, match=re.escape(f"No weights file at {name!r}")):
         weights.load(_net(), name)
-    with pytest.raises(FileNotFoundError, match="No weights file at"):
+    with pytest.raises(FileNotFoundError, match=r"The folder '.*' holds no weights: .*nothing$"):
         weights.load(_net(), tmp_path)
 
 
@@ -129,17 +131,13 @@ def test_what_fits_is_loaded_where_asked(path, trained):
     assert not model.get_layer("logits").get_weights()[0].any()
 
 
-@pytest.mark.parametrize(
-    ("ending", "message"),
-    [
-        (".weights.h5", "is not a readable `.weights.h5` file: "),
-        (".keras", "is not a readable `.keras` file: "),
-    ],
-)
-def test_refuses_damaged_files(tmp_path, ending, message):
+@pytest.mark.parametrize("ending", [".weights.h5", ".keras"])
+def test_refuses_damaged_files(tmp_path, ending):
     file = tmp_path / f"net{ending}"
     file.write_bytes(b"not a file of this kind")
-    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+    with pytest.raises(
+        ValueError, match="Received: a file that begins with b'not a file"
+    ) as caught:
         weights.load(_net(), file)
     assert "\n" not in str(caught.value)
     assert str(file) in str(caught.value)

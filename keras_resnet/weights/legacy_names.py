@@ -1,0 +1,173 @@
+"""Names of older libraries, translated to those of a library in `layouts`, or refused by name.
+
+Each translation states the spec fields in which the older library's net differs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+Arrays = Mapping[str, np.ndarray]
+
+# Layers of Keras 2.0 to 2.2: `res2a_branch2a`, `bn3b1_branch1`.
+_KERAS_UNIT = re.compile(r"(.*/)?(res|bn)(\d)([a-z])(\d*)_branch(1|2[abc])/(.+)")
+_KERAS_OTHERS = {"conv1": "conv1_conv", "bn_conv1": "conv1_bn", "fc1000": "predictions"}
+_CAFFE2_UNIT = re.compile(r"(.*\.)?res(\d)_(\d+)_branch(1|2[abc])_(w|bn_s|bn_b|bn_rm|bn_riv)")
+_CAFFE2_OTHERS = {
+    "conv1_w": "conv1.weight",
+    "res_conv1_bn_s": "bn1.weight",
+    "res_conv1_bn_b": "bn1.bias",
+    "fc1000_w": "fc.weight",
+    "fc1000_b": "fc.bias",
+}
+_DETECTRON_UNIT = re.compile(r"(.*\.)?res(\d)\.(\d+)\.(conv\d|shortcut)\.(norm\.)?(\w+)")
+_DETECTRON_STEM = re.compile(r"(.*\.)?stem\.conv1\.(norm\.)?(\w+)")
+_DETECTRON_EPS = 1e-5
+# Signs of nets that this package does not build, and their names.
+_UNSUPPORTED = (
+    (
+        re.compile(r"(.*/)?bn_data/.*"),
+        "a net of qubvel's classification_models, which norms its input and was converted from "
+        "MXNet: its units are not built",
+    ),
+    (
+        re.compile(r"(.*\.)?layer1\.0\.conv1\.0\.weight"),
+        "a video net of torchvision (r3d_18, mc3_18 or r2plus1d_18), whose stem and units are not "
+        "built",
+    ),
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Translated:
+    """Tensors with the names of a library in `layouts`.
+
+    Attributes:
+        tensors: Arrays by name.
+        library: The older library, or None if the names were left as they are.
+        changes: Values of spec fields that the older library's nets have.
+        assumed: Fields of the spec that the file does not determine.
+    """
+
+    tensors: Arrays
+    library: str | None = None
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    assumed: tuple[str, ...] = ()
+
+
+def translate(tensors: Arrays, *, source: str) -> Translated:
+    """Translates the names of an older library.
+
+    Raises:
+        ValueError: If the names are those of a net that this package does not build.
+    """
+    for pattern, description in _UNSUPPORTED:
+        if any(pattern.fullmatch(name) for name in tensors):
+            raise ValueError(f"{source} holds {description}")
+    if any(_KERAS_UNIT.fullmatch(name) for name in tensors):
+        return _keras_2(tensors, source)
+    if any(_CAFFE2_UNIT.fullmatch(name) for name in tensors):
+        return _caffe2(tensors)
+    if any(_DETECTRON_UNIT.fullmatch(name) for name in tensors):
+        return _detectron2(tensors)
+    return Translated(tensors)
+
+
+def _keras_2(tensors: Arrays, source: str) -> Translated:
+    """Translates keras.applications of Keras 2.0 to 2.2 to the names of today."""
+    renamed = {}
+    biased = False
+    for name, array in tensors.items():
+        match = _KERAS_UNIT.fullmatch(name)
+        if match is None:
+            place, _, rest = name.rpartition("/")
+            above, _, layer = place.rpartition("/")
+            new = _KERAS_OTHERS.get(layer, layer)
+            renamed["/".join(filter(None, (above, new, rest)))] = array
+            continue
+        above, kind, stage, letter, number, branch, role = match.groups()
+        # ResNet-101's third stage is a, b1, b2, ...
+        unit = int(number) + 1 if number else ord(letter) - ord("a") + 1
+        convolution = 0 if branch == "1" else " abc".index(branch[1])
+        end = "conv" if kind == "res" else "bn"
+        biased |= end == "conv" and role in ("bias", "1")
+        renamed[f"{above or ''}conv{stage}_block{unit}_{convolution}_{end}/{role}"] = array
+    if not biased:
+        raise ValueError(
+            f"{source} holds a net of keras-resnet, the backbone of keras-retinanet. Its names are "
+            "those of Keras 2.0 without biases; its max pool is padded as TensorFlow's `same`, "
+            "which this package does not build"
+        )
+    return Translated(
+        renamed, "keras.applications of Keras 2.0 to 2.2", {"norm_eps": 1e-3}, ("stem_pool",)
+    )
+
+
+def _caffe2(tensors: Arrays) -> Translated:
+    """Translates detectron2's MSRA nets in Caffe2's names; their norms are an affine map.
+
+    detectron2 reads them with a variance of 1 - eps, so that the norm adds nothing to the map.
+    """
+    renamed: dict[str, np.ndarray] = {}
+    for name, array in tensors.items():
+        place, _, last = name.rpartition(".")
+        match = _CAFFE2_UNIT.fullmatch(name)
+        if match is None:
+            new = _CAFFE2_OTHERS.get(last)
+            full = name if new is None else ".".join(filter(None, (place, new)))
+            renamed[full] = array
+            continue
+        above, stage, unit, branch, role = match.groups()
+        prefix = f"{above or ''}layer{int(stage) - 1}.{unit}."
+        number = " abc".index(branch[-1]) if branch != "1" else 0
+        end = {"w": "weight", "bn_s": "weight", "bn_b": "bias"}.get(role)
+        if end is None:
+            continue  # statistics that detectron2 does not read
+        if branch == "1":
+            module = "downsample.0" if role == "w" else "downsample.1"
+        else:
+            module = f"conv{number}" if role == "w" else f"bn{number}"
+        renamed[f"{prefix}{module}.{end}"] = array
+    _add_statistics(renamed)
+    grouped = any(
+        name.endswith("layer1.0.conv2.weight") and array.shape[1] != array.shape[0]
+        for name, array in renamed.items()
+    )
+    changes = {"stride_placement": "3x3" if grouped else "1x1"}
+    return Translated(renamed, "detectron2 (Caffe2)", changes, ("stride_placement",))
+
+
+def _add_statistics(tensors: dict[str, np.ndarray]) -> None:
+    for name in list(tensors):
+        module = name.removesuffix(".weight")
+        is_norm = tensors[name].ndim == 1 and name.endswith(".weight")
+        if is_norm and f"{module}.running_mean" not in tensors:
+            tensors[f"{module}.running_mean"] = np.zeros_like(tensors[name])
+            tensors[f"{module}.running_var"] = np.full_like(tensors[name], 1 - _DETECTRON_EPS)
+
+
+def _detectron2(tensors: Arrays) -> Translated:
+    """Translates detectron2's own names to torchvision's."""
+    renamed = {}
+    for name, array in tensors.items():
+        stem = _DETECTRON_STEM.fullmatch(name)
+        unit = _DETECTRON_UNIT.fullmatch(name)
+        if stem is not None:
+            above, norm, role = stem.groups()
+            renamed[f"{above or ''}{'bn1' if norm else 'conv1'}.{role}"] = array
+        elif unit is not None:
+            above, stage, number, module, norm, role = unit.groups()
+            if module == "shortcut":
+                module = "downsample.1" if norm else "downsample.0"
+            elif norm:
+                module = module.replace("conv", "bn")
+            renamed[f"{above or ''}layer{int(stage) - 1}.{number}.{module}.{role}"] = array
+        else:
+            renamed[name] = array
+    _add_statistics(renamed)
+    return Translated(renamed, "detectron2", {}, ("stride_placement",))
