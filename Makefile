@@ -9,11 +9,13 @@ BIN := $(VENV)/bin
 PIP_FLAGS := --quiet --disable-pip-version-check
 # One process per core; a process that is done takes over tests from the others.
 PYTEST_FLAGS := -n auto --dist worksteal
+# Names and options of `make environments`, such as ENVIRONMENTS="--quick oldest".
+ENVIRONMENTS ?=
 # Sections and options of `make bench`, such as BENCH="train --rounds 9 --peers torch".
 BENCH ?=
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help quickstart test coverage lint types bench counts docs backends wheel check clean
+.PHONY: help quickstart test coverage lint types bench counts docs backends wheel environments check clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -52,7 +54,10 @@ backends: $(BACKENDS_VENV)/.done  ## Run the library's tests on JAX and on PyTor
 wheel: $(VENV)/.test  ## Build the wheel and try it in an empty environment
 	bash tests/wheel.sh $(BIN)/python $(PYTHON)
 
-check: lint types counts docs test backends wheel  ## All of the above
+environments:  ## Check oldest, Colab's and newest versions on Python 3.11 to 3.13
+	$(PYTHON) environments/check.py $(ENVIRONMENTS)
+
+check: lint types counts docs test backends wheel  ## All of the above but the environments
 
 clean:  ## Remove environments and caches, not runs
 	rm -rf $(VENV) $(BACKENDS_VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

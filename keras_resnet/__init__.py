@@ -3,6 +3,7 @@
 import importlib
 import types
 
+from keras_resnet import _environment as _environment  # first: it explains a failing import
 from keras_resnet import analysis as analysis
 from keras_resnet import applications as applications
 from keras_resnet import finetune as finetune

@@ -139,7 +139,7 @@ def gradcam_overlay(
         )
     if inputs is None:
         preprocess = getattr(model, "preprocess", None)
-        if preprocess is None:
+        if not preprocess:
             raise ValueError(
                 f"{model.name!r} has no `preprocess`: pass the preprocessed images as `inputs`, or "
                 "`inputs=pixels` if the model preprocesses inside"

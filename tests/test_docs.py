@@ -168,7 +168,9 @@ def test_the_hosted_workflow_calls_targets_of_the_makefile() -> None:
     assert lines
     for line in lines:
         command, *targets = line.split("=")[0].split()
-        assert command == "make"
+        assert command in ("make", "pip", "keras-resnet")
+        if command != "make":
+            continue
         assert {target for target in targets if target.islower()} <= _targets(), line
 
 

@@ -16,6 +16,9 @@ from typing import Any
 from .commands import COMMANDS, Entry
 from .errors import reported
 
+# In order of preference. Training needs the first; `list` and `info` run on any.
+_BACKENDS = ("tensorflow", "jax", "torch")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command.
@@ -26,8 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     # Before anything imports Keras or TensorFlow: both read these once.
-    if importlib.util.find_spec("tensorflow"):
-        os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    installed = (backend for backend in _BACKENDS if importlib.util.find_spec(backend))
+    os.environ.setdefault("KERAS_BACKEND", next(installed, "tensorflow"))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     parser = _Parser(prog="keras-resnet", description="Train, evaluate and export residual nets.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")

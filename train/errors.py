@@ -8,6 +8,11 @@ import os
 import sys
 from collections.abc import Iterator
 
+# Commands that need no TensorFlow.
+_ON_ANY_BACKEND = ("list", "info", "recipes")
+# What to install for a module that is missing; the extras of training for all others.
+_PACKAGES = {"keras_tuner": "'keras3-resnet[tune]'", "rich": "rich"}
+
 
 class TrainingDivergedError(ArithmeticError):
     """The loss became infinite or NaN."""
@@ -53,12 +58,7 @@ def reported(command: str, *, debug: bool) -> Iterator[Outcome]:
     except ModuleNotFoundError as error:
         if debug or (error.name or "").startswith(("keras_resnet", "train")):
             raise
-        extra = "tune" if error.name == "keras_tuner" else "train,export"
-        print(
-            f"Error: `keras-resnet {command}` needs {error.name}, which is not installed: "
-            f"pip install 'keras3-resnet[{extra}]'",
-            file=sys.stderr,
-        )
+        print(f"Error: {_missing(command, error)}", file=sys.stderr)
     except (ValueError, TypeError, OSError, RuntimeError, TrainingDivergedError) as error:
         if debug:
             raise
@@ -69,6 +69,15 @@ def reported(command: str, *, debug: bool) -> Iterator[Outcome]:
         if debug or not type(error).__module__.startswith("tensorflow"):
             raise
         print(f"Error: {_summary(error)}", file=sys.stderr)
+
+
+def _missing(command: str, error: ModuleNotFoundError) -> str:
+    """Returns which package a command needs, and how to install it."""
+    if command in _ON_ANY_BACKEND and error.name in ("keras", "tensorflow", "jax", "torch"):
+        return str(error)
+    package = _PACKAGES.get(error.name or "", "'keras3-resnet[train,export]'")
+    needs = f"`keras-resnet {command}` needs {error.name}, which is not installed"
+    return f"{needs}: pip install {package}"
 
 
 def _summary(error: Exception) -> str:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from keras_resnet.weights.files.file_system import replace
+
 
 def write_text(path: Path, text: str) -> None:
     """Writes a UTF-8 text file atomically."""
@@ -28,7 +30,7 @@ def write_bytes(path: Path, content: bytes) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
+            replace(temporary, path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
@@ -53,7 +55,7 @@ def read_json(path: Path) -> Any:
 
 def flush(path: Path) -> None:
     """Flushes a file's content to the disk."""
-    with path.open("rb") as file:
+    with path.open("r+b") as file:  # Windows flushes only files that are open for writing
         os.fsync(file.fileno())
 
 
@@ -73,11 +75,11 @@ def new_directory(path: Path) -> Iterator[Path]:
             os.chmod(temporary, 0o755)
             if path.exists():
                 old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-                os.replace(path, old / "replaced")
-                os.replace(temporary, path)
+                replace(path, old / "replaced")
+                replace(temporary, path)
                 shutil.rmtree(old, ignore_errors=True)
             else:
-                os.replace(temporary, path)
+                replace(temporary, path)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise

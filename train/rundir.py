@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from keras_resnet import PreprocessSpec, ResNetSpec, get_spec
+from keras_resnet.weights.files.file_system import lock, replace, unlock
 
 from .checkpoint import Checkpoints
 from .config import RunConfig, differences, load_config
@@ -106,24 +108,30 @@ class RunDirectory:
         Raises:
             ValueError: If another process has locked it.
         """
-        import fcntl
-
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"`--output` must be a directory. Received: {self.path}")
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = self.path / ".lock"
-        with lock.open("a") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ValueError(f"Another process is training in {self.path}") from None
-            try:
-                yield
-            finally:
-                if not (self.path / "config.json").is_file():  # refused
-                    lock.unlink()
-                    if not any(self.path.iterdir()):
-                        self.path.rmdir()
+        file = self.path / ".lock"
+        try:
+            descriptor = lock(file, wait=False)
+        except BlockingIOError:
+            raise ValueError(f"Another process is training in {self.path}") from None
+        if descriptor is None:
+            warnings.warn(
+                f"{self.path} is on a file system without locks: start no second process that "
+                "trains in it",
+                stacklevel=3,
+            )
+        try:
+            yield
+        finally:
+            refused = not (self.path / "config.json").is_file()
+            if descriptor is not None:
+                unlock(descriptor, file, remove=refused)
+            elif refused:
+                file.unlink(missing_ok=True)
+            if refused and not any(self.path.iterdir()):
+                self.path.rmdir()
 
     def check_data(self, data: ImageData, preprocess: PreprocessSpec) -> None:
         """Checks that the data is the same as when the run began.
@@ -196,7 +204,7 @@ class RunDirectory:
         try:
             model.save(temporary)
             os.chmod(temporary, 0o644)
-            os.replace(temporary, self.model)
+            replace(temporary, self.model)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise

@@ -24,9 +24,11 @@ def make_schedule(config: ScheduleConfig, *, total_steps: int, steps_per_epoch: 
     """
     warmup = config.warmup_steps + round(config.warmup_epochs * steps_per_epoch)
     if warmup >= total_steps:
+        names = [name for name in ("warmup_steps", "warmup_epochs") if getattr(config, name)]
         raise ValueError(
             f"The warm-up must be shorter than the run of {total_steps} steps: lower "
-            f"`schedule.warmup_steps` or train longer. Received: {warmup} warm-up steps"
+            f"{' or '.join(f'`schedule.{name}`' for name in names)} or train longer. "
+            f"Received: {warmup} warm-up steps"
         )
     return Schedule(
         kind=config.kind,

@@ -5,13 +5,16 @@ from __future__ import annotations
 import signal
 from typing import Any
 
+# Windows does not deliver SIGTERM; Ctrl-Break sends SIGBREAK there.
+_NAMES = ("SIGINT", "SIGTERM", "SIGBREAK")
+
 
 class StopSignals:
     """A context manager that notes the first SIGINT or SIGTERM instead of ending the process.
 
     The training loop reads `received` between its calls of the graph, saves and stops. A second
-    signal raises KeyboardInterrupt. Outside the main thread Python does not allow signal handlers;
-    the block then runs without them.
+    signal raises KeyboardInterrupt. On Windows, SIGBREAK stands for SIGTERM. Outside the main
+    thread Python does not allow signal handlers; the block then runs without them.
 
     Attributes:
         received: Number of the signal that was received, or None.
@@ -24,7 +27,7 @@ class StopSignals:
     def __enter__(self) -> StopSignals:
         """Installs the handlers."""
         try:
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (getattr(signal, name) for name in _NAMES if hasattr(signal, name)):
                 self._previous[number] = signal.signal(number, self._receive)
         except ValueError:  # not the main thread
             pass

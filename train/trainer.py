@@ -24,6 +24,7 @@ from .errors import TrainingDivergedError, TrainingStoppedError
 from .evaluation.classify import Evaluator
 from .length import length_of
 from .optimizers import averaged_weights, make_optimizer
+from .recipes import fit_warmup
 from .rundir import RunDirectory, spec_of
 from .schedules import make_schedule
 from .signals import StopSignals
@@ -68,11 +69,11 @@ class Trainer:
         self.console = console
         self.chief = is_chief(config.runtime.strategy)
         self.length = length_of(config, len(data.train))
-        self.schedule = make_schedule(
-            config.schedule,
-            total_steps=self.length.steps,
-            steps_per_epoch=self.length.steps_per_epoch,
-        )
+        steps, per_epoch = self.length.steps, self.length.steps_per_epoch
+        schedule, note = fit_warmup(config, total_steps=steps, steps_per_epoch=per_epoch)
+        if note:
+            console.say(f"Note: {note}")
+        self.schedule = make_schedule(schedule, total_steps=steps, steps_per_epoch=per_epoch)
         with strategy.scope():
             self.model = build(
                 spec_of(config),

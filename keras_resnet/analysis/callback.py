@@ -16,6 +16,7 @@ import keras
 
 from keras_resnet.analysis.chain import Chain
 from keras_resnet.analysis.gradients import Gradients, UnitGradient, gradient_flow
+from keras_resnet.weights.files.file_system import replace
 
 _COLUMNS = ("step", "loss", *(field.name for field in dataclasses.fields(UnitGradient)))
 
@@ -200,7 +201,7 @@ def _write_csv(path: Path, history: Mapping[int, Gradients]) -> None:
             for step, row in history.items():
                 writer.writerows((step, row.loss, *dataclasses.astuple(part)) for part in row.parts)
         os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        replace(temporary, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)

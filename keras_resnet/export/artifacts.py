@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from keras_resnet.weights.files.file_system import replace
+
 MANIFEST = "manifest.json"
 LABELS = "labels.txt"
 # Suffix of artifacts that a failed export withdraws: no program loads a file of that name.
@@ -45,7 +47,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        entries = json.loads(path.read_text())["artifacts"]
+        entries = json.loads(path.read_text(encoding="utf-8"))["artifacts"]
         return {name: entry for name, entry in entries.items() if (directory / name).exists()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
@@ -63,11 +65,11 @@ def write_text(path: Path, text: str) -> None:
     """Writes a file atomically: under a temporary name that is then renamed."""
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.tmp", dir=path.parent)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
             file.write(text)
         # mkstemp creates files that only their owner can read.
         os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
         raise
@@ -83,14 +85,14 @@ def publish(staging: Path, directory: Path, names: Iterable[str]) -> None:
         new, final = staging / name, directory / name
         _remove(directory / (name + STALE))
         if not final.is_dir():
-            os.replace(new, final)
+            replace(new, final)
             continue
         old = staging / f"{name}.old"
-        os.replace(final, old)
+        replace(final, old)
         try:
-            os.replace(new, final)
+            replace(new, final)
         except BaseException:
-            os.replace(old, final)
+            replace(old, final)
             raise
 
 
@@ -101,7 +103,7 @@ def withdraw(directory: Path, names: Iterable[str]) -> None:
     for name in names:
         if (directory / name).exists():
             _remove(directory / (name + STALE))
-            os.replace(directory / name, directory / (name + STALE))
+            replace(directory / name, directory / (name + STALE))
     if entries.keys() & set(names):
         write_manifest(directory, {key: entries[key] for key in entries if key not in names})
 

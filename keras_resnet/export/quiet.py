@@ -1,13 +1,17 @@
-"""Suppression of what C++ code prints to the terminal."""
+"""Suppression of what other libraries print to the terminal."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
+
+# TensorFlow's own warnings about its interpreter: 2.19 and later, and 2.18.
+_INTERPRETER = r"\s*(.*tf\.lite\.Interpreter is deprecated|Warning: Please use the LiteRT interp)"
 
 
 @contextlib.contextmanager
@@ -28,7 +32,7 @@ def quiet() -> Iterator[None]:
             os.dup2(log.fileno(), descriptor)
         with warnings.catch_warnings():
             # TensorFlow's converter starts TensorFlow's deprecated interpreter.
-            warnings.filterwarnings("ignore", message=r"\s*.*tf\.lite\.Interpreter is deprecated")
+            warnings.filterwarnings("ignore", message=_INTERPRETER)
             try:
                 yield
             except Exception as error:
@@ -40,3 +44,13 @@ def quiet() -> Iterator[None]:
             finally:
                 sys.stdout.flush()
                 sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def quiet_python() -> Iterator[None]:
+    """Discards what Python code prints to `sys.stdout` while a block runs.
+
+    The exporter of Keras 3.8 prints the artifact's signature in spite of `verbose=False`.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield

@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 
 from keras_resnet.export.checks import INPUT_NAMES, Inputs, check_class_names, check_export
+from keras_resnet.export.quiet import quiet_python
 from keras_resnet.nets.tensor import Tensor
 from keras_resnet.preprocessing import PreprocessSpec
 
@@ -64,7 +65,8 @@ def export_saved_model(
     if class_names is not None:
         extra = Path(path, "assets.extra")
         extra.mkdir()
-        (extra / "labels.txt").write_text("".join(f"{name}\n" for name in class_names))
+        labels = "".join(f"{name}\n" for name in class_names)
+        (extra / "labels.txt").write_text(labels, encoding="utf-8", newline="\n")
 
 
 def input_dtype(inputs: Inputs) -> str:
@@ -111,4 +113,5 @@ def write_signature(
     archive.add_endpoint(
         "serving_default", function, [tf.TensorSpec((None, *shape), dtype, name=name)]
     )
-    archive.write_out(os.fspath(path), verbose=False)
+    with quiet_python():
+        archive.write_out(os.fspath(path), verbose=False)

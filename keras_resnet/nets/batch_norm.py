@@ -55,7 +55,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             and self.axis % rank == rank - 1
             and keras.backend.standardize_dtype(inputs.dtype) in _DTYPES
             and not self.synchronized
-            and not self.renorm
+            and not getattr(self, "renorm", False)  # Keras 3.14 and later
         )
 
     def _normalize_and_update(self, x: Tensor) -> Tensor:

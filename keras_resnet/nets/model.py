@@ -88,11 +88,10 @@ class ResNet(keras.Model):
     _front: tuple[str, ...] = ()
     _preprocess: PreprocessSpec | None = None
 
-    def __init__(
-        self, inputs: Tensor, outputs: Tensor, name: str | None = None, **kwargs: Any
-    ) -> None:
+    # Keras before 3.15 saves the layer graph only for a constructor with exactly this signature.
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         with deep_graph():
-            super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
+            super().__init__(*args, **kwargs)
 
     @property
     def spec(self) -> ResNetSpec:

@@ -64,7 +64,7 @@ def save(
         write_safetensors(path, tensors, metadata)
     else:
         text = json.dumps(_config_of(model), indent=2)
-        with open(config, "x", encoding="utf-8") as file:
+        with open(config, "x", encoding="utf-8", newline="\n") as file:
             file.write(text)
         try:
             write_safetensors(path, tensors, metadata)

@@ -70,7 +70,7 @@ def timm_config(
     if channels != 3:
         config["model_args"] = {"in_chans": channels}
     config["pretrained_cfg"] = {
-        **_preprocessing(model.preprocess, channels),
+        **_preprocessing(model.preprocess or None, channels),
         "num_classes": classes,
         "classifier": classifier,
         **_first_conv(tensors),

@@ -19,6 +19,7 @@ LIBRARY, APPLICATION = ROOT / "keras_resnet", ROOT / "train"
 # other folders as a whole.
 RANKS = {
     "version": 0,
+    "_environment": 0,
     "preprocessing": 0,
     "nets.spec": 1,
     "nets.spec_rules": 0,

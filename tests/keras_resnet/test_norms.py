@@ -84,6 +84,8 @@ def test_other_precisions_are_keras(policy):
     ids=["channels_first", "renorm"],
 )
 def test_what_is_not_fused_is_keras(options):
+    if "renorm" in options and not hasattr(keras.layers.BatchNormalization(), "renorm"):
+        pytest.skip("Keras has `renorm` from 3.14 on")
     x = _batches(4, 6, 6, 8)[0]
     theirs, ours = (_drawn(kind, x.shape, **options)(x, training=True) for kind in KINDS)
     np.testing.assert_array_equal(_numpy(ours), _numpy(theirs))

@@ -75,6 +75,10 @@ def folder(root: pathlib.Path, *classes: str) -> pathlib.Path:
         ((*DIGITS, "--set", "model.spec.width=3"), "width"),
         ((*DIGITS, "--set", "model.spec.shortcut=E"), "`shortcut` must be one of 'A', 'B', 'C'"),
         ((*DIGITS, "--set", "schedule.warmup_steps=2"), "warm-up must be shorter .* of 2 steps"),
+        (
+            (*DIGITS, "--set", "schedule.warmup_epochs=3"),
+            "of 2 steps: lower `schedule.warmup_epochs` or train longer. Received: 59 warm-up",
+        ),
         ((*DIGITS, "--set", "data.mean=[1,2]", "--set", "data.std=[1,2]"), r"channel \(1\)"),
         (("--dataset", "digits", "--epochs", "inf"), "`epochs` must be a finite number"),
         (("--config", "/none/config.json"), "/none/config.json"),
@@ -160,12 +164,15 @@ def test_what_is_not_reported_as_one_line(capsys: pytest.CaptureFixture[str]) ->
     for error in (KeyError("x"), ModuleNotFoundError("no module", name="keras_resnet.nothing")):
         with pytest.raises(type(error)), reported("train", debug=False):
             raise error
-    for name, extra in (("keras_tuner", "tune"), ("tensorflow", "train,export")):
-        with reported("tune", debug=False):
+    for command, name, package in (
+        ("tune", "keras_tuner", "'keras3-resnet[tune]'"),
+        ("tune", "tensorflow", "'keras3-resnet[train,export]'"),
+        ("list", "rich", "rich"),
+    ):
+        with reported(command, debug=False):
             raise ModuleNotFoundError(name=name)
-        line = capsys.readouterr().err
-        assert line.startswith(f"Error: `keras-resnet tune` needs {name}, which is not installed: ")
-        assert line.endswith(f"pip install 'keras3-resnet[{extra}]'\n")
+        needs = f"Error: `keras-resnet {command}` needs {name}, which is not installed: "
+        assert capsys.readouterr().err == f"{needs}pip install {package}\n"
 
 
 def test_outputs(

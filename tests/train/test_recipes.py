@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+from typing import Any
 
 import pytest
 
 from keras_resnet import get_spec
 from keras_resnet_train.config import RunConfig
 from keras_resnet_train.length import Length, length_of
-from keras_resnet_train.recipes import RECIPES, Recipe, get_recipe
+from keras_resnet_train.recipes import RECIPES, Recipe, fit_warmup, get_recipe
 from keras_resnet_train.schedules import Schedule, make_schedule
 
 pytestmark = pytest.mark.tf
@@ -194,3 +195,22 @@ def test_length_of_less_than_a_batch() -> None:
     length = length_of(RunConfig(steps=5, batch_size=64), 10)
     assert (length.steps, length.steps_per_epoch, length.epochs) == (5, 1.0, 5)
     assert length_of(RunConfig(epochs=0.001, batch_size=64), 100).steps == 1
+
+
+def test_a_recipes_own_warmup_fits_a_short_run() -> None:
+    """The digits' warm-up of two epochs, 39 steps of 64 images, in runs of 20 and of 40 steps."""
+
+    def fitted(steps: int, **changes: Any) -> tuple[int, float, str]:
+        dotted = {name.replace("__", "."): value for name, value in changes.items()}
+        config = get_recipe("digits").configure("cifar_resnet8", {"steps": steps, **dotted})
+        schedule, note = fit_warmup(config, total_steps=steps, steps_per_epoch=1257 / 64)
+        return schedule.warmup_steps, schedule.warmup_epochs, note
+
+    assert fitted(40) == (0, 2, "")
+    assert fitted(20) == (
+        2,
+        0,
+        "The warm-up of recipe digits, 39 steps, is not shorter than the run of 20 steps: it is "
+        "shortened to 2 steps",
+    )
+    assert fitted(20, schedule__warmup_epochs=3) == (0, 3, "")  # the user's own is an error later

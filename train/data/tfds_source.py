@@ -96,6 +96,12 @@ def _train_parts(
 def _builder(config: DataConfig) -> Any:
     import tensorflow_datasets as tfds
 
+    if not hasattr(tfds, "builder"):  # TFDS logs the error of its import and goes on
+        raise ValueError(
+            "TensorFlow Datasets could not be imported, most often because tensorflow-metadata "
+            "needs a newer protobuf than TensorFlow: `pip install 'tensorflow-metadata<1.18'`. "
+            "`import tensorflow_datasets` shows the cause"
+        )
     # TFDS would answer a malformed name with the syntax of its names.
     if not re.match(r"[A-Za-z_]\w*([:/]\S+)?$", config.dataset):
         raise _unknown(config)

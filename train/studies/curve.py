@@ -54,7 +54,7 @@ class StepCurve(keras.callbacks.Callback):
         whole = [line for line in lines if line.endswith("\n")]
         kept = [line for line in whole if int(line.split(",")[0]) < step]
         write_text(self._path, _HEADING + "".join(kept))
-        return self._path.open("a", encoding="utf-8")
+        return self._path.open("a", encoding="utf-8", newline="\n")
 
 
 def read_curve(path: Path) -> list[tuple[int, float, float]]:

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 from urllib.parse import unquote, urlsplit
 
 from keras_resnet.weights.files.errors import DownloadError
+from keras_resnet.weights.files.file_system import lock, replace, unlock
 from keras_resnet.weights.files.http_transfer import Transfer
 from keras_resnet.weights.files.progress import Progress
 from keras_resnet.weights.files.tensor_file import file_sha256
@@ -58,7 +59,7 @@ def fetch(
     A transfer that breaks off is resumed, also by a later call. The file gets its final name only
     when it is complete and its hash has been checked. If several processes fetch one file, one
     downloads it and the others wait. They share a lock on `<file>.lock`, which the operating
-    system releases when its holder ends. On systems without such locks (Windows), each process
+    system releases when its holder ends. On file systems without such locks, each process
     downloads into its own part file.
 
     Args:
@@ -186,11 +187,11 @@ def _download(transfer: Transfer, url: str, path: str, pinned: str | None) -> Do
     verified: Verified = "pinned" if pinned else "server" if named else "none"
     notes = {"url": url, "sha256": sha256, "verified_by": verified}
     temporary = f"{path}.json.{secrets.token_hex(4)}.tmp"
-    with open(temporary, "w", encoding="utf-8") as file:
+    with open(temporary, "w", encoding="utf-8", newline="\n") as file:
         json.dump(notes, file)
     # Notes first: if the process ends between the two, they mark an older file as another one.
-    os.replace(temporary, f"{path}.json")
-    os.replace(transfer.part, path)
+    replace(temporary, f"{path}.json")
+    replace(transfer.part, path)
     transfer.drop()
     return Download(path, sha256, url, verified, from_cache=False)
 
@@ -210,8 +211,8 @@ def _md5(path: str) -> str:
 @contextlib.contextmanager
 def _part_file(path: str) -> Iterator[str]:
     """Yields the name of a part file that no other process writes in the meantime."""
-    lock = _lock(f"{path}.lock")
-    if lock is None:
+    descriptor = lock(f"{path}.lock")
+    if descriptor is None:
         part = f"{path}.{os.getpid()}-{secrets.token_hex(4)}.part"
         try:
             yield part
@@ -223,29 +224,4 @@ def _part_file(path: str) -> Iterator[str]:
     try:
         yield f"{path}.part"
     finally:
-        os.remove(f"{path}.lock")
-        os.close(lock)
-
-
-def _lock(path: str) -> int | None:
-    """Waits for the lock on a file; returns its descriptor, or None where locks do not exist."""
-    try:
-        import fcntl
-    except ImportError:
-        return None
-    while True:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            # The previous holder removes the file: the lock may be on a file without a name.
-            if os.path.samestat(os.fstat(lock), os.stat(path)):
-                return lock
-        except FileNotFoundError:
-            pass
-        except OSError:  # a network file system without locks
-            os.close(lock)
-            return None
-        except BaseException:
-            os.close(lock)
-            raise
-        os.close(lock)
+        unlock(descriptor, f"{path}.lock", remove=True)

@@ -187,7 +187,7 @@ class Transfer:
     def _write_notes(self, headers: Any) -> None:
         self._validator = _validator(headers)
         notes = {"url": self._url, "validator": self._validator, "total": self.total}
-        with _on_disk(), open(self._notes, "w", encoding="utf-8") as file:
+        with _on_disk(), open(self._notes, "w", encoding="utf-8", newline="\n") as file:
             json.dump(notes, file)
 
 

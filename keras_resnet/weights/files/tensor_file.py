@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from keras_resnet.weights.files.errors import first_line
+from keras_resnet.weights.files.file_system import replace
 from keras_resnet.weights.files.hdf5 import MAX_EXPANSION, SIGNATURE, read_hdf5
 from keras_resnet.weights.files.tensor_tree import flatten
 from keras_resnet.weights.files.torch_checkpoint import read_checkpoint
@@ -168,7 +169,7 @@ def write_safetensors(
         # Not `safetensors.save_file`, whose files only their owner may read.
         with open(temporary, "xb") as file:
             file.write(save(arrays, metadata=dict(metadata) if metadata else None))
-        os.replace(temporary, path)
+        replace(temporary, path)
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.remove(temporary)

@@ -648,7 +648,7 @@ def test_a_process_waits_for_another_until_it_ends(place):
 
 
 def test_without_locks_parts_have_names_of_their_own(place, monkeypatch):
-    monkeypatch.setattr(download, "_lock", lambda path: None)
+    monkeypatch.setattr(download, "lock", lambda path: None)
     with pytest.raises(DownloadError, match="Remote end closed [^;]*. The file may be put by hand"):
         place.fetch(breaks_at(1000), hangs_up)
     assert place.files == []

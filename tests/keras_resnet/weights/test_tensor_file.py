@@ -58,10 +58,10 @@ def test_safetensors_without_metadata(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda data: data[:-1], "not fully covered"),
-        (lambda data: data + b"\0", "not fully covered"),
+        (lambda data: data[:-1], "not fully covered|MetadataIncompleteBuffer"),
+        (lambda data: data + b"\0", "not fully covered|MetadataIncompleteBuffer"),
         (lambda data: data[:20], "net' is not a readable safetensors file"),
-        (lambda data: (2**31).to_bytes(8, "little") + data[8:], "header too large"),
+        (lambda data: (2**31).to_bytes(8, "little") + data[8:], "(?i)header ?too ?large"),
         (lambda data: data.replace(b"F32", b"F99"), "net' is not a readable safetensors file"),
         (lambda data: data.replace(b"[2,3]", b"[2,9]"), "net' is not a readable safetensors file"),
         (lambda data: data.replace(b"F32", b"XXX"), "net' is not a readable safetensors file"),
