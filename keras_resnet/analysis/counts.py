@@ -35,7 +35,8 @@ class Counts:
             Table 1. Norms, activations and pooling are not counted.
         activations: Number of output values of the convolutions and dense layers.
         layers: Convolutions and dense layers of branches, stem and head, as the papers count
-            them. Projections, gates and squeeze-and-excitation are not counted.
+            them. Projections, gates and squeeze-and-excitation are not counted. Of Wide ResNets
+            the projections are, and the classifier is not.
 
     Example:
         >>> keras_resnet.analysis.count_spec("resnet50").layers
@@ -224,12 +225,18 @@ def _occurrences(layer: Any) -> Iterator[tuple[Any, int]]:
 
 
 def _counts_as_layer(model: keras.Model, layer: keras.Layer) -> bool:
-    # RepVGG's 1x1 stands beside the 3x3, not behind it.
     # A net whose norms are folded has no spec.
     spec = model._spec if isinstance(model, ResNet) else None
-    repvgg = spec is not None and spec.branch == "repvgg"
-    parallel = repvgg and layer.name.endswith("_conv2")
-    return not parallel and _BESIDE.search(layer.name) is None
+    if spec is not None and spec.counts_projections:
+        return layer.name != "logits" and ("_shortcut_" in layer.name or not _beside(layer))
+    # RepVGG's 1x1 stands beside the 3x3, not behind it.
+    if spec is not None and spec.branch == "repvgg" and layer.name.endswith("_conv2"):
+        return False
+    return not _beside(layer)
+
+
+def _beside(layer: keras.Layer) -> bool:
+    return _BESIDE.search(layer.name) is not None
 
 
 def _size(variables: list[keras.Variable]) -> int:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import keras
 
-from keras_resnet.nets.geometry import Unit
-from keras_resnet.nets.primitives import Convolution, Primitives
+from keras_resnet.nets.geometry import Unit, squeezed_channels
+from keras_resnet.nets.primitives import Convolution, Primitives, channel_axis
 from keras_resnet.nets.spec import ResNetSpec
 from keras_resnet.nets.tensor import Tensor
 
@@ -61,10 +62,12 @@ def _subsampling(spec: ResNetSpec, conv: Convolution) -> Convolution:
 def end_branch(y: Tensor, nn: Primitives, unit: Unit) -> Tensor:
     """Applies what stands between a branch and its merge, where the spec has it.
 
-    That is squeeze-and-excitation, a constant factor and stochastic depth, in this order.
+    That is channel attention, a constant factor and stochastic depth, in this order.
     """
     if nn.spec.se_reduction:
         y = squeeze_excite(y, nn, unit)
+    if nn.spec.eca:
+        y = channel_attention(y, nn, unit)
     if nn.spec.branch_scale != 1:
         y = keras.layers.Rescaling(nn.spec.branch_scale, name=nn.name("branch_scale"))(y)
     return nn.stochastic_depth(y, "drop", unit.drop_rate) if unit.drop_rate else y
@@ -75,8 +78,38 @@ def squeeze_excite(y: Tensor, nn: Primitives, unit: Unit) -> Tensor:
 
     Source: Hu et al. 2017 (arXiv:1709.01507), section 3, Figure 3.
     """
-    squeezed = max(1, unit.out_channels // nn.spec.se_reduction)
+    squeezed = squeezed_channels(nn.spec, unit.out_channels)
     gate = nn.layer("GlobalAveragePooling")(keepdims=True, name=nn.name("se_pool"))(y)
     gate = nn.pointwise("se_fc1", squeezed, "relu")(gate)
     gate = nn.pointwise("se_fc2", unit.out_channels, "sigmoid")(gate)
     return keras.layers.Multiply(name=nn.name("se_scale"))([y, gate])
+
+
+def channel_attention(y: Tensor, nn: Primitives, unit: Unit) -> Tensor:
+    """Scales the channels by a gate: a convolution over the means of neighbouring channels.
+
+    Source: Wang et al. 2020 (arXiv:1910.03151), section 3.2.3, equations 9 and 12.
+    """
+    channels = unit.out_channels
+    gate = nn.layer("GlobalAveragePooling")(name=nn.name("se_pool"))(y)
+    gate = keras.layers.Reshape((channels, 1), name=nn.name("se_channels"))(gate)
+    gate = keras.layers.Conv1D(
+        1,
+        attention_size(channels),
+        padding="same",
+        data_format="channels_last",
+        use_bias=False,
+        activation="sigmoid",
+        kernel_initializer=nn.initializer(nn.name("se_conv")),
+        name=nn.name("se_conv"),
+    )(gate)
+    shape = [1] * nn.dims
+    shape.insert(0 if channel_axis() == 1 else nn.dims, channels)
+    gate = keras.layers.Reshape(shape, name=nn.name("se_gate"))(gate)
+    return keras.layers.Multiply(name=nn.name("se_scale"))([y, gate])
+
+
+def attention_size(channels: int) -> int:
+    """Returns the kernel size of efficient channel attention: an odd number of channels."""
+    size = int(abs(math.log2(channels) + 1) / 2)
+    return max(3, size if size % 2 else size + 1)

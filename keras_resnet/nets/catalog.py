@@ -54,6 +54,13 @@ _V1 = _V1_5.replace(stride_placement="1x1")
 _V2_BASIC, _V2 = _BASIC.replace(order="pre"), _V1_5.replace(order="pre")
 _D_BASIC, _D = (net.replace(stem="deep", shortcut="D") for net in (_BASIC, _V1_5))
 _VD_BASIC, _VD = (net.replace(stage_projection=True) for net in (_D_BASIC, _D))
+# timm's anti-aliased nets filter the branch and the stem's pool, not the projections.
+_TIMM_BLUR: dict[str, Any] = {"blur": 3, "blur_shortcut": False}
+_TIMM_AA: dict[str, Any] = {"blur": 2, "blur_shortcut": False, "stem_pool": "avg"}
+_T = _D.replace(stem="tiered")
+_V2_T = _V2.replace(stem_activation=False, stem="tiered", shortcut="D")
+_V2_D = _V2_T.replace(stem="deep")
+_V2_D_BASIC = _V2_D.replace(branch="basic")
 _RS = _D.replace(stem_pool="conv", se_reduction=4)
 _REPVGG = _BASIC.replace(branch="repvgg", stem="unit", first_stride=2)
 # keras.applications: a bias in every convolution. Its V2 strides in the last unit of a stage, and
@@ -71,7 +78,8 @@ _KERAS_V2 = _V2.replace(
 _CIFAR = ResNetSpec(
     "cifar", (3, 3, 3), (16, 32, 64), shortcut="A", stem="cifar", classes=10, input_size=32
 )
-_CIFAR_V1 = _CIFAR.replace(branch="bottleneck", shortcut="B")
+# Bottlenecks stride in their first 1x1, as the authors' code does (resnet-1k-layers).
+_CIFAR_V1 = _CIFAR.replace(branch="bottleneck", shortcut="B", stride_placement="1x1")
 _CIFAR_V2_BASIC, _CIFAR_V2 = _CIFAR.replace(order="pre"), _CIFAR_V1.replace(order="pre")
 _CIFAR_SD = _CIFAR.replace(stochastic_depth=0.5)
 _HIGHWAY, _REZERO = _CIFAR.replace(merge="highway"), _CIFAR.replace(merge="rezero")
@@ -197,6 +205,64 @@ _TABLE = (
     _row("resnet34_blur", _BASIC, (3, 4, 6, 3), blur=3),
     _row("resnet50_blur", _V1_5, (3, 4, 6, 3), blur=3),
     _row("resnet101_blur", _V1_5, (3, 4, 23, 3), blur=3),
+    # timm (`resnet.py`), nets that no paper names: other depths, stems and widths.
+    _row("resnet10t", _D_BASIC, (1, 1, 1, 1), stem="tiered"),
+    _row("resnet14t", _T, (1, 1, 1, 1)),
+    _row("resnet26", _V1_5, (2, 2, 2, 2)),
+    _row("resnet26d", _D, (2, 2, 2, 2)),
+    _row("resnet26t", _T, (2, 2, 2, 2)),
+    _row("resnet50t", _T, (3, 4, 6, 3)),
+    _row("resnet50s", _V1_5, (3, 4, 6, 3), stem="deep", stem_width=128),
+    _row("resnet101s", _V1_5, (3, 4, 23, 3), stem="deep", stem_width=128),
+    _row("resnet152s", _V1_5, (3, 8, 36, 3), stem="deep", stem_width=128),
+    _row("resnext50d_32x4d", _D, (3, 4, 6, 3), groups=32, base_width=4),
+    _row("resnext101_32x16d", _V1_5, (3, 4, 23, 3), groups=32, base_width=16),
+    _row("resnext101_32x32d", _V1_5, (3, 4, 23, 3), groups=32, base_width=32),
+    # timm rounds the squeezed channels to multiples of 8; in bottlenecks they are already.
+    _row("timm_seresnet18", _BASIC, (2, 2, 2, 2), se_reduction=16, se_divisor=8),
+    _row("timm_seresnet34", _BASIC, (3, 4, 6, 3), se_reduction=16, se_divisor=8),
+    _row("seresnet50t", _T, (3, 4, 6, 3), se_reduction=16),
+    _row("seresnet152d", _D, (3, 8, 36, 3), se_reduction=16),
+    _row("seresnet200d", _D, (3, 24, 36, 3), se_reduction=16),
+    _row("seresnet269d", _D, (3, 30, 48, 8), se_reduction=16),
+    _row("seresnext26d_32x4d", _D, (2, 2, 2, 2), se_reduction=16, groups=32, base_width=4),
+    _row("seresnext26t_32x4d", _T, (2, 2, 2, 2), se_reduction=16, groups=32, base_width=4),
+    _row("seresnext101_64x4d", _V1_5, (3, 4, 23, 3), se_reduction=16, groups=64, base_width=4),
+    _row("seresnext101d_32x8d", _D, (3, 4, 23, 3), se_reduction=16, groups=32, base_width=8),
+    _row("resnetblur18", _BASIC, (2, 2, 2, 2), **_TIMM_BLUR),
+    _row("resnetblur50", _V1_5, (3, 4, 6, 3), **_TIMM_BLUR),
+    _row("resnetblur50d", _D, (3, 4, 6, 3), **_TIMM_BLUR),
+    _row("resnetblur101d", _D, (3, 4, 23, 3), **_TIMM_BLUR),
+    _row("resnetaa34d", _D_BASIC, (3, 4, 6, 3), **_TIMM_AA),
+    _row("resnetaa50", _V1_5, (3, 4, 6, 3), **_TIMM_AA),
+    _row("resnetaa50d", _D, (3, 4, 6, 3), **_TIMM_AA),
+    _row("resnetaa101d", _D, (3, 4, 23, 3), **_TIMM_AA),
+    _row("seresnetaa50d", _D, (3, 4, 6, 3), se_reduction=16, **_TIMM_AA),
+    _row(
+        "seresnextaa101d_32x8d",
+        _D.replace(groups=32, base_width=8, **_TIMM_AA),
+        (3, 4, 23, 3),
+        se_reduction=16,
+    ),
+    _row(
+        "seresnextaa201d_32x8d",
+        _D.replace(groups=32, base_width=8, stem_width=128, **_TIMM_AA),
+        (3, 24, 36, 4),
+        se_reduction=16,
+    ),
+    # Wang et al. 2020 (arXiv:1910.03151), in timm's forms.
+    _row("ecaresnet26t", _T, (2, 2, 2, 2), eca=True),
+    _row("ecaresnet50t", _T, (3, 4, 6, 3), eca=True),
+    _row("ecaresnet50d", _D, (3, 4, 6, 3), eca=True),
+    _row("ecaresnet101d", _D, (3, 4, 23, 3), eca=True),
+    _row("ecaresnet200d", _D, (3, 24, 36, 3), eca=True),
+    _row("ecaresnet269d", _D, (3, 30, 48, 8), eca=True),
+    _row("ecaresnetlight", _V1_5.replace(shortcut="D"), (1, 1, 11, 3), eca=True),
+    _row("ecaresnext26t_32x4d", _T, (2, 2, 2, 2), eca=True, groups=32, base_width=4),
+    _row("ecaresnext50t_32x4d", _T, (3, 4, 6, 3), eca=True, groups=32, base_width=4),
+    # Wu and He 2018 (arXiv:1803.08494), in timm's forms.
+    _row("resnet50_gn", _V1_5, (3, 4, 6, 3), norm="group"),
+    _row("resnetv2_50d_gn", _V2_D, (3, 4, 6, 3), norm="group"),
     # Ding et al. 2021 (arXiv:2101.03697), Tables 2 and 3: 64, 128 and 256 times a, 512 times b;
     # the stem, a unit itself, has at most 64 filters.
     _row("repvgg_a0", _REPVGG, (2, 4, 14, 1), widths=(48, 96, 192, 1280)),
@@ -214,6 +280,13 @@ _TABLE = (
     _row("resnetv2_50", _V2, (3, 4, 6, 3), stem_activation=False),
     _row("resnetv2_101", _V2, (3, 4, 23, 3), stem_activation=False),
     _row("resnetv2_152", _V2, (3, 8, 36, 3), stem_activation=False),
+    # timm (`resnetv2.py`): D's stem and shortcut.
+    _row("resnetv2_18d", _V2_D_BASIC, (2, 2, 2, 2)),
+    _row("resnetv2_34d", _V2_D_BASIC, (3, 4, 6, 3)),
+    _row("resnetv2_50d", _V2_D, (3, 4, 6, 3)),
+    _row("resnetv2_50t", _V2_T, (3, 4, 6, 3)),
+    _row("resnetv2_101d", _V2_D, (3, 4, 23, 3)),
+    _row("resnetv2_152d", _V2_D, (3, 8, 36, 3)),
     # Zagoruyko and Komodakis 2016, Table 1: "WRN-d-k" has d = 6n+4 layers and 16k, 32k and 64k
     # filters after a stem of 16.
     _row("cifar_wrn16_8", _WRN, (2, 2, 2), widths=(128, 256, 512)),

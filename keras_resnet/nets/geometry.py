@@ -105,6 +105,16 @@ def inner_width(spec: ResNetSpec, width: int) -> int:
     return width * spec.base_width // 64 * spec.groups
 
 
+def squeezed_channels(spec: ResNetSpec, channels: int) -> int:
+    """Returns the channels between the two layers of squeeze-and-excitation.
+
+    They are rounded to a multiple of `se_divisor`, and are never fewer.
+    """
+    divisor = spec.se_divisor
+    nearest = int(channels / spec.se_reduction + divisor / 2) // divisor * divisor
+    return max(divisor, nearest if divisor > 1 else channels // spec.se_reduction)
+
+
 def _stride(spec: ResNetSpec, stage: int, index: int) -> int:
     if spec.stride_unit == "last":
         return 2 if stage < len(spec.depths) and index == spec.depths[stage - 1] else 1

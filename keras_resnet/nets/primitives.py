@@ -135,7 +135,7 @@ class Primitives:
             # At stride 1 "same" is symmetric already; at stride 2 it is not, on even sizes.
             pad = self.layer("ZeroPadding")(conv.size // 2, name=name.replace("conv", "pad"))
             x, padding = pad(x), "valid"
-        normed = normed and self.spec.norm == "batch"
+        normed = normed and self.spec.norm in ("batch", "group")
         zero = gain == 0 or (ends_branch and self.spec.zero_init_residual and not normed)
         bias = self.spec.conv_bias
         return self.layer("Conv")(
@@ -167,7 +167,7 @@ class Primitives:
         return kernel_initializer(name, self.seed, init=self.spec.init, gain=gain)
 
     def norm(self, x: Tensor, role: str, *, ends_branch: bool = False) -> Tensor:
-        """Applies batch norm over the channels, or nothing in nets without norms.
+        """Applies batch norm or group norm, or nothing in nets without norms.
 
         Args:
             x: Images.
@@ -175,9 +175,17 @@ class Primitives:
             ends_branch: Whether it is the last layer of a branch: with `zero_init_residual` its
                 scale starts at zero.
         """
-        if self.spec.norm != "batch":
+        if self.spec.norm not in ("batch", "group"):
             return x
         zero = ends_branch and self.spec.zero_init_residual
+        if self.spec.norm == "group":
+            return keras.layers.GroupNormalization(
+                32,
+                axis=channel_axis(),
+                epsilon=self.spec.norm_eps,
+                gamma_initializer="zeros" if zero else "ones",
+                name=self.name(role),
+            )(x)
         return BatchNormalization(
             axis=channel_axis(),
             momentum=self.spec.norm_momentum,
@@ -199,6 +207,9 @@ class Primitives:
         """Subsamples behind a low-pass filter; returns `x` at stride 1."""
         if stride == 1:
             return x
+        if self.spec.blur == 2:  # the mean of the pixels that exist, at an odd border too
+            pool = self.layer("AveragePooling")
+            return pool(2, stride, padding="same", name=self.name(role))(x)
         return BlurPool(self.spec.blur, stride, name=self.name(role))(x)
 
     def stochastic_depth(self, x: Tensor, role: str, rate: float) -> Tensor:

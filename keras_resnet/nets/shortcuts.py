@@ -40,7 +40,7 @@ def subsamples(spec: ResNetSpec, unit: Unit) -> bool:
 def projection(x: Tensor, nn: Primitives, unit: Unit) -> Tensor:
     """Applies a 1x1 convolution, with a norm where the branch ends in one."""
     stride = unit.stride
-    if stride > 1 and nn.spec.blur:
+    if stride > 1 and nn.spec.blur and nn.spec.blur_shortcut:
         x, stride = nn.blur(x, "shortcut_blur", stride), 1
     elif stride > 1 and nn.spec.shortcut == "D":
         # "same" averages the pixels that exist at an odd border: PyTorch's

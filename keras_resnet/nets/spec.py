@@ -15,10 +15,10 @@ Branch = Literal["basic", "bottleneck", "repvgg", "single"]
 Order = Literal["post", "pre", "norm_after_add", "relu_before_add", "relu_only_pre"]
 Shortcut = Literal["A", "B", "C", "D"]
 Merge = Literal["add", "none", "rezero", "skipinit", "highway", "shortcut_gate"]
-Norm = Literal["batch", "fixup", "none"]
+Norm = Literal["batch", "group", "fixup", "none"]
 Init = Literal["he", "delta_orthogonal"]
-Stem = Literal["imagenet", "deep", "cifar", "unit"]
-StemPool = Literal["max", "max_zero", "conv"]
+Stem = Literal["imagenet", "deep", "tiered", "cifar", "unit"]
+StemPool = Literal["max", "max_zero", "conv", "avg"]
 StridePlacement = Literal["1x1", "3x3"]
 StrideUnit = Literal["first", "last"]
 Padding = Literal["symmetric", "same"]
@@ -38,17 +38,19 @@ _AXES: dict[str, tuple[object, ...]] = {
     "padding": get_args(Padding),
     "conv_bias": (False, True, *get_args(ConvBias)),
     "first_stride": (1, 2),
-    "blur": (0, 3, 5),
+    "blur": (0, 2, 3, 5),
     "max_stride": (None, 1, 2, 4, 8, 16, 32),
 }
 _BOOLEANS = (
     "stem_activation",
+    "eca",
+    "blur_shortcut",
     "stage_projection",
     "shortcut_norm",
     "zero_init_residual",
     "norm_sync",
 )
-_POSITIVE = ("groups", "base_width", "classes", "input_size", "input_channels")
+_POSITIVE = ("groups", "base_width", "se_divisor", "classes", "input_size", "input_channels")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,19 +84,22 @@ class ResNetSpec:
             arXiv:1505.00387, equation 3), called exclusive gating in He et al. 2016;
             `"shortcut_gate"`, the same gate on the shortcut alone (He et al. 2016, section 3.1
             and Figure 2d).
-        norm: `"batch"`; `"fixup"`, learned scalars and rescaled initial weights in place of norms
+        norm: `"batch"`; `"group"`, group norm with 32 groups (Wu and He 2018, arXiv:1803.08494,
+            section 3.1); `"fixup"`, learned scalars and rescaled initial weights in place of norms
             (Zhang et al. 2019, arXiv:1901.09321); or `"none"`.
         init: Initial kernels: `"he"` (arXiv:1502.01852, equation 10) or `"delta_orthogonal"`
             (Xiao et al. 2018, arXiv:1806.05393, section 3).
         stem: `"imagenet"`, 7x7 stride 2 and a 3x3 stride 2 pool; `"deep"`, three 3x3 in place of
-            the 7x7 (arXiv:1812.01187, Figure 2b); `"cifar"`, 3x3 stride 1; `"unit"`, a unit of the
-            net's own kind at stride 2 (RepVGG).
+            the 7x7 (arXiv:1812.01187, Figure 2b); `"tiered"`, three 3x3 whose first has 3/8 of the
+            filters, 24, 32 and 64 (timm's "t" nets); `"cifar"`, 3x3 stride 1; `"unit"`, a unit of
+            the net's own kind at stride 2 (RepVGG).
         stem_width: Filters of the stem's output; the first stage's width where None.
         stem_activation: Whether the stem ends in norm and ReLU. Without (pre-activation nets of
             keras.applications, KerasHub and timm, Wide ResNet), the first unit has its own.
         stem_pool: `"max"`; `"max_zero"`, padded with zeros even where values were not rectified
             (keras.applications' V2); `"conv"`, a 3x3 stride 2 convolution with norm and ReLU
-            (ResNet-RS, Bello et al. 2021, arXiv:2103.07579, section 3).
+            (ResNet-RS, Bello et al. 2021, arXiv:2103.07579, section 3); `"avg"`, the mean of 2x2
+            pixels (timm's "aa" nets).
         first_stride: Stride of the first stage.
         stride_placement: Convolution of a bottleneck that strides: the first 1x1 (He et al. 2015)
             or the 3x3 (known as "v1.5"). Basic units always stride in the first convolution.
@@ -116,6 +121,9 @@ class ResNetSpec:
             is 64: 4 in ResNeXt "32x4d", 128 in Wide ResNet "50-2" (arXiv:1605.07146, Table 8).
         se_reduction: Reduction ratio of squeeze-and-excitation at the end of each branch (Hu et
             al. 2017, arXiv:1709.01507, section 3.3: 16); 0 for none.
+        se_divisor: The squeezed channels are rounded to a multiple of this number (timm: 8).
+        eca: Whether each branch ends in efficient channel attention: a gate from a convolution
+            over neighbouring channels' means (Wang et al. 2020, arXiv:1910.03151, section 3.2).
         stochastic_depth: Probability that the last unit's branch is dropped in training; earlier
             units' grow linearly from 0 (Huang et al. 2016, arXiv:1603.09382, equation 4).
         shortcut_scale: Constant factor of the shortcut, where merge is `"add"` (He et al. 2016,
@@ -127,7 +135,10 @@ class ResNetSpec:
             that a new net passes its input on. Srivastava et al. use -1 to -3 (section 2.1); He
             et al. 2016 found -6 best for their 110 layers (Table 1).
         blur: Size of the binomial low-pass filter before every subsampling but that of the stem's
-            convolution (Zhang 2019, arXiv:1904.11486, Figure 3); 0 for none.
+            convolution (Zhang 2019, arXiv:1904.11486, Figure 3); 2 is the mean of 2x2 pixels; 0 for
+            none.
+        blur_shortcut: Whether `blur` applies to projections too, as in the paper's code. timm's
+            nets filter only the branch and the stem's pool.
         max_stride: Largest output stride: later stages are dilated instead of strided (Chen et
             al. 2017, arXiv:1706.05587, section 3.2). No limit where None.
         norm_eps: Added to the variance in batch norm.
@@ -172,12 +183,15 @@ class ResNetSpec:
     groups: int = 1
     base_width: int = 64
     se_reduction: int = 0
+    se_divisor: int = 1
+    eca: bool = False
     stochastic_depth: float = 0.0
     shortcut_scale: float = 1.0
     branch_scale: float = 1.0
     shortcut_dropout: float = 0.0
     gate_bias: float = -3.0
     blur: int = 0
+    blur_shortcut: bool = True
     max_stride: int | None = None
     norm_eps: float = 1e-5
     norm_momentum: float = 0.9
@@ -253,6 +267,11 @@ class ResNetSpec:
                 "`base_width` leaves no filters in the narrowest stage. "
                 f"Received: {self._differences()}"
             )
+        if self.norm == "group" and any(channels % 32 for channels in self._normed_channels):
+            raise ValueError(
+                "norm='group' has 32 groups: all normed channels must be multiples of 32. "
+                f"Received: {self._differences()}"
+            )
         channels = [self.stem_filters, *(width * self.expansion for width in self.widths)]
         if self.shortcut == "A" and self.merge != "none" and channels != sorted(channels):
             raise ValueError(
@@ -269,6 +288,12 @@ class ResNetSpec:
         )
 
     @property
+    def _normed_channels(self) -> tuple[int, ...]:
+        inner = (width * self.base_width // 64 * self.groups for width in self.widths)
+        stem = self.stem_convolutions if self.stem_activation else self.stem_convolutions[:-1]
+        return (*stem, *inner, *(width * self.expansion for width in self.widths))
+
+    @property
     def expansion(self) -> int:
         """Ratio of a unit's output channels to its stage's width."""
         return 4 if self.branch == "bottleneck" else 1
@@ -277,6 +302,14 @@ class ResNetSpec:
     def stem_filters(self) -> int:
         """Channels that leave the stem."""
         return self.stem_width or self.widths[0]
+
+    @property
+    def stem_convolutions(self) -> tuple[int, ...]:
+        """Filters of the stem's convolutions."""
+        width = self.stem_filters
+        if self.stem == "deep":
+            return (width // 2, width // 2, width)
+        return (3 * (width // 8), width // 2, width) if self.stem == "tiered" else (width,)
 
     @property
     def activates_first(self) -> bool:
@@ -290,9 +323,23 @@ class ResNetSpec:
 
     @property
     def layers(self) -> int:
-        """Weighted layers as the papers count them: the stem, the branches and the classifier."""
+        """Weighted layers as the papers count them: the stem, the branches and the classifier.
+
+        Wide ResNets count convolutions: their projections too, but not the classifier.
+        """
         each = {"basic": 2, "bottleneck": 3}.get(self.branch, 1)
-        return sum(self.depths) * each + 2
+        last = self._projections if self.counts_projections else 1
+        return 1 + sum(self.depths) * each + last
+
+    @property
+    def counts_projections(self) -> bool:
+        """Whether `layers` counts as Zagoruyko and Komodakis 2016, section 2: 6n+4 convolutions."""
+        return self.stem == "cifar" and self.branch == "basic" and not self.stem_activation
+
+    @property
+    def _projections(self) -> int:
+        """Number of the stages that begin with a projection, where the shortcut is B."""
+        return len(self.depths) - (self.stem_filters == self.widths[0])
 
     @property
     def stem_stride(self) -> int:

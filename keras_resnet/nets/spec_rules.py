@@ -80,6 +80,7 @@ RULES = (
             "merge": ("add",),
             "conv_bias": (False,),
             "se_reduction": (0,),
+            "eca": (False,),
             "blur": (0,),
             "zero_init_residual": (False,),
             **_UNHAMPERED,
@@ -89,7 +90,7 @@ RULES = (
     # Orders that exist to be compared with.
     Rule(
         {"order": _COMPARED_ORDERS},
-        {"norm": ("batch",), "se_reduction": (0,)},
+        {"norm": ("batch",), "se_reduction": (0,), "eca": (False,)},
         "He et al. 2016 compare places of the norm, in nets without squeeze-and-excitation",
     ),
     Rule(
@@ -114,6 +115,7 @@ RULES = (
             "order": ("post",),
             "stride_unit": ("first",),
             "se_reduction": (0,),
+            "eca": (False,),
             "blur": (0,),
             "zero_init_residual": (False,),
             "stochastic_depth": (0,),
@@ -136,6 +138,11 @@ RULES = (
         {"init": ("delta_orthogonal",)},
         {"groups": (1,)},
         "an orthogonal matrix maps all channels",
+    ),
+    Rule(
+        {"eca": (True,)},
+        {"se_reduction": (0,)},
+        "a branch has one kind of channel attention",
     ),
     # Stems.
     Rule(

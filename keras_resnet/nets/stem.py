@@ -24,7 +24,7 @@ def stem(x: Tensor, nn: Primitives) -> Tensor:
         return residual_unit(x, nn, Unit(0, 1, int(x.shape[channel_axis()]), width, width, 2))
     if nn.spec.stem == "cifar":
         return conv_norm_relu(x, nn, Convolution(nn.spec.stem_filters, 3))
-    if nn.spec.stem == "deep":
+    if nn.spec.stem in ("deep", "tiered"):
         x = deep_convolutions(x, nn)
     else:
         x = conv_norm_relu(x, nn, Convolution(nn.spec.stem_filters, 7, stride=2))
@@ -43,19 +43,22 @@ def conv_norm_relu(x: Tensor, nn: Primitives, conv: Convolution, number: str = "
 def deep_convolutions(x: Tensor, nn: Primitives) -> Tensor:
     """Applies three 3x3 convolutions in place of the 7x7.
 
-    Source: He et al. 2018 (arXiv:1812.01187), Figure 2b: 32, 32 and 64 filters.
+    Source: He et al. 2018 (arXiv:1812.01187), Figure 2b: 32, 32 and 64 filters; timm's tiered
+    stems: 24, 32 and 64.
     """
-    width = nn.spec.stem_filters
-    x = nn.conv(x, "conv1", Convolution(width // 2, 3, stride=2))
+    first, second, last = nn.spec.stem_convolutions
+    x = nn.conv(x, "conv1", Convolution(first, 3, stride=2))
     x = nn.norm_relu(x, "norm1")
-    x = nn.conv(x, "conv2", Convolution(width // 2, 3))
+    x = nn.conv(x, "conv2", Convolution(second, 3))
     x = nn.norm_relu(x, "norm2")
-    return conv_norm_relu(x, nn, Convolution(width, 3), number="3")
+    return conv_norm_relu(x, nn, Convolution(last, 3), number="3")
 
 
 def pool(x: Tensor, nn: Primitives) -> Tensor:
-    """Halves the size: by a 3x3 max pool, or by a convolution (ResNet-RS)."""
+    """Halves the size: by a 3x3 max pool, by a convolution (ResNet-RS) or by a mean (timm)."""
     if nn.spec.stem_pool == "conv":
         x = nn.conv(x, "pool_conv", Convolution(nn.spec.stem_filters, 3, stride=2))
         return nn.norm_relu(x, "pool_norm")
+    if nn.spec.stem_pool == "avg":  # an odd last row is left out, as in PyTorch
+        return nn.layer("AveragePooling")(2, name=nn.name("pool"))(x)
     return nn.max_pool(x, "pool", rectified=nn.spec.stem_activation)

@@ -35,7 +35,8 @@ class Certificate:
     """The result of comparing a net's logits with those of another implementation.
 
     Attributes:
-        source: Name, licence, assumptions and files (URL, SHA-256) of the weights.
+        source: Name, licence and files (URL, SHA-256) of the weights; `assumed` and `explicit`,
+            the fields of the spec that the library's custom or the user determined.
         layout: Name of the layout of the weights.
         spec: The spec of the net, as a dict.
         preprocess: The preprocessing that the weights were evaluated with, as a dict, or None.
@@ -73,9 +74,39 @@ class Certificate:
         """Whether the difference is within the limit, and logits depend on the inputs."""
         return self.max_difference <= self.limit < self.spread
 
+    @property
+    def assumed(self) -> tuple[str, ...]:
+        """Fields of the spec that neither the tensors nor a config determine.
+
+        They have the library's usual values, or those of the net that the user named.
+        """
+        return (*self.source.get("assumed", ()), *self.source.get("explicit", ()))
+
+    @property
+    def proves(self) -> bool:
+        """Whether the logits are the publisher's: `holds`, and nothing was assumed.
+
+        The other implementation is set up by the same spec. Where a field of it was assumed, both
+        compute the assumed function, and equal logits do not show that it is the publisher's.
+        """
+        return self.holds and not self.assumed
+
+    def describe(self) -> str:
+        """Returns in one sentence what the certificate shows."""
+        if not self.holds:
+            return f"The logits differ from those of {self.compared_with}, or show nothing."
+        if not self.assumed:
+            return f"The logits are those of {self.compared_with}."
+        fields = ", ".join(f"{field}={self.spec[field]!r}" for field in self.assumed)
+        return (
+            f"The logits are those of {self.compared_with} if the publisher's net has {fields}, "
+            "which neither the tensors nor a config show: this is no proof."
+        )
+
     def to_json(self) -> str:
         """Returns the certificate as JSON."""
-        return json.dumps({**dataclasses.asdict(self), "holds": self.holds}, indent=2) + "\n"
+        shown = {"holds": self.holds, "proves": self.proves, "description": self.describe()}
+        return json.dumps({**dataclasses.asdict(self), **shown}, indent=2) + "\n"
 
 
 def source_of(weights: Weights) -> dict[str, Any]:
@@ -84,6 +115,7 @@ def source_of(weights: Weights) -> dict[str, Any]:
         "name": weights.name,
         "licence": weights.licence,
         "assumed": list(weights.assumed),
+        "explicit": list(weights.explicit),
         "files": [dataclasses.asdict(file) for file in weights.files],
     }
 
@@ -133,7 +165,8 @@ def certify(
         images = np.random.default_rng(seed).normal(size=shape).astype("float32")
     inputs = np.moveaxis(images, -1, 1) if channels_first else images
     ours = keras.ops.convert_to_numpy(model(inputs))
-    theirs, name = _original_logits(model.spec, tensors, layout, images)
+    stated = tuple(source.get("explicit", ()))
+    theirs, name = _original_logits(model.spec, tensors, layout, images, stated)
     if theirs.shape != ours.shape:
         raise ValueError(
             f"{name} returns {theirs.shape}, the net {ours.shape}: build it with its classifier "
@@ -162,7 +195,11 @@ def certify(
 
 
 def _original_logits(
-    spec: ResNetSpec, tensors: Tensors, layout: Layout, images: np.ndarray
+    spec: ResNetSpec,
+    tensors: Tensors,
+    layout: Layout,
+    images: np.ndarray,
+    stated: tuple[str, ...],
 ) -> tuple[np.ndarray, str]:
     """Returns the logits of another implementation, and its name."""
     if layout.name == "keras":
@@ -177,13 +214,41 @@ def _original_logits(
         raise NoReferenceError("there is no other implementation of MLPerf Tiny's net here")
     if layout.name == "hf" and all(map(importlib.util.find_spec, ("transformers", "torch"))):
         return _transformers(spec, tensors, images)
+    return _reference_logits(spec, tensors, layout, images, stated)
+
+
+def _reference_logits(
+    spec: ResNetSpec,
+    tensors: Tensors,
+    layout: Layout,
+    images: np.ndarray,
+    stated: tuple[str, ...],
+) -> tuple[np.ndarray, str]:
+    """Returns the logits of the reference in NumPy, with the fields that the user stated."""
+    if images.ndim != 4 or spec.max_stride is not None or spec.padding != "symmetric":
+        raise NoReferenceError(
+            "the reference in NumPy computes nets for images, without dilation and with symmetric "
+            f"padding. Received: inputs of shape {images.shape}, max_stride={spec.max_stride}, "
+            f"padding={spec.padding!r}"
+        )
+    free = layout.name == "hf"  # transformers' config states the strides
+    early = spec.stride_placement == "1x1" and (free or "stride_placement" in stated)
     logits = reference.forward(
         tensors,
         images,
-        stride_in_1x1=spec.stride_placement == "1x1",
-        first_stride=spec.first_stride,
+        stride_in_1x1=early,
+        first_stride=spec.first_stride if free or "first_stride" in stated else 1,
+        antialias=_antialias(spec),
+        average_shortcut=spec.shortcut == "D",
+        **({"eps": spec.norm_eps} if "norm_eps" in stated else {}),
     )
     return logits, f"NumPy {np.__version__} in float64, by the names of {layout.library}"
+
+
+def _antialias(spec: ResNetSpec) -> reference.Antialias:
+    if spec.blur == 2:
+        return "avg"
+    return "blur" if spec.blur else "none"
 
 
 def _keras_applications(

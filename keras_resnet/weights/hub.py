@@ -12,14 +12,52 @@ from typing import Any, get_args
 from keras_resnet.preprocessing import Interpolation, PreprocessSpec
 
 _NAME = re.compile(r"hf://([\w.-]+)/([\w.-]+)(?:@([\w.-]+))?")
-# timm's nets whose function is determined by the shapes of their tensors and timm's defaults.
-# Other nets of its resnet.py (anti-aliased, ECA, CLIP, other activations or norms) have similar
-# shapes or names.
-_TIMM = re.compile(
-    r"(resnet(10|14|18|26|34|50|101|152|200)[cds]?|resnext\d+d?_\d+x\d+d|wide_resnet(50|101)_2"
-    r"|seresnet(18|34|50|101|152)d?|seresnext\d+d?_\d+x\d+d|resnetrs\d+|resnetv2_(18|34|50|101|152)"
-    r"|repvgg_(a[0-2]|b[0-3]))"
+# timm's nets that are built, and the values of spec fields that their tensors do not show.
+_TIMM: tuple[tuple[str, dict[str, Any]], ...] = (
+    (r"resnet\d+[cdst]?|resnet50_gn|resnext\d+d?_\d+x\d+d|wide_resnet(50|101)_2|resnetrs\d+", {}),
+    (r"seresnet\d+[dt]?|seresnext\d+[dt]?_\d+x\d+d", {}),
+    (r"ecaresnet\d+[dt]|ecaresnetlight|ecaresnext\d+t_\d+x\d+d", {}),
+    (r"resnetblur\d+d?", {"blur": 3, "blur_shortcut": False}),
+    (
+        r"resnetaa\d+d?|seresnetaa\d+d|seresnextaa\d+d_\d+x\d+d",
+        {"blur": 2, "blur_shortcut": False, "stem_pool": "avg"},
+    ),
+    (r"resnetv2_\d+|repvgg_(a[0-2]|b[0-3])", {}),
+    (r"resnetv2_\d+[dt]|resnetv2_50d_gn", {"shortcut": "D"}),
 )
+# Why others are not.
+_TIMM_REFUSED: tuple[tuple[str, str], ...] = (
+    (r".*bit.*", "BiT: its convolutions have standardised weights"),
+    (r"resnetv2_.*_(evos|frn)", "its norms are EvoNorm or filter response norm"),
+    (r".*_clip.*", "CLIP: it ends in attention over positions, or pools before strides"),
+    (r"resnet50_mlp", "its classifier has two layers"),
+    (r"skresne.*", "its branches are selective kernels (two convolutions and a choice)"),
+    (r"gcresne.*|bat_resne.*", "it has global context or bilinear attention"),
+    (r"lambda_resne.*|halonet.*|botnet.*|sehalonet.*", "its branches contain self-attention"),
+    (r".*\d(ts|q|rpt_256)$", "its activation is SiLU and its stem has no form here"),
+    (r"ecaresne.*_pruned", "its widths differ from unit to unit"),
+    (
+        r"legacy_sene.*|legacy_seresne.*|senet154",
+        "its stem, pool or projections are those of SENet",
+    ),
+    (r"repvgg_.*g4", "its convolutions are grouped"),
+    (r"repvgg_d2se", "RepVGG with squeeze-and-excitation"),
+    (r"hrnet.*", "its branches of several resolutions are mixed"),
+    (r"res2ne.*|resnest.*|dla.*|csp.*|tresnet.*", "its branches are split, mixed or nested"),
+    (r"nf_.*", "its weights are standardised, in place of norms"),
+    (r"test_resnet", "its stages have different branches"),
+    (r"mobileone.*|efficientnet.*|regnet.*|densenet.*|vit.*", "it is not a residual net of 3x3s"),
+)
+# Names that timm had before version 0.9.
+_TIMM_OLD = re.compile(
+    r"(?:tv|ssl|swsl|ig|gluon)_(resnet\d+|resnext\d+_\d+x\d+d|seresnext\d+_\d+x\d+d)"
+    r"(?:_v1([bcds]))?"
+)
+# Arguments of timm's models that do not change the function, or that shapes show.
+_TIMM_HARMLESS = {
+    *("num_classes", "in_chans", "drop_rate", "drop_path_rate", "drop_block_rate"),
+    *("zero_init_last", "pretrained", "img_size"),
+}
 # The numbers of PIL's resampling filters, as transformers' processors store them.
 _RESAMPLE: dict[int, Interpolation] = {0: "nearest", 1: "lanczos3", 2: "bilinear", 3: "bicubic"}
 
@@ -91,19 +129,37 @@ def describe(repository: str, config: Mapping[str, Any], processor: Mapping[str,
     )
 
 
+def _timm_changes(repository: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the values of spec fields that the tensors of a net of timm do not show.
+
+    Raises:
+        ValueError: If the net is not built; says why.
+    """
+    name = str(config.get("architecture"))
+    old = _TIMM_OLD.fullmatch(name)
+    current = old[1] + (old[2] or "").replace("b", "") if old else name.removesuffix("_v1b")
+    current = current.replace("seresnext26tn", "seresnext26t")
+    changes = next((each for form, each in _TIMM if re.fullmatch(form, current)), None)
+    arguments = config.get("model_args") or {}
+    unusual = {key: value for key, value in arguments.items() if key not in _TIMM_HARMLESS}
+    pool = config.get("global_pool") or "avg"
+    if pool != "avg":
+        unusual["global_pool"] = pool
+    if changes is not None and not unusual:
+        return dict(changes)
+    cause = ""
+    if changes is None:
+        cause = next((f": {why}" for form, why in _TIMM_REFUSED if re.fullmatch(form, name)), "")
+    form = f" with {unusual}" if unusual else ""
+    raise ValueError(
+        f"hf://{repository} is timm's {name!r}{form}, which is not supported{cause}. Supported are "
+        "resnet, resnext, wide_resnet, seresnet, seresnext, ecaresnet, resnetblur, resnetaa, "
+        "resnetrs, resnetv2 and repvgg with ReLU and batch norm, and timm's `_gn` nets"
+    )
+
+
 def _timm(repository: str, config: Mapping[str, Any]) -> HubNet:
-    architecture = str(config.get("architecture"))
-    if "bit" in architecture or "_gn" in architecture:
-        raise ValueError(
-            f"hf://{repository} is {architecture!r}: BiT and other GroupNorm nets are not built"
-        )
-    if not _TIMM.fullmatch(architecture) or config.get("model_args"):
-        arguments = f" with {config['model_args']}" if config.get("model_args") else ""
-        raise ValueError(
-            f"hf://{repository} is timm's {architecture!r}{arguments}, which is not supported: "
-            "resnet, resnext, wide_resnet, seresnet, seresnext, resnetrs, resnetv2 and repvgg in "
-            "their plain forms are"
-        )
+    changes = _timm_changes(repository, config)
     cfg = {**config, **(config.get("pretrained_cfg") or {})}
     cfg = {key: value for key, value in cfg.items() if value is not None}
     size = tuple(cfg.get("input_size", (3, 224, 224)))[-2:]
@@ -111,7 +167,7 @@ def _timm(repository: str, config: Mapping[str, Any]) -> HubNet:
     return HubNet(
         "timm",
         ("model.safetensors", "pytorch_model.bin"),
-        {},
+        changes,
         PreprocessSpec(
             size,
             tuple(255 * value for value in cfg.get("mean", (0.485, 0.456, 0.406))),

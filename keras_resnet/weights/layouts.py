@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, Literal
 
+from keras_resnet.nets.geometry import squeezed_channels
 from keras_resnet.nets.spec import ResNetSpec
 from keras_resnet.weights import name_maps
 
@@ -83,7 +84,7 @@ class Layout:
         ]
         if self.name == "timm" and spec.se_reduction:
             # timm rounds the squeezed channels to multiples of 8, the paper does not.
-            squeezed = [width * spec.expansion // spec.se_reduction for width in spec.widths]
+            squeezed = [squeezed_channels(spec, width * spec.expansion) for width in spec.widths]
             misfits += [
                 f"squeezed to {n} channels (not a multiple of 8)" for n in squeezed if n % 8
             ]
@@ -114,7 +115,13 @@ _TORCHVISION: dict[str, tuple[Any, ...]] = {
     "stride_placement": ("3x3",),
     "se_reduction": (0,),
     "stage_projection": (False,),
+    "eca": (False,),
 }
+# The combinations of timm's `aa_layer`: none, `BlurPool2d` and `AvgPool2d`.
+_TIMM_FILTERS: tuple[tuple[str, Any, dict[str, tuple[Any, ...]]], ...] = (
+    ("blur", 2, {"stem_pool": ("avg",), "blur_shortcut": (False,)}),
+    ("blur", 3, {"stem_pool": ("max",), "blur_shortcut": (False,)}),
+)
 # keras.applications and KerasHub have one width and no groups.
 _KERAS: dict[str, tuple[Any, ...]] = {
     **_TORCHVISION,
@@ -136,10 +143,14 @@ LAYOUTS: dict[LayoutName, Layout] = {
             {
                 **_TORCHVISION,
                 "shortcut": ("B", "D"),
-                "stem": ("imagenet", "deep"),
+                "stem": ("imagenet", "deep", "tiered"),
                 "stem_pool": ("max", "conv"),
                 "se_reduction": (0, 4, 16),
+                "eca": (False, True),
+                "norm": ("batch", "group"),
+                "blur": (0, 2, 3),
             },
+            _TIMM_FILTERS,
         ),
         Layout(
             "timm_v2",
@@ -151,7 +162,12 @@ LAYOUTS: dict[LayoutName, Layout] = {
                 "order": ("pre",),
                 "stem_activation": (False,),
                 "shortcut_norm": (True, False),
+                "norm": ("batch", "group"),
             },
+            (
+                ("stem", "deep", {"shortcut": ("D",), "stem": ("deep",)}),
+                ("stem", "tiered", {"shortcut": ("D",), "stem": ("tiered",)}),
+            ),
             head_as_conv=True,
         ),
         Layout(

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from keras_resnet.nets.geometry import units
 from keras_resnet.nets.spec import ResNetSpec
 
-_UNIT = re.compile(r"stage(\d+)_unit(\d+)_(shortcut_)?(conv|norm|se_fc)(\d*)")
+_UNIT = re.compile(r"stage(\d+)_unit(\d+)_(shortcut_)?(conv|norm|se_fc|se_conv)(\d*)")
 _STEM = re.compile(r"stem_(conv|norm)(\d*)")
 
 
@@ -45,16 +45,19 @@ def torchvision(name: str, spec: ResNetSpec) -> str | None:
     prefix = f"layer{stage + 1}.{unit}"
     if shortcut:  # in option D, the pool (or an identity) is the first of three modules
         return f"{prefix}.downsample.{(kind == 'norm') + (spec.shortcut == 'D')}"
-    if kind == "se_fc":
-        return f"{prefix}.se.fc{number}"
+    if kind.startswith("se_"):
+        return f"{prefix}.{kind.replace('_', '.')}{number}"
     return f"{prefix}.{'bn' if kind == 'norm' else 'conv'}{number}"
 
 
 def timm_v2(name: str, spec: ResNetSpec) -> str | None:
     """Names of timm's `resnetv2.py`."""
-    fixed = {"stem_conv": "stem.conv", "final_norm": "norm", "logits": "head.fc"}
+    stem = _STEM.fullmatch(name)
+    if stem:
+        return f"stem.{stem[1]}{stem[2]}"
+    fixed = {"final_norm": "norm", "logits": "head.fc"}
     parts = _parts(name)
-    if parts is None or parts[3] == "se_fc":
+    if parts is None or parts[3].startswith("se_"):
         return fixed.get(name)
     stage, unit, shortcut, kind, number = parts
     return f"stages.{stage}.blocks.{unit}." + ("downsample.conv" if shortcut else kind + number)
@@ -66,7 +69,7 @@ def timm_repvgg(name: str, spec: ResNetSpec) -> str | None:
         return "head.fc"
     stem = _STEM.fullmatch(name)
     parts = (0, 0, False, stem[1], stem[2]) if stem else _parts(name)
-    if parts is None or parts[3] == "se_fc":
+    if parts is None or parts[3].startswith("se_"):
         return None
     stage, unit, shortcut, kind, number = parts
     prefix = "stem" if stem else f"stages.{stage}.{unit}"
@@ -85,7 +88,7 @@ def hugging_face(name: str, spec: ResNetSpec) -> str | None:
     if name == "logits":
         return "classifier.1"
     parts = _parts(name)
-    if parts is None or parts[3] == "se_fc":
+    if parts is None or parts[3].startswith("se_"):
         return None
     stage, unit, shortcut, kind, number = parts
     prefix = f"resnet.encoder.stages.{stage}.layers.{unit}"
@@ -116,7 +119,7 @@ def _keras_like(
     if name in ("final_norm", "logits"):
         return "post_bn" if name == "final_norm" else "predictions"
     parts = _parts(name)
-    if parts is None or parts[3] == "se_fc":
+    if parts is None or parts[3].startswith("se_"):
         return None
     stage, unit, shortcut, kind, number = parts
     prefix = form.format(stage=stage + first[0], unit=unit + first[1])

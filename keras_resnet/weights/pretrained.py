@@ -13,8 +13,8 @@ from keras_resnet.nets.model import ResNet
 from keras_resnet.nets.named_weights import classifier_of
 from keras_resnet.nets.network import build
 from keras_resnet.nets.spec import ResNetSpec
-from keras_resnet.weights.recognize import recognize, same_shapes
-from keras_resnet.weights.resolve import Path, Weights, check_function, open_weights
+from keras_resnet.weights.recognize import check_function, recognize, same_shapes
+from keras_resnet.weights.resolve import Path, Weights, open_weights
 from keras_resnet.weights.resolve import names_source as names_source
 from keras_resnet.weights.saved_nets import SavedNet, assign_saved, load_saved, read_saved
 from keras_resnet.weights.transfer import LoadReport, head_tensors, load_tensors
@@ -199,7 +199,14 @@ def load(
             return report
         weights = open_weights(path, prefix=prefix)
     if same_shapes(model.spec, weights.spec):
-        check_function(model.spec, recognize(weights.tensors, source=weights.name), weights.name)
+        recognized = recognize(weights.tensors, source=weights.name)
+        recognized = dataclasses.replace(recognized, spec=weights.spec)
+        explicit = check_function(model.spec, recognized, weights.name, weights.assumed)
+        weights = dataclasses.replace(
+            weights,
+            assumed=tuple(field for field in weights.assumed if field not in explicit),
+            explicit=explicit,
+        )
     return apply(model, weights, strict=strict)
 
 
@@ -221,7 +228,13 @@ def apply(model: ResNet, weights: Weights, *, strict: bool = True) -> LoadReport
         raise ValueError(f"{error}. Nets of these shapes: {', '.join(fitting)}") from error
     if weights.preprocess is not None:
         model.preprocess = weights.preprocess
-    return dataclasses.replace(report, prefix=weights.prefix, outside=weights.left_out)
+    return dataclasses.replace(
+        report,
+        prefix=weights.prefix,
+        outside=weights.left_out,
+        assumed=weights.assumed,
+        explicit=weights.explicit,
+    )
 
 
 def _check_head(model: ResNet, weights: Weights, *, strict: bool) -> None:

@@ -7,11 +7,14 @@ layer with the rest of the package, so that an error in those shows in a compari
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 
 Tensors = Mapping[str, np.ndarray]
-_EPS = 1e-5  # of PyTorch's BatchNorm2d
+_EPS = 1e-5  # of PyTorch's BatchNorm2d and GroupNorm
+_GROUPS = 32  # of timm's GroupNorm
+Antialias = Literal["none", "blur", "avg"]
 
 
 def forward(
@@ -20,6 +23,9 @@ def forward(
     *,
     stride_in_1x1: bool = False,
     first_stride: int = 1,
+    antialias: Antialias = "none",
+    average_shortcut: bool = False,
+    eps: float = _EPS,
 ) -> np.ndarray:
     """Returns logits, `(batch, classes)`, or pooled features if there is no classifier.
 
@@ -30,20 +36,30 @@ def forward(
         stride_in_1x1: Whether the stride of bottlenecks is in their first 1x1 convolution
             (transformers' `downsample_in_bottleneck`).
         first_stride: Stride of the first stage (transformers' `downsample_in_first_stage`).
+        antialias: timm's `aa_layer` of `resnet`: `"blur"` is `BlurPool2d`, `"avg"` `AvgPool2d`.
+        average_shortcut: Whether projections average before they stride (timm's `avg_down` of
+            `resnetv2`; in `resnet` the names show it).
+        eps: Added to the variance in batch norms.
 
     Raises:
         ValueError: If the tensors belong to another library.
     """
     x = np.moveaxis(np.asarray(images, "float64"), -1, 1)
+    if eps != _EPS:
+        tensors = {
+            name: array + np.float64(eps - _EPS) if name.endswith("running_var") else array
+            for name, array in tensors.items()
+        }
     if "stem.conv_kxk.conv.weight" in tensors:
         x, head = _repvgg(tensors, x), "head.fc"
     elif "stages.0.blocks.0.conv1.weight" in tensors:
-        x, head = _preactivation(tensors, x), "head.fc"
+        x, head = _preactivation(tensors, x, average_shortcut), "head.fc"
     elif "layer1.0.conv1.weight" in tensors:
-        x, head = _residual(tensors, x), "linear" if "linear.weight" in tensors else "fc"
+        x = _residual(tensors, x, stride_in_1x1, first_stride, antialias)
+        head = "linear" if "linear.weight" in tensors else "fc"
     elif "resnet.embedder.embedder.convolution.weight" in tensors:
         tensors = {_as_torchvision(name): array for name, array in tensors.items()}
-        x = _residual(tensors, x, stride_in_1x1=stride_in_1x1, first_stride=first_stride)
+        x = _residual(tensors, x, stride_in_1x1, first_stride)
         head = "classifier.1"
     else:
         raise ValueError("The NumPy reference computes only PyTorch's residual nets")
@@ -75,22 +91,45 @@ def _conv(
 
 
 def _norm(x: np.ndarray, tensors: Tensors, name: str) -> np.ndarray:
-    weight, bias, mean, variance = (
-        np.asarray(tensors[f"{name}.{part}"], "float64")[:, None, None]
+    parts = {
+        part: np.asarray(tensors[f"{name}.{part}"], "float64")[:, None, None]
         for part in ("weight", "bias", "running_mean", "running_var")
-    )
-    return (x - mean) / np.sqrt(variance + _EPS) * weight + bias
+        if f"{name}.{part}" in tensors
+    }
+    if "running_mean" in parts:
+        y = (x - parts["running_mean"]) / np.sqrt(parts["running_var"] + _EPS)
+    else:
+        y = _group_normed(x)
+    return y * parts["weight"] + parts["bias"]
+
+
+def _group_normed(x: np.ndarray) -> np.ndarray:
+    groups = x.reshape(x.shape[0], _GROUPS, -1)
+    mean, variance = groups.mean(-1, keepdims=True), groups.var(-1, keepdims=True)
+    return ((groups - mean) / np.sqrt(variance + _EPS)).reshape(x.shape)
 
 
 def _relu(x: np.ndarray) -> np.ndarray:
     return np.maximum(x, 0)
 
 
-def _max_pool(x: np.ndarray) -> np.ndarray:
-    """MaxPool2d(kernel_size=3, stride=2, padding=1)."""
+def _max_pool(x: np.ndarray, stride: int = 2) -> np.ndarray:
+    """MaxPool2d(kernel_size=3, stride, padding=1)."""
     x = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
     windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(2, 3))
-    return windows[:, :, ::2, ::2].max((4, 5))
+    return windows[:, :, ::stride, ::stride].max((4, 5))
+
+
+def _antialias(x: np.ndarray, kind: Antialias, *, stem: bool = False) -> np.ndarray:
+    """Halves the size: AvgPool2d(2), or timm's BlurPool2d of 3x3 taps with reflected borders."""
+    if kind == "avg":
+        if stem:  # PyTorch leaves out an odd last row and column
+            x = x[:, :, : x.shape[2] // 2 * 2, : x.shape[3] // 2 * 2]
+        return _average_pool(x)
+    x = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="reflect")
+    x = (x[:, :, :-2] + 2 * x[:, :, 1:-1] + x[:, :, 2:]) / 4
+    x = (x[..., :-2] + 2 * x[..., 1:-1] + x[..., 2:]) / 4
+    return x[:, :, ::2, ::2]
 
 
 def _average_pool(x: np.ndarray) -> np.ndarray:
@@ -116,7 +155,11 @@ def _blocks(tensors: Tensors, form: str) -> list[tuple[str, int]]:
 
 
 def _residual(
-    tensors: Tensors, x: np.ndarray, *, stride_in_1x1: bool = False, first_stride: int = 1
+    tensors: Tensors,
+    x: np.ndarray,
+    stride_in_1x1: bool = False,
+    first_stride: int = 1,
+    antialias: Antialias = "none",
 ) -> np.ndarray:
     """Computes torchvision's and timm's `resnet.py`, and akamaster's CIFAR nets."""
     if "conv1.weight" in tensors:
@@ -131,8 +174,10 @@ def _residual(
     x = _relu(_norm(x, tensors, "bn1"))
     if "maxpool.0.weight" in tensors:
         x = _relu(_norm(_conv(x, tensors, "maxpool.0", stride=2), tensors, "maxpool.1"))
-    elif not small:
+    elif not small and antialias == "none":
         x = _max_pool(x)
+    elif not small:
+        x = _antialias(_max_pool(x, 1) if antialias == "blur" else x, antialias, stem=True)
     for name, stride in _blocks(tensors, "layer{}.{}"):
         if name == "layer1.0":
             stride = first_stride
@@ -140,16 +185,26 @@ def _residual(
             strides = [stride, 1]
         else:
             strides = [stride, 1, 1] if stride_in_1x1 else [1, stride, 1]
-        x = _relu(_shortcut(tensors, name, x, stride) + _block(tensors, name, x, strides))
+        branch = _block(tensors, name, x, strides, antialias)
+        x = _relu(_shortcut(tensors, name, x, stride) + branch)
     return x
 
 
-def _block(tensors: Tensors, name: str, x: np.ndarray, strides: list[int]) -> np.ndarray:
+def _block(
+    tensors: Tensors, name: str, x: np.ndarray, strides: list[int], antialias: Antialias
+) -> np.ndarray:
     """Computes the residual branch of a block."""
     for number, step in enumerate(strides, start=1):
-        x = _conv(x, tensors, f"{name}.conv{number}", stride=step)
+        filtered = step > 1 and antialias != "none"
+        x = _conv(x, tensors, f"{name}.conv{number}", stride=1 if filtered else step)
         x = _norm(x, tensors, f"{name}.bn{number}")
         x = _relu(x) if number < len(strides) else x
+        x = _antialias(x, antialias) if filtered else x
+    if f"{name}.se.conv.weight" in tensors:  # ECA: a convolution over the channels' means
+        taps = np.asarray(tensors[f"{name}.se.conv.weight"], "float64")[0, 0]
+        means = np.pad(x.mean((2, 3)), ((0, 0), (taps.size // 2,) * 2))
+        windows = np.lib.stride_tricks.sliding_window_view(means, taps.size, axis=1)
+        x = x / (1 + np.exp(-windows @ taps))[:, :, None, None]
     if f"{name}.se.fc1.weight" in tensors:
         gate = _conv(x.mean((2, 3), keepdims=True), tensors, f"{name}.se.fc1")
         gate = _conv(_relu(gate), tensors, f"{name}.se.fc2")
@@ -171,14 +226,24 @@ def _shortcut(tensors: Tensors, name: str, x: np.ndarray, stride: int) -> np.nda
     return x
 
 
-def _preactivation(tensors: Tensors, x: np.ndarray) -> np.ndarray:
-    """Computes timm's `resnetv2.py` with batch norm."""
-    x = _max_pool(_conv(x, tensors, "stem.conv", stride=2))
+def _preactivation(tensors: Tensors, x: np.ndarray, average_shortcut: bool) -> np.ndarray:
+    """Computes timm's `resnetv2.py` with batch norm or group norm."""
+    if "stem.conv.weight" in tensors:
+        x = _conv(x, tensors, "stem.conv", stride=2)
+    else:
+        x = _relu(_norm(_conv(x, tensors, "stem.conv1", stride=2), tensors, "stem.norm1"))
+        x = _relu(_norm(_conv(x, tensors, "stem.conv2"), tensors, "stem.norm2"))
+        x = _conv(x, tensors, "stem.conv3")
+    x = _max_pool(x)
     for name, stride in _blocks(tensors, "stages.{}.blocks.{}"):
         start = _relu(_norm(x, tensors, f"{name}.norm1"))
         shortcut = x
         if f"{name}.downsample.conv.weight" in tensors:
-            shortcut = _conv(start, tensors, f"{name}.downsample.conv", stride=stride)
+            average = average_shortcut and stride > 1
+            shortcut = _average_pool(start) if average else start
+            shortcut = _conv(
+                shortcut, tensors, f"{name}.downsample.conv", stride=1 if average else stride
+            )
         bottleneck = f"{name}.conv3.weight" in tensors
         y = _conv(start, tensors, f"{name}.conv1", stride=1 if bottleneck else stride)
         y = _relu(_norm(y, tensors, f"{name}.norm2"))

@@ -23,7 +23,13 @@ from keras_resnet.weights.files.tensor_file import TensorFile, read, read_parts
 from keras_resnet.weights.files.tensor_tree import flatten
 from keras_resnet.weights.folders import find_files
 from keras_resnet.weights.layouts import LAYOUTS, Layout
-from keras_resnet.weights.recognize import Recognized, recognize, same_shapes
+from keras_resnet.weights.recognize import (
+    Recognized,
+    check_function,
+    recognize,
+    same_shapes,
+    with_catalog_name,
+)
 from keras_resnet.weights.sources import SOURCES, Source, find_source
 from keras_resnet.weights.state_dicts import to_arrays
 from keras_resnet.weights.unwrap import Unwrapped, count_left_out, unwrap
@@ -32,12 +38,6 @@ Path = str | os.PathLike[str]
 
 # Keys of the metadata that `weights.save` writes.
 SPEC_KEY, PREPROCESS_KEY = "keras_resnet.spec", "keras_resnet.preprocess"
-# Spec fields that neither the tensors nor the library determine, if there is no config.
-_UNDETERMINED: dict[str, tuple[str, ...]] = {
-    "hf": ("stride_placement", "first_stride"),
-    "torchvision": ("max_stride",),
-    "timm": ("max_stride", "blur"),
-}
 # Keys by which the configs of timm, transformers and KerasHub are told from other JSON files.
 _CONFIG_KEYS = {"architecture", "pretrained_cfg", "model_type", "class_name"}
 _ENDINGS = (".keras", ".h5", ".safetensors", ".pth", ".pt", ".th", ".bin", ".tar", ".ckpt")
@@ -56,10 +56,12 @@ class Weights:
         licence: The licence as its publisher states it; None for a file.
         files: The files that were read: path, SHA-256 and the hash that was checked.
         assumed: Fields of the spec that neither tensors nor a config determine; they have the
-            library's usual values.
+            library's usual values. ReLU is assumed too.
         prefix: The prefix that the names of the net's tensors had.
         left_out: Number of other tensors in the file, by the first part of their names, and of
             objects that are not tensors, by their class.
+        explicit: Fields of the spec that neither tensors nor a config determine, but the net that
+            was requested.
 
     Example:
         >>> weights = keras_resnet.weights.open_weights("torchvision/v2", net="resnet50")
@@ -78,6 +80,7 @@ class Weights:
     assumed: tuple[str, ...] = ()
     prefix: str = ""
     left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    explicit: tuple[str, ...] = ()
 
     @functools.cached_property
     def classes(self) -> int | None:
@@ -203,17 +206,6 @@ def names_source(text: str) -> bool:
     return not os.path.exists(text) and not text.endswith(_ENDINGS)
 
 
-def check_function(spec: ResNetSpec, recognized: Recognized, name: str) -> None:
-    """Refuses a net that fits the shapes but that the tensors' library cannot express."""
-    misfits = recognized.layout.misfits(spec)
-    if misfits:
-        raise ValueError(
-            f"{name!r} has the shapes of {spec.name}, but {recognized.layout.library} computes "
-            f"another function with them, without {'; '.join(misfits)}. Nets of these shapes: "
-            f"{', '.join(recognized.variants)}"
-        )
-
-
 def _from_source(source: Source, *, include_top: bool) -> Weights:
     url, digest = source.url, source.hash
     if not include_top and source.headless is not None:
@@ -240,7 +232,7 @@ def _from_mapping(
     tensors, ignored = flatten(to_arrays(values), source=source)
     unwrapped = unwrap(tensors, source=source, prefix=prefix)
     recognized, assumed = _recognize(unwrapped, source)
-    spec = _choose_spec(recognized, source, net)
+    spec = _choose_spec(recognized, source, net, assumed)
     return Weights(
         source,
         spec,
@@ -249,9 +241,10 @@ def _from_mapping(
         None,
         None,
         (),
-        () if net is not None else assumed,
+        assumed if net is None else (),
         unwrapped.prefix,
         {**unwrapped.left_out, **ignored},
+        () if net is None else assumed,
     )
 
 
@@ -261,7 +254,7 @@ def _recognize(unwrapped: Unwrapped, source: str) -> tuple[Recognized, tuple[str
     older = unwrapped.translated
     if older.changes:
         recognized = _with_spec(recognized, recognized.spec.replace(**older.changes))
-    assumed = _UNDETERMINED.get(recognized.layout.name, ())
+    assumed = tuple(field for field in recognized.assumed if field not in older.changes)
     if any(array.ndim == 5 for array in unwrapped.tensors.values()):
         # Video and medical nets differ in the strides of their stems and in their dilation.
         assumed = (*assumed, "stem", "max_stride")
@@ -286,13 +279,13 @@ def _from_file(path: str, net: str | ResNetSpec | None, prefix: str | None) -> W
         assumed = ()
         if PREPROCESS_KEY in file.metadata:
             preprocess = PreprocessSpec.from_dict(json.loads(file.metadata[PREPROCESS_KEY]))
-    spec = _choose_spec(recognized, path, net)
-    published = _published_source(file, spec)
+    published = _published_source(file, recognized.spec)
     if published is not None:
         preprocess, assumed = published.preprocess, ()
-        spec = spec if net else published.spec
-    if net is not None:
-        assumed = ()
+        recognized = _with_spec(recognized, published.spec)
+    spec = _choose_spec(recognized, path, net, assumed)
+    if published is not None and net is None:
+        spec = published.spec
     local = Download(path=path, sha256=file.sha256, url="", verified_by="none", from_cache=True)
     return Weights(
         repr(path),
@@ -302,9 +295,10 @@ def _from_file(path: str, net: str | ResNetSpec | None, prefix: str | None) -> W
         preprocess,
         None,
         (local,),
-        assumed,
+        assumed if net is None else (),
         unwrapped.prefix,
         {**unwrapped.left_out, **file.ignored},
+        () if net is None else assumed,
     )
 
 
@@ -357,32 +351,23 @@ def _published_source(file: TensorFile, spec: ResNetSpec) -> Source | None:
     return None
 
 
-def _choose_spec(recognized: Recognized, name: str, net: str | ResNetSpec | None) -> ResNetSpec:
+def _choose_spec(
+    recognized: Recognized, name: str, net: str | ResNetSpec | None, assumed: tuple[str, ...]
+) -> ResNetSpec:
     """Returns the requested net if the tensors fit it, or the recognised one."""
     if net is None:
-        return _with_catalog_name(recognized)
+        return with_catalog_name(recognized)
     spec = get_spec(net)
     _check_shapes(spec, recognized, repr(name))
-    check_function(spec, recognized, name)
+    check_function(spec, recognized, name, assumed)
     return spec
 
 
 def _check_shapes(spec: ResNetSpec, recognized: Recognized, name: str) -> None:
     if not same_shapes(spec, recognized.spec):
         raise ValueError(
-            f"{name} does not hold {spec.name}. Nets of its shapes: "
-            f"{', '.join(recognized.variants) or 'none of the catalog'}"
+            f"{name} does not hold {spec.name}. Nets of its shapes: {recognized.listed}"
         )
-
-
-def _with_catalog_name(recognized: Recognized) -> ResNetSpec:
-    """Returns the recognised spec, with the name of the equal net of the catalog if any."""
-    spec = recognized.spec
-    for name in recognized.variants:
-        listed = VARIANTS[name]
-        if listed == spec.replace(name=name, classes=listed.classes, input_size=listed.input_size):
-            return spec.replace(name=name, input_size=listed.input_size)
-    return spec
 
 
 def _from_hub(name: str, net: str | ResNetSpec | None, prefix: str | None) -> Weights:
@@ -400,7 +385,7 @@ def _from_hub(name: str, net: str | ResNetSpec | None, prefix: str | None) -> We
         _check_shapes(get_spec(net), recognized, name)
     return Weights(
         name,
-        _with_catalog_name(recognized),
+        with_catalog_name(recognized),
         recognized.layout,
         unwrapped.tensors,
         described.preprocess,

@@ -44,6 +44,9 @@ class LoadReport:
             classifier.
         prefix: The prefix that was removed from the names.
         outside: Number of tensors and objects beside the net, by the first part of their names.
+        assumed: Fields of the spec that neither the tensors nor a config determine; they have the
+            usual values of the tensors' library.
+        explicit: Fields of the spec that only the requested net determines.
 
     Example:
         >>> report = keras_resnet.weights.load(model, "net.safetensors", strict=False)
@@ -59,6 +62,8 @@ class LoadReport:
     left_out: tuple[str, ...] = ()
     prefix: str = ""
     outside: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    assumed: tuple[str, ...] = ()
+    explicit: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -101,7 +106,8 @@ def _kind_of(layer: keras.layers.Layer) -> str | None:
         return "conv"
     if isinstance(layer, keras.layers.Dense):
         return "dense"
-    return "norm" if isinstance(layer, keras.layers.BatchNormalization) else None
+    norms = keras.layers.BatchNormalization | keras.layers.GroupNormalization
+    return "norm" if isinstance(layer, norms) else None
 
 
 def _slots(model: ResNet, layout: Layout) -> Iterator[_Slot]:
@@ -117,6 +123,8 @@ def _slots(model: ResNet, layout: Layout) -> Iterator[_Slot]:
         roles = layout.roles[kind]
         if kind != "norm" and not layer.use_bias:
             roles = roles[:1]
+        if isinstance(layer, keras.layers.GroupNormalization):
+            roles = roles[:2]  # it has no moving statistics
         for position, (role, weight) in enumerate(zip(roles, layer.weights, strict=True)):
             name = f"{prefix}{layout.separator}{role}"
             yield _Slot(own, kind, position, name, tuple(weight.shape))

@@ -67,6 +67,25 @@ NAMES = {
         "shortcut_norm merge out",
         "": "pool logits",
     },
+    "resnetaa50": {
+        "stem": "pad conv norm act pool",
+        "stage1_unit1": "conv1 norm1 act1 conv2 norm2 act2 conv3 norm3 shortcut_conv "
+        "shortcut_norm merge out",
+        "stage1_unit2": "conv1 norm1 act1 conv2 norm2 act2 conv3 norm3 merge out",
+        "stage2_unit1": "conv1 norm1 act1 conv2 norm2 act2 blur conv3 norm3 shortcut_conv "
+        "shortcut_norm merge out",
+        "": "images pool logits",
+    },
+    "ecaresnet26t": {
+        "stem": "pad1 conv1 norm1 act1 conv2 norm2 act2 conv3 norm3 act3 pool_pad pool",
+        "stage1_unit1": "conv1 norm1 act1 conv2 norm2 act2 conv3 norm3 se_pool se_channels "
+        "se_conv se_gate se_scale shortcut_conv shortcut_norm merge out",
+        "stage1_unit2": "conv1 norm1 act1 conv2 norm2 act2 conv3 norm3 se_pool se_channels "
+        "se_conv se_gate se_scale merge out",
+        "stage2_unit1": "conv1 norm1 act1 pad2 conv2 norm2 act2 conv3 norm3 se_pool se_channels "
+        "se_conv se_gate se_scale shortcut_pool shortcut_conv shortcut_norm merge out",
+        "": "images pool logits",
+    },
     "repvgg_a0": {
         "stem": "pad1 conv1 norm1 conv2 norm2 sum out",
         "stage1_unit1": "pad1 conv1 norm1 conv2 norm2 sum out",
@@ -222,6 +241,7 @@ def test_sizes_of_dilated_imagenet_nets(limit, sizes):
         {"branch": "repvgg", "stem": "unit"},
         {"merge": "highway", "norm": "none", "conv_bias": True},
         {"norm": "fixup", "max_stride": 1},
+        {"stem": "tiered", "widths": (8, 16), "stem_pool": "avg"},
         {"blur": 3, "stem": "imagenet"},
         {"order": "pre", "stride_unit": "last", "stochastic_depth": 0.5},
         {"order": "relu_before_add", "merge": "shortcut_gate"},

@@ -55,13 +55,15 @@ def test_every_listed_name_stands_in_the_source_once():
 def test_names_count_the_layers():
     for name, spec in variants.items():
         assert spec.name == name
-        if name.startswith("repvgg"):
+        if name.startswith("repvgg") or name == "ecaresnetlight":
             continue
         counted = int(re.match(r"[a-z_]*?(?:v2_|wrn)?(\d+)", name)[1])
-        if name.startswith("cifar_wrn"):  # they count three projections, and not the classifier
-            counted -= 2
         # Two names of Bello et al. 2021 are rounded: 4 + 29 + 53 + 4 units are 272 layers.
-        counted = {"resnetrs270": 272, "resnetrs420": 419}.get(name, counted)
+        counted = {
+            "resnetrs270": 272,
+            "resnetrs420": 419,
+            "seresnextaa201d_32x8d": 203,  # 3 + 24 + 36 + 4 units, timm's name
+        }.get(name, counted)
         assert spec.layers == counted, name
 
 
@@ -182,6 +184,9 @@ def test_cifar_nets():
     assert (spec.stem, spec.classes, spec.input_size) == ("cifar", 10, 32)
     assert variants["cifar_resnet164v2"].shortcut == "B"
     assert variants["cifar_resnet164v2"].branch == "bottleneck"
+    # The authors' code (resnet-1k-layers, `resnet-pre-act.lua`) strides in the first 1x1.
+    for name in ("cifar_resnet164v2", "cifar_resnet164_bottleneck", "cifar_plain164v2"):
+        assert variants[name].stride_placement == "1x1"
     assert variants["cifar_resnet110v2_basic"].branch == "basic"
 
 

@@ -75,6 +75,57 @@ PARAMETERS = {
     "resnet101_blur": 44_549_160,
     "cifar_resnet110_sd": 1_727_962,
     "cifar_resnet1202_sd": 19_421_274,
+    # timm 1.0.31: the sum of `numel()` over `create_model(name).parameters()`.
+    "resnet10t": 5_435_488,
+    "resnet14t": 10_081_632,
+    "resnet26": 15_995_176,
+    "resnet26d": 16_014_408,
+    "resnet26t": 16_011_872,
+    "resnet50t": 25_573_728,
+    "resnet50s": 25_680_808,
+    "resnet101s": 44_672_936,
+    "resnet152s": 60_316_584,
+    "resnext50d_32x4d": 25_048_136,
+    "resnext101_32x16d": 194_026_792,
+    "resnext101_32x32d": 468_530_472,
+    "timm_seresnet18": 11_779_624,
+    "timm_seresnet34": 21_960_416,
+    "seresnet50t": 28_104_720,
+    "seresnet152d": 66_841_080,
+    "seresnet200d": 71_855_096,
+    "seresnet269d": 113_672_760,
+    "seresnext26d_32x4d": 16_809_512,
+    "seresnext26t_32x4d": 16_806_976,
+    "seresnext101_64x4d": 88_232_984,
+    "seresnext101d_32x8d": 93_588_280,
+    "resnetblur18": 11_689_512,
+    "resnetblur50": 25_557_032,
+    "resnetblur50d": 25_576_264,
+    "resnetblur101d": 44_568_392,
+    "resnetaa34d": 21_816_904,
+    "resnetaa50": 25_557_032,
+    "resnetaa50d": 25_576_264,
+    "resnetaa101d": 44_568_392,
+    "seresnetaa50d": 28_107_256,
+    "seresnextaa101d_32x8d": 93_588_280,
+    "seresnextaa201d_32x8d": 149_394_904,
+    "ecaresnet26t": 16_011_916,
+    "ecaresnet50t": 25_573_814,
+    "ecaresnet50d": 25_576_350,
+    "ecaresnet101d": 44_568_563,
+    "ecaresnet200d": 64_693_400,
+    "ecaresnet269d": 102_093_077,
+    "ecaresnetlight": 30_162_046,
+    "ecaresnext26t_32x4d": 15_406_220,
+    "ecaresnext50t_32x4d": 25_045_686,
+    "resnet50_gn": 25_557_032,
+    "resnetv2_50d_gn": 25_568_584,
+    "resnetv2_18d": 11_706_952,
+    "resnetv2_34d": 21_815_112,
+    "resnetv2_50d": 25_568_584,
+    "resnetv2_50t": 25_566_048,
+    "resnetv2_101d": 44_560_712,
+    "resnetv2_152d": 60_204_360,
 }
 # Published in millions only: timm's results (`param_count`) and, for A0 and A1,
 # OpenMMLab's table of RepVGG before its fusion. Papers: Bello et al. 2021, Table 9, prints whole
@@ -136,6 +187,7 @@ MULTIPLY_ADDS = {
     "resnet152": 11_282_415_616,
     "cifar_resnet20": 40_551_040,
     "cifar_resnet110": 252_887_680,
+    "cifar_resnet164v2": 244_500_992,
     "mlperf_tiny_resnet8": 12_501_632,
     "resnext50_32x4d": 4_230_479_872,  # torchvision's `_ops`: 4.23
 }
@@ -169,20 +221,21 @@ class Formula:
         self.trainable += size**2 * inputs // groups * outputs + bias * outputs
 
     def _norm(self, *channels: int) -> None:
-        if self.spec.norm == "batch":
+        if self.spec.norm in ("batch", "group"):
             self.trainable += 2 * sum(channels)
-            self.statistics += 2 * sum(channels)
+            self.statistics += 2 * sum(channels) * (self.spec.norm == "batch")
 
     def _stem(self) -> None:
         spec, width, activated = self.spec, self.channels, self.spec.stem_activation
         if spec.stem == "unit":
             self._parallel_convs(spec.input_channels, width, identity=False)
             return
-        if spec.stem == "deep":
-            self._conv(3, spec.input_channels, width // 2)
-            self._conv(3, width // 2, width // 2)
+        if spec.stem in ("deep", "tiered"):
+            first = width * 3 // 8 if spec.stem == "tiered" else width // 2
+            self._conv(3, spec.input_channels, first)
+            self._conv(3, first, width // 2)
             self._conv(3, width // 2, width, normed=activated)
-            self._norm(width // 2, width // 2)
+            self._norm(first, width // 2)
         else:
             size = {"imagenet": 7, "cifar": 3}[spec.stem]
             self._conv(size, spec.input_channels, width, normed=activated)
@@ -235,8 +288,10 @@ class Formula:
                 norms = norms[1:]
         self._norm(*norms)
         if spec.se_reduction:
-            squeezed = max(1, outputs // spec.se_reduction)
+            squeezed = max(spec.se_divisor, outputs // spec.se_reduction)
             self.trainable += 2 * outputs * squeezed + squeezed + outputs
+        if spec.eca:  # 5 neighbours in 256 to 1024 channels, 7 in 2048; 3 below 256
+            self.trainable += 3 if outputs < 128 else 5 if outputs < 2048 else 7
         if spec.merge == "highway":
             self.trainable += outputs**2 + outputs
         elif spec.norm == "fixup":  # biases before and behind each convolution, and a factor
@@ -330,7 +385,7 @@ def test_nets_have_the_published_counts(name):
 
 def _layers(spec: ResNetSpec) -> int:
     """Layers as the papers count them, plus those of the stem that they count as one."""
-    return spec.layers + 2 * (spec.stem == "deep") + (spec.stem_pool == "conv")
+    return spec.layers + 2 * (spec.stem in ("deep", "tiered")) + (spec.stem_pool == "conv")
 
 
 def _small(spec: ResNetSpec) -> ResNetSpec:
@@ -338,7 +393,7 @@ def _small(spec: ResNetSpec) -> ResNetSpec:
     return spec.replace(
         name="small",
         depths=(2, 1),
-        widths=(8, 16),
+        widths=(64, 128) if spec.norm == "group" else (8, 16),
         stem_width=spec.stem_width and 4,
         groups=min(spec.groups, 4),
         base_width=32 if spec.groups > 1 else spec.base_width,
@@ -355,8 +410,8 @@ def test_every_kind_of_net_is_among_the_small_ones():
     assert len(SMALL) >= 40
     merges = {"add", "none", "rezero", "skipinit", "highway"}
     assert {spec.merge for spec in SMALL} == merges
-    assert {spec.norm for spec in SMALL} == {"batch", "fixup", "none"}
-    assert {spec.stem for spec in SMALL} == {"imagenet", "deep", "cifar", "unit"}
+    assert {spec.norm for spec in SMALL} == {"batch", "group", "fixup", "none"}
+    assert {spec.stem for spec in SMALL} == {"imagenet", "deep", "tiered", "cifar", "unit"}
     assert {spec.branch for spec in SMALL} == {"basic", "bottleneck", "repvgg"}
     assert {spec.groups for spec in SMALL} == {1, 4}
 

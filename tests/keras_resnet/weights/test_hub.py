@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from keras_resnet import variants
 from keras_resnet.weights import hub
 
 TIMM = {
@@ -89,6 +90,14 @@ def test_timm():
         "resnetv2_101",
         "repvgg_a0",
         "repvgg_b3",
+        "resnet10t",
+        "resnet50s",
+        "resnet50_gn",
+        "seresnext26t_32x4d",
+        "ecaresnet50t",
+        "ecaresnetlight",
+        "gluon_resnet50_v1d",
+        "tv_resnext50_32x4d",
     ],
 )
 def test_timms_plain_forms_are_taken(architecture):
@@ -96,36 +105,72 @@ def test_timms_plain_forms_are_taken(architecture):
 
 
 @pytest.mark.parametrize(
-    "architecture",
+    ("architecture", "changes"),
     [
-        "resnetblur50",
-        "ecaresnet50d",
-        "resnet50t",
-        "resnetaa50",
-        "skresnet50",
-        "resnet26t",
-        "gcresnet50t",
-        "resnet50_clip",
-        "resnext101_32x8d_wsl",
-        "repvgg_b1g4",
-        "repvgg_d2se",
-        "resnetv2_50d_evos",
-        "efficientnet_b0",
-        "seresnetaa50d",
-        "res2net50_26w_4s",
+        ("resnet50", {}),
+        ("resnetblur18", {"blur": 3, "blur_shortcut": False}),
+        ("resnetblur50d", {"blur": 3, "blur_shortcut": False}),
+        ("resnetaa50", {"blur": 2, "blur_shortcut": False, "stem_pool": "avg"}),
+        ("seresnextaa101d_32x8d", {"blur": 2, "blur_shortcut": False, "stem_pool": "avg"}),
+        ("resnetv2_50", {}),
+        ("resnetv2_50t", {"shortcut": "D"}),
+        ("resnetv2_50d_gn", {"shortcut": "D"}),
     ],
 )
-def test_timms_other_nets_are_refused(architecture):
-    message = f"hf://x/y is timm's {architecture!r}, which is not supported"
+def test_what_the_tensors_of_timm_do_not_show(architecture, changes):
+    assert hub.describe("x/y", {"architecture": architecture}, {}).changes == changes
+    if architecture in variants:
+        spec = variants[architecture]
+        assert {field: getattr(spec, field) for field in changes} == changes
+
+
+@pytest.mark.parametrize(
+    ("architecture", "cause"),
+    [
+        ("skresnet50", "its branches are selective kernels"),
+        ("gcresnet50t", "it has global context or bilinear attention"),
+        ("resnet50_clip", "CLIP: it ends in attention"),
+        ("resnet50x4_clip_gap", "CLIP: it ends in attention"),
+        ("resnet33ts", "its activation is SiLU"),
+        ("resnet51q", "its activation is SiLU"),
+        ("seresnext26ts", "its activation is SiLU"),
+        ("repvgg_b1g4", "its convolutions are grouped"),
+        ("repvgg_d2se", "RepVGG with squeeze-and-excitation"),
+        ("resnetv2_50d_evos", "its norms are EvoNorm"),
+        ("resnetv2_50x1_bit", "BiT: its convolutions have standardised weights"),
+        ("efficientnet_b0", "it is not a residual net"),
+        ("res2net50_26w_4s", "its branches are split, mixed or nested"),
+        ("hrnet_w18", "its branches of several resolutions are mixed"),
+        ("legacy_seresnet50", "its stem, pool or projections are those of SENet"),
+        ("senet154", "its stem, pool or projections are those of SENet"),
+        ("ecaresnet50d_pruned", "its widths differ from unit to unit"),
+        ("resnet50_mlp", "its classifier has two layers"),
+        ("lambda_resnet26rpt_256", "its branches contain self-attention"),
+        ("nf_resnet50", "its weights are standardised"),
+        ("test_resnet", "its stages have different branches"),
+    ],
+)
+def test_timms_other_nets_are_refused_with_the_cause(architecture, cause):
+    message = f"hf://x/y is timm's {architecture!r}, which is not supported: {cause}"
     with pytest.raises(ValueError, match=re.escape(message)):
         hub.describe("x/y", {"architecture": architecture, "pretrained_cfg": {}}, {})
 
 
-@pytest.mark.parametrize("architecture", ["resnet50_gn", "resnetv2_50x1_bit", "resnetv2_50d_gn"])
-def test_group_norms_are_refused(architecture):
-    message = f"hf://x/y is {architecture!r}: BiT and other GroupNorm nets are not built"
+def test_nets_that_timm_may_have_one_day_are_refused():
+    message = "hf://x/y is timm's 'resnetx50', which is not supported. Supported are resnet, "
     with pytest.raises(ValueError, match=re.escape(message)):
-        hub.describe("x/y", {"architecture": architecture}, {})
+        hub.describe("x/y", {"architecture": "resnetx50"}, {})
+
+
+def test_another_pool_of_timm_is_refused():
+    message = "hf://x/y is timm's 'resnet50' with {'global_pool': 'max'}, which is not supported"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        hub.describe("x/y", {**TIMM, "global_pool": "max"}, {})
+
+
+def test_arguments_of_timms_training_are_taken():
+    config = {**TIMM, "model_args": {"drop_path_rate": 0.1, "num_classes": 10}}
+    assert hub.describe("x/y", config, {}).changes == {}
 
 
 def test_arguments_of_timms_model_are_refused():

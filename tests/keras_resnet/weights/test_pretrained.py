@@ -190,11 +190,10 @@ def test_another_number_of_classes(basic_file, small_net):
     [
         (
             "torchvision",
-            {"stride_placement": "1x1"},
-            "torchvision computes another function with "
-            "them, without stride_placement='1x1' (not '3x3')",
+            {"shortcut": "D"},
+            "torchvision computes another function with them, without shortcut='D' (not 'B')",
         ),
-        ("torchvision", {"norm_eps": 1e-3}, "norm_eps=0.001 (not 1e-05)"),
+        ("timm_repvgg", {"norm_eps": 1e-3}, "norm_eps=0.001 (not 1e-05)"),
         ("timm_v2", {"stride_unit": "last"}, "stride_unit='last' (not 'first')"),
     ],
 )
@@ -451,8 +450,8 @@ def test_revisions(server, small_net, images):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"architecture": "resnet50_gn"}, "BiT and other GroupNorm nets are not built"),
-        ({"architecture": "resnetblur50"}, "is timm's 'resnetblur50', which is not supported"),
+        ({"architecture": "resnetv2_50x1_bit"}, "which is not supported: BiT"),
+        ({"architecture": "skresnet50"}, "is timm's 'skresnet50', which is not supported"),
         ({"architecture": "resnet50", "model_args": {"act_layer": "silu"}}, "with {'act_layer'"),
         ({"model_type": "vit"}, "its config names 'vit'"),
     ],
@@ -626,11 +625,11 @@ def test_akamasters_own_file(server, shared, monkeypatch):
 
 
 def test_a_file_given_with_its_net_must_compute_it(tmp_path, small_net):
-    net = small_net("torchvision")
+    net = small_net("timm_repvgg")
     _write(net, tmp_path / "net.safetensors")
-    early = net.spec.replace(stride_placement="1x1", name="early")
-    with pytest.raises(ValueError, match="torchvision computes another function .*stride_placem"):
-        open_weights(tmp_path / "net.safetensors", net=early)
+    other = net.spec.replace(norm_eps=1e-3, name="other")
+    with pytest.raises(ValueError, match="timm computes another function .*norm_eps=0.001"):
+        open_weights(tmp_path / "net.safetensors", net=other)
     assert open_weights(tmp_path / "net.safetensors", net=net.spec).spec == net.spec
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from keras_resnet import ResNetSpec, variants
 from keras_resnet.nets.geometry import units
 from keras_resnet.weights.layouts import LAYOUTS, Layout
-from keras_resnet.weights.recognize import recognize
+from keras_resnet.weights.recognize import check_function, recognize, with_catalog_name
 from keras_resnet.weights.transfer import dump_tensors
 
 # The catalog's nets that each library has; those that differ in what shapes do not show follow
@@ -19,34 +20,49 @@ from keras_resnet.weights.transfer import dump_tensors
 CATALOG = {
     "torchvision": """resnet18 resnet34 resnet50_v1_5 resnet101_v1_5 resnet152_v1_5 resnet200_v1_5
         resnext50_32x4d resnext101_32x4d resnext101_32x8d resnext101_64x4d wide_resnet50_2
-        wide_resnet101_2""",
+        wide_resnet101_2 resnet26 resnext101_32x16d resnext101_32x32d""",
     "timm": """resnet18d resnet34d resnet50d resnet101d resnet152d resnet200d resnet50c resnet101c
         resnet152c resnetrs50 resnetrs101 resnetrs152 resnetrs200 resnetrs270 resnetrs350
         resnetrs420 seresnet50 seresnet101 seresnet152 seresnext50_32x4d
-        seresnext101_32x4d seresnext101_32x8d""",
-    "timm_v2": "resnetv2_18 resnetv2_34 resnetv2_50 resnetv2_101 resnetv2_152",
+        seresnext101_32x4d seresnext101_32x8d resnet10t resnet14t resnet26d resnet26t resnet50t
+        resnet50s resnet101s resnet152s resnext50d_32x4d timm_seresnet18 timm_seresnet34 seresnet50t
+        seresnet152d seresnet200d seresnet269d seresnext26d_32x4d seresnext26t_32x4d
+        seresnext101_64x4d seresnext101d_32x8d ecaresnet26t ecaresnet50t ecaresnet50d ecaresnet101d
+        ecaresnet200d ecaresnet269d ecaresnetlight ecaresnext26t_32x4d ecaresnext50t_32x4d
+        resnet50_gn""",
+    "timm_v2": """resnetv2_18 resnetv2_34 resnetv2_50 resnetv2_101 resnetv2_152 resnetv2_18d
+        resnetv2_34d resnetv2_50d resnetv2_50t resnetv2_101d resnetv2_152d resnetv2_50d_gn""",
     "timm_repvgg": "repvgg_a0 repvgg_a1 repvgg_a2 repvgg_b0 repvgg_b1",
-    "hf": "resnet18 resnet34 resnet50_v1_5 resnet101_v1_5 resnet152_v1_5 resnet200_v1_5",
+    "hf": """resnet18 resnet34 resnet26 resnet50_v1_5 resnet101_v1_5 resnet152_v1_5
+        resnet200_v1_5""",
     "akamaster": "cifar_resnet20 cifar_resnet32 cifar_resnet44 cifar_resnet56 cifar_resnet110",
     "keras": """keras_resnet50 keras_resnet101 keras_resnet152 keras_resnet50v2 keras_resnet101v2
         keras_resnet152v2""",
-    "keras_hub": """resnet18 resnet34 resnet50_v1_5 resnet101_v1_5 resnet152_v1_5 resnet18vd
-        resnet34vd resnet50vd resnet101vd resnet152vd resnet200vd resnetv2_18 resnetv2_34
+    "keras_hub": """resnet18 resnet34 resnet26 resnet50_v1_5 resnet101_v1_5 resnet152_v1_5
+        resnet18vd resnet34vd resnet50vd resnet101vd resnet152vd resnet200vd resnetv2_18 resnetv2_34
         resnetv2_50 resnetv2_101 resnetv2_152""",
     "mlperf_tiny": "mlperf_tiny_resnet8",
 }
+# timm's anti-aliased nets: the same tensors as nets without filters.
+FILTERED = (
+    *("resnetblur18", "resnetblur50", "resnetblur50d", "resnetblur101d"),
+    *("resnetaa34d", "resnetaa50", "resnetaa50d", "resnetaa101d"),
+    *("seresnetaa50d", "seresnextaa101d_32x8d", "seresnextaa201d_32x8d"),
+)
 PAIRS = [(layout, name) for layout, names in CATALOG.items() for name in names.split()]
 
 
 def _layers(spec: ResNetSpec, classes: int) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Our layers and their kernels' shapes, or `(channels,)` of norms, without building the net."""
     pre, width = spec.order == "pre", spec.stem_filters
-    if spec.stem == "deep":
+    if spec.stem in ("deep", "tiered"):
+        first = width * 3 // 8 if spec.stem == "tiered" else width // 2
         for number, (into, out) in enumerate(
-            ((3, width // 2), (width // 2,) * 2, (width // 2, width))
+            ((3, first), (first, width // 2), (width // 2, width))
         ):
             yield f"stem_conv{number + 1}", (3, 3, into, out)
-            yield f"stem_norm{number + 1}", (out,)
+            if number < 2 or spec.stem_activation:
+                yield f"stem_norm{number + 1}", (out,)
     elif spec.stem != "unit":
         size = 3 if spec.stem == "cifar" else 7
         yield "stem_conv", (size, size, 3, width)
@@ -85,8 +101,11 @@ def _layers(spec: ResNetSpec, classes: int) -> Iterator[tuple[str, tuple[int, ..
                     )
                     yield f"{unit.name}_norm{number}", (channels,)
             if spec.se_reduction:
-                yield f"{unit.name}_se_fc1", (1, 1, out, out // spec.se_reduction)
-                yield f"{unit.name}_se_fc2", (1, 1, out // spec.se_reduction, out)
+                squeezed = max(spec.se_divisor, out // spec.se_reduction)
+                yield f"{unit.name}_se_fc1", (1, 1, out, squeezed)
+                yield f"{unit.name}_se_fc2", (1, 1, squeezed, out)
+            if spec.eca:
+                yield f"{unit.name}_se_conv", (3 if out < 128 else 5 if out < 2048 else 7, 1, 1)
             opens = spec.stage_projection and unit.opens
             kept = spec.stride_unit == "last" and into == out
             if spec.shortcut != "A" and (unit.changes_shape or opens) and not kept:
@@ -103,9 +122,10 @@ def _tensors(spec: ResNetSpec, layout: Layout, classes: int = 10) -> dict[str, n
     found = {}
     for name, shape in _layers(spec, classes):
         kind = "norm" if len(shape) == 1 else "dense" if len(shape) == 2 else "conv"
-        shapes = [shape] * 4 if kind == "norm" else [shape, shape[-1:]]
+        statistics = 2 * (spec.norm == "batch")
+        shapes = [shape] * (2 + statistics) if kind == "norm" else [shape, shape[-1:]]
         normed = spec.order == "post" or not name.endswith(("3", "shortcut_conv", "stem_conv"))
-        if kind == "conv" and "_se_" not in name:
+        if kind == "conv" and "_se_fc" not in name:
             bias = spec.conv_bias is True or (spec.conv_bias == "unnormed" and not normed)
             shapes = shapes[: 1 + bias]
         if layout.torch and kind != "norm":
@@ -151,10 +171,14 @@ def test_the_catalog_is_all_there():
         fits = {name for name in variants if not LAYOUTS[layout].misfits(variants[name])}
         more = fits - set(names.split())
         allowed = {
-            "timm": set(CATALOG["torchvision"].split()),  # timm's plain nets are torchvision's
+            # timm's plain nets are torchvision's.
+            "timm": {*CATALOG["torchvision"].split(), *FILTERED},
             "hf": {"resnet50", "resnet101", "resnet152", "resnet200"},  # config.json says which
             "akamaster": {"cifar_resnet1202", "cifar_resnet110_sd", "cifar_resnet1202_sd"},
-            "keras_hub": {f"resnet{n}d" for n in (18, 34, 50, 101, 152, 200)} | {"resnet200_v1_5"},
+            "keras_hub": {f"resnet{n}d" for n in (18, 26, 34, 50, 101, 152, 200)}
+            | {f"resnet{n}s" for n in (50, 101, 152)}
+            | {f"resnetv2_{n}d" for n in (18, 34, 50, 101, 152)}
+            | {"resnet200_v1_5"},
         }
         assert more <= allowed.get(layout, set()), layout
         assert not set(names.split()) - fits, layout
@@ -162,7 +186,8 @@ def test_the_catalog_is_all_there():
 
 def test_nets_of_the_same_shapes_are_named():
     found = recognize(_tensors(variants["resnet50_v1_5"], LAYOUTS["torchvision"]), source="x")
-    assert found.variants == ("resnet50", "resnet50_v1_5", "resnet50_blur")
+    filtered = ("resnet50_blur", "resnetblur50", "resnetaa50")
+    assert found.variants == ("resnet50", "resnet50_v1_5", *filtered)
     assert found.spec.stride_placement == "3x3"
     assert found.spec.name == "resnet50"
     found = recognize(_tensors(variants["keras_resnet50"], LAYOUTS["keras"]), source="x")
@@ -182,18 +207,101 @@ def test_a_net_without_a_classifier():
     assert "resnet18" in found.variants
 
 
-@pytest.mark.parametrize(
-    "tensors",
-    [
-        ["stem.conv.weight", "stages.0.blocks.0.conv1.weight", "stages.0.blocks.0.norm1.weight"],
-        ["conv1.weight", "bn1.weight", "layer1.0.conv1.weight", "layer1.0.bn1.weight"],
-    ],
-    ids=["BiT", "resnet50_gn"],
-)
-def test_group_norms_are_refused_by_name(tensors):
-    message = "x has no batch-norm statistics: this package does not build GroupNorm nets"
+def test_bit_is_refused_by_name():
+    names = ["stem.conv.weight", "stages.0.blocks.0.conv1.weight", "stages.0.blocks.0.norm1.weight"]
+    message = "x has no batch-norm statistics: this package does not build BiT"
     with pytest.raises(ValueError, match=re.escape(message)):
-        recognize({name: np.zeros((8, 8, 1, 1)) for name in tensors}, source="x")
+        recognize({name: np.zeros((8, 8, 1, 1)) for name in names}, source="x")
+
+
+@pytest.mark.parametrize("name", FILTERED)
+def test_filters_of_timm_are_among_the_nets_of_the_same_shapes(name):
+    spec = variants[name]
+    found = recognize(_tensors(spec, LAYOUTS["timm"]), source="x")
+    assert name in found.variants
+    assert found.spec.blur == 0
+    assert {"blur", "stem_pool"} <= set(found.assumed)
+    assert LAYOUTS["timm"].misfits(spec.replace(blur_shortcut=True))
+
+
+@pytest.mark.parametrize(
+    ("layout", "name", "assumed"),
+    [
+        (
+            "torchvision",
+            "resnet50_v1_5",
+            "stride_placement first_stride max_stride stem_pool blur padding norm_eps",
+        ),
+        ("torchvision", "resnet18", "first_stride max_stride stem_pool blur padding norm_eps"),
+        ("timm", "resnet50d", "max_stride stem_pool blur"),
+        ("timm", "resnetrs50", "max_stride blur"),
+        ("timm", "resnet50_gn", "max_stride stem_pool blur norm"),
+        ("timm_v2", "resnetv2_50", "max_stride stem_pool"),
+        ("timm_v2", "resnetv2_50d", "shortcut max_stride stem_pool"),
+        ("timm_repvgg", "repvgg_a0", "max_stride"),
+        ("hf", "resnet50_v1_5", "stride_placement first_stride"),
+        ("hf", "resnet18", "first_stride"),
+        ("keras", "keras_resnet50", ""),
+        ("keras_hub", "resnet50vd", ""),
+    ],
+)
+def test_what_shapes_do_not_show_is_assumed(layout, name, assumed):
+    found = recognize(_tensors(variants[name], LAYOUTS[layout]), source="x")
+    assert " ".join(found.assumed) == assumed
+
+
+def test_a_requested_net_determines_what_is_assumed():
+    found = recognize(_tensors(variants["resnet50_v1_5"], LAYOUTS["torchvision"]), source="x")
+    for name, fields in (
+        ("resnet50", ("stride_placement",)),
+        ("resnet50_v1_5", ()),
+        ("resnetblur50", ("blur", "blur_shortcut")),
+        ("resnetaa50", ("stem_pool", "blur", "blur_shortcut")),
+    ):
+        with pytest.warns(UserWarning, match=f"'x' is read as {name}") if fields else nullcontext():
+            assert check_function(variants[name], found, "x", found.assumed) == fields
+    same = variants["resnet50_v1_5"].replace(stem_width=64, zero_init_residual=True, norm_sync=True)
+    assert check_function(same, found, "x", ()) == ()
+    early = variants["resnet50"]
+    message = (
+        "'x' has the shapes of resnet50, but torchvision computes another function with them, "
+        "without stride_placement='1x1' (not '3x3'). Nets of these shapes: resnet50, resnet50_v1_5"
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        check_function(early, found, "x", ())
+
+
+def test_no_net_of_these_shapes_is_said():
+    spec = ResNetSpec("x", (2, 2), (4, 8))
+    found = recognize(_tensors(spec, LAYOUTS["torchvision"]), source="x")
+    with pytest.raises(ValueError, match=r"Nets of these shapes: none of the catalog$"):
+        check_function(spec.replace(norm_eps=1e-3), found, "x", ())
+
+
+@pytest.mark.parametrize(
+    ("layout", "name"),
+    [("timm", "resnetrs350"), ("timm", "resnet50d"), ("torchvision", "resnet18")],
+)
+def test_names_of_the_catalog(layout, name):
+    """Stochastic depth is a property of training: timm's ResNet-RS-350 is `resnetrs350`."""
+    tensors = _tensors(variants[name], LAYOUTS[layout])
+    if name == "resnet18":  # gray images
+        tensors["conv1.weight"] = np.zeros((64, 1, 7, 7), "float32")
+    found = recognize(tensors, source="x")
+    spec = with_catalog_name(found)
+    assert (spec.name, spec.input_size) == (name, variants[name].input_size)
+    assert spec.input_channels == (1 if name == "resnet18" else 3)
+
+
+def test_stems_of_other_widths_and_sizes_are_named():
+    tensors = _tensors(variants["resnet50d"], LAYOUTS["timm"])
+    tensors["conv1.0.weight"] = np.zeros((20, 3, 3, 3), "float32")
+    with pytest.raises(ValueError, match="a stem of 20, 32, 64 filters"):
+        recognize(tensors, source="x")
+    tensors = _tensors(variants["resnet18"], LAYOUTS["torchvision"])
+    tensors["conv1.weight"] = np.zeros((64, 3, 5, 5), "float32")
+    with pytest.raises(ValueError, match="a stem of kernel size 5, not 7 or 3"):
+        recognize(tensors, source="x")
 
 
 def test_tensors_of_other_nets_are_refused():

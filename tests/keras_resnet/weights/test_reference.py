@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -15,7 +17,11 @@ LAYOUTS = (
     "torchvision-grouped",
     "timm-rs",
     "timm-d",
+    "timm-tiered",
+    "timm-eca",
+    "timm-gn",
     "timm_v2",
+    "timm_v2-d",
     "timm_v2-basic",
     "timm_repvgg",
     "hf",
@@ -33,12 +39,29 @@ def test_it_agrees_with_the_net(small_net, name):
     early = net.spec.stride_placement == "1x1"
     for size in ((20, 20), (21, 26), (23, 33)):
         images = np.random.default_rng(1).normal(size=(2, *size, 3)).astype("float32")
-        wanted = reference.forward(tensors, images, stride_in_1x1=early)
+        pooled = net.spec.shortcut == "D"
+        wanted = reference.forward(tensors, images, stride_in_1x1=early, average_shortcut=pooled)
         assert wanted.dtype == np.float64
         assert wanted.shape == (2, 5)
         assert np.abs(wanted[0] - wanted[1]).max() > 1e-2
         logits = keras.ops.convert_to_numpy(model(images, training=False))
         np.testing.assert_allclose(logits, wanted, atol=2e-5 * max(1, np.abs(wanted).max()))
+
+
+@pytest.mark.parametrize(
+    ("antialias", "changes"),
+    [("blur", {"blur": 3}), ("avg", {"blur": 2, "stem_pool": "avg"})],
+)
+@pytest.mark.parametrize("name", ["torchvision", "timm-d"])
+def test_timms_filters(small_net, name, antialias, changes):
+    net = small_net(name)
+    model = net.make(**{"blur_shortcut": False, "stem_pool": "max", **changes})
+    tensors = dump_tensors(model, dataclasses.replace(net.layout, fixed={}, when=()))
+    images = np.random.default_rng(1).normal(size=(2, 20, 32, 3)).astype("float32")
+    wanted = reference.forward(tensors, images, antialias=antialias)
+    logits = keras.ops.convert_to_numpy(model(images, training=False))
+    np.testing.assert_allclose(logits, wanted, atol=2e-5 * max(1, np.abs(wanted).max()))
+    assert np.abs(reference.forward(tensors, images) - wanted).max() > 1e-3
 
 
 def test_without_a_classifier_it_returns_pooled_features(small_net, images):
