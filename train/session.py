@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -151,6 +152,8 @@ def _training_metrics(trainer: Trainer) -> dict[str, Any]:
 
 
 def _check_keras() -> None:
+    if importlib.util.find_spec("tensorflow") is None:
+        raise ModuleNotFoundError("Training needs TensorFlow", name="tensorflow")
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
             "Training needs TensorFlow: set KERAS_BACKEND=tensorflow. "
