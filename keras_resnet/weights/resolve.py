@@ -284,8 +284,8 @@ def _from_file(path: str, net: str | ResNetSpec | None, prefix: str | None) -> W
         preprocess, assumed = published.preprocess, ()
         recognized = _with_spec(recognized, published.spec)
     spec = _choose_spec(recognized, path, net, assumed)
-    if published is not None and net is None:
-        spec = published.spec
+    if net is None and (published is not None or SPEC_KEY in file.metadata):
+        spec = recognized.spec  # stated, with the size of its input
     local = Download(path=path, sha256=file.sha256, url="", verified_by="none", from_cache=True)
     return Weights(
         repr(path),

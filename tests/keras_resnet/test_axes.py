@@ -74,7 +74,7 @@ NAMES = {
         "stage1_unit2": "conv1 norm1 act1 conv2 norm2 act2 conv3 norm3 merge out",
         "stage2_unit1": "conv1 norm1 act1 conv2 norm2 act2 blur conv3 norm3 shortcut_conv "
         "shortcut_norm merge out",
-        "": "images pool logits",
+        "": "pool logits",
     },
     "ecaresnet26t": {
         "stem": "pad1 conv1 norm1 act1 conv2 norm2 act2 conv3 norm3 act3 pool_pad pool",
@@ -84,7 +84,7 @@ NAMES = {
         "se_conv se_gate se_scale merge out",
         "stage2_unit1": "conv1 norm1 act1 pad2 conv2 norm2 act2 conv3 norm3 se_pool se_channels "
         "se_conv se_gate se_scale shortcut_pool shortcut_conv shortcut_norm merge out",
-        "": "images pool logits",
+        "": "pool logits",
     },
     "repvgg_a0": {
         "stem": "pad1 conv1 norm1 conv2 norm2 sum out",

@@ -108,7 +108,7 @@ def test_probabilities_and_nests_give_the_map_of_the_logits(net, images):
     backbone = keras_resnet.build(
         SPEC, include_top=False, pooling="avg", input_shape=SHAPE, name="backbone"
     )
-    for layer in backbone.layers:
+    for layer in backbone.layers[1:]:  # the inputs have the names of their models
         layer.set_weights(net.get_layer(layer.name).get_weights())
     inputs = keras.Input(SHAPE)
     app = keras.Model(inputs, dense(backbone(keras.layers.Rescaling(0.5)(inputs))))

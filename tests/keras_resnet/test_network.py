@@ -94,7 +94,6 @@ def test_names_of_a_v2_bottleneck_net():
         "stage2_unit1_norm1",
         "stage2_unit1_norm2",
         "stage2_unit1_norm3",
-        "stage2_unit1_pad2",
         "stage2_unit1_shortcut_conv",
     ]
     tail = ["final_norm", "final_act", "pool", "predictions"]
