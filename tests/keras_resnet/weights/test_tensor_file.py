@@ -152,9 +152,9 @@ def test_a_checkpoint(tmp_path, as_zip):
     torch = pytest.importorskip("torch")
     value = {"model": {"module.a": torch.ones(2).half()}, "epoch": 3, "optimizer": {"lr": 0.1}}
     torch.save(value, tmp_path / "net", _use_new_zipfile_serialization=as_zip)
-    file = is_read(tmp_path / "net", "torch", ["a"])
+    file = is_read(tmp_path / "net", "torch", ["model.module.a"])
     assert file.metadata == {"epoch": 3}
-    assert file.tensors["a"].dtype == np.float32
+    assert file.tensors["model.module.a"].dtype == np.float32
 
 
 def test_a_hostile_checkpoint(tmp_path):
