@@ -251,8 +251,8 @@ def test_a_users_head_on_keras_applications(tmp_path, applied, ending):
         model = keras_resnet.ResNet50(weights=path, include_top=False, input_shape=(32, 32, 3))
     x = np.random.default_rng(0).uniform(size=(1, 32, 32, 3)).astype("float32")
     inner = keras.Model(applied.input, applied.get_layer("conv5_block3_out").output)
-    wanted = np.asarray(inner(x, training=False))
-    np.testing.assert_allclose(np.asarray(model(x, training=False)), wanted, rtol=1e-4, atol=1e-5)
+    wanted, found = (keras.ops.convert_to_numpy(net(x, training=False)) for net in (inner, model))
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
 def _sequential(source: keras.Model) -> keras.Model:
