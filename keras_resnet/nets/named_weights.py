@@ -195,7 +195,7 @@ def read_h5(path: str | os.PathLike[str]) -> dict[str, Arrays]:
                 name = str(values.attrs["name"])
                 stack = _STACK.fullmatch(name)
                 if stack is None:
-                    name = CLASSIFIER if name == "predictions" else name
+                    name = _unrolled_name(name)
                     stored[name] = [np.asarray(values[str(n)]) for n in range(len(values))]
                 else:
                     stored |= _unstack(stack, {key: np.asarray(values[key]) for key in values})
@@ -207,12 +207,17 @@ def read_h5(path: str | os.PathLike[str]) -> dict[str, Arrays]:
     return stored
 
 
+def _unrolled_name(layer: str) -> str:
+    """Returns the name under which the weights of a file's layer are known here."""
+    return CLASSIFIER if layer == "predictions" else layer
+
+
 def group_by_layer(tensors: Mapping[str, np.ndarray]) -> dict[str, Arrays]:
     """Returns arrays by layer name, from arrays named `layer/variable` in the layers' order."""
     groups: dict[str, dict[str, np.ndarray]] = {}
     for name, array in tensors.items():
         layer, _, variable = name.rpartition("/")
-        layer = CLASSIFIER if layer == "predictions" else layer
+        layer = _unrolled_name(layer)
         groups.setdefault(layer, {})[variable] = array
     stored: dict[str, Arrays] = {}
     for layer, values in groups.items():
