@@ -1,17 +1,18 @@
 """Installs the package into the environments that users have and checks that it works there.
 
 Each environment is a list of versions in this folder. It is made with the first Python that is
-found among those of its row, and checked in stages; a table says what passed. Run by
+found among those of its row, and checked in stages; a table says what passed. For the lists in
+`lists/`, of images that others publish, pip only says what it would change. Run by
 `make environments`; needs the standard library only.
 
     python environments/check.py                    # all environments, all stages
     python environments/check.py --quick oldest newest
+    python environments/check.py colab-2026-08 kaggle-2026-08
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import subprocess
@@ -22,6 +23,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from resolver import canonical, plan, read_list
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "environments"
@@ -62,6 +65,12 @@ ENVIRONMENTS = {
     "colab": Environment("environments/colab.txt", ("3.13",)),
     "newest": Environment("constraints.txt", ("3.13", "3.12", "3.11")),
 }
+# Images that others publish: only what pip would change in them is asked.
+LISTS = {
+    "colab-2025-08": Environment("environments/lists/colab-2025-08.txt", ("3.12",)),
+    "colab-2026-08": Environment("environments/lists/colab-2026-08.txt", ("3.13",)),
+    "kaggle-2026-08": Environment("environments/lists/kaggle-2026-08.txt", ("3.12",)),
+}
 # Each format once, through the same command that users give.
 FORMATS = ("--formats", "saved_model,tflite,onnx", "--precision", "float32")
 
@@ -91,6 +100,8 @@ class Checks:
 
     def stages(self) -> dict[str, Callable[[], str]]:
         """Returns the stages in order; each returns a note or raises `Failed`."""
+        if self.environment in LISTS.values():
+            return {"resolver": self.resolve}
         full = {} if self.quick else {"resolver": self.resolve, "training": self.training}
         return {
             "install": self.install,
@@ -106,15 +117,20 @@ class Checks:
         """Makes the environment with its list of versions as constraints."""
         if not self.made:
             return "existing"
-        found = next(filter(None, map(find_python, self.environment.pythons)), None)
-        if found is None:
-            raise Failed(f"no Python {' or '.join(self.environment.pythons)} found")
+        found = self.interpreter()
         if not self.python.exists():
             run(found, "-m", "venv", str(self.venv))
         pip = (str(self.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
         constraints = str(ROOT / self.environment.constraints)
         run(*pip, "-c", constraints, "-e", f"{ROOT}[{EXTRAS}]", *PYTEST)
         return ""
+
+    def interpreter(self) -> str:
+        """Returns a Python of one of the environment's versions."""
+        found = next(filter(None, map(find_python, self.environment.pythons)), None)
+        if found is None:
+            raise Failed(f"no Python {' or '.join(self.environment.pythons)} found")
+        return found
 
     def versions(self) -> str:
         """Says what is installed."""
@@ -126,26 +142,21 @@ class Checks:
         return self.execute("-c", code)
 
     def resolve(self) -> str:
-        """Installs the wheel in theory; none of the listed versions may change."""
-        lists = (ROOT / self.environment.constraints).read_text(encoding="utf-8").splitlines()
-        listed = dict(line.split("==") for line in lists if "==" in line)
-        report = self.work / "report.json"
-        run(
-            *(str(self.python), "-m", "pip", "install", "--dry-run", "--ignore-installed"),
-            *("--quiet", "--disable-pip-version-check", "--report", str(report)),
-            *("-c", str(ROOT / self.environment.constraints), f"{ROOT}[{EXTRAS}]"),
-        )
-        installs = json.loads(report.read_text(encoding="utf-8"))["install"]
-        chosen = {item["metadata"]["name"]: item["metadata"]["version"] for item in installs}
-        names = {canonical(name): version for name, version in listed.items()}
+        """Asks pip what it would install; none of the listed versions may change."""
+        constraints = ROOT / self.environment.constraints
+        listed = read_list(constraints)
+        try:
+            chosen = plan(self.interpreter(), constraints, f"{ROOT}[{EXTRAS}]", self.work)
+        except subprocess.CalledProcessError as error:
+            raise Failed("pip finds no solution") from error
         changed = [
-            f"{name} {names[canonical(name)]} to {version}"
+            f"{name} {listed[canonical(name)]} to {version}"
             for name, version in chosen.items()
-            if names.get(canonical(name), version) != version
+            if canonical(name) in listed
         ]
         if changed:
             raise Failed(f"would change {', '.join(changed)}")
-        return f"{len(chosen)} packages, none of the list changed"
+        return f"would add {', '.join(sorted(chosen, key=str.lower))}; none of the list changes"
 
     def library(self) -> str:
         """Runs tests of the library."""
@@ -233,12 +244,11 @@ def find_python(version: str) -> str | None:
     if sys.version_info[:2] == tuple(map(int, version.split("."))):
         return sys.executable
     pyenv = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python"))
-    return shutil.which(f"python{version}") or (str(pyenv[-1]) if pyenv else None)
-
-
-def canonical(name: str) -> str:
-    """Returns a distribution's name as registries compare it."""
-    return name.lower().replace("_", "-").replace(".", "-")
+    found = shutil.which(f"python{version}")
+    # A shim of pyenv is on the path even where it leads nowhere.
+    if found and subprocess.run([found, "-V"], capture_output=True, check=False).returncode == 0:
+        return found
+    return str(pyenv[-1]) if pyenv else None
 
 
 def check(checks: Checks) -> tuple[bool, list[tuple[str, str, str, float]]]:
@@ -260,20 +270,21 @@ def check(checks: Checks) -> tuple[bool, list[tuple[str, str, str, float]]]:
 
 def main() -> int:
     """Checks the environments of the command line; returns 1 if a stage failed."""
+    known = ENVIRONMENTS | LISTS
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(ENVIRONMENTS)}")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}")
     parser.add_argument("--quick", action="store_true", help="few tests and a short run")
     parser.add_argument(
         "--venv", type=Path, help="use an existing environment instead of making the one NAME"
     )
     args = parser.parse_args()
-    unknown = set(args.names) - set(ENVIRONMENTS)
+    unknown = set(args.names) - set(known)
     if unknown or (args.venv and len(args.names) != 1):
-        parser.error(f"give names of {', '.join(ENVIRONMENTS)}, and one with --venv")
+        parser.error(f"give names of {', '.join(known)}, and one with --venv")
     all_passed = True
     table = [f"{'environment':<13}{'stage':<15}{'result':<9}{'seconds':>7}  note"]
-    for name in args.names or ENVIRONMENTS:
-        checks = Checks(name, ENVIRONMENTS[name], quick=args.quick, venv=args.venv)
+    for name in args.names or known:
+        checks = Checks(name, known[name], quick=args.quick, venv=args.venv)
         passed, rows = check(checks)
         all_passed &= passed
         table += [f"{name:<13}{s:<15}{r:<9}{t:7.0f}  {n}".rstrip() for s, r, n, t in rows]

@@ -168,6 +168,9 @@ _FAMILY = (
     "groups",
     "base_width",
     "se_reduction",
+    "eca",
+    "norm",
+    "blur",
 )
 
 

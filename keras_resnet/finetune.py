@@ -165,8 +165,8 @@ def with_classes(model: ResNet, classes: int, *, seed: int | None = None) -> Res
 
     Layers before the net, the pool, the precision, the activation of the classifier and the
     preprocessing are kept. A net without the top gets a classifier that returns logits, after its
-    own pool (`"max"` or `"avg"`) or, where it has none, an average. All layers of the new net are
-    trainable.
+    own pool (`"max"` or `"avg"`) or, where it has none, an average. Regularizers are kept, and
+    frozen layers stay frozen; the new classifier is trainable.
 
     Args:
         model: A net made by `build`; it is not changed.
@@ -190,6 +190,9 @@ def with_classes(model: ResNet, classes: int, *, seed: int | None = None) -> Res
     if isinstance(classes, bool) or not isinstance(classes, int) or classes < 1:
         raise ValueError(f"`classes` must be a positive integer. Received: classes={classes!r}")
     twin = rebuild(model, classes=classes, seed=seed)
+    for name, layer in own_layers(twin):
+        if name in HEAD:
+            layer.trainable = True
     copy_weights(model, twin, skip=HEAD)
     return twin
 
@@ -202,7 +205,7 @@ def with_input_channels(
     The kernels that read the image are adapted so that the net's response to images with equal
     channels does not change. This is exact for one channel, for multiples of the old number, and
     with `"mean"`; otherwise `"repeat"` keeps the scale. From three channels (RGB) to one (gray),
-    both methods sum the kernels. All layers of the new net are trainable.
+    both methods sum the kernels. Regularizers are kept, and frozen layers stay frozen.
 
     The new net takes channels in the order of the image: the kernels of a net that takes BGR are
     reversed, so that kernel i reads channel i. Means and standard deviations of the preprocessing

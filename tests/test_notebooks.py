@@ -60,4 +60,4 @@ def test_a_notebook_runs(
 
 
 def test_there_are_notebooks() -> None:
-    assert [path.stem for path in NOTEBOOKS] == ["fine_tuning", "plain_and_residual"]
+    assert [path.stem for path in NOTEBOOKS] == ["app", "fine_tuning", "plain_and_residual"]

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_resnet.finetune import unfreeze
 from keras_resnet.nets.geometry import units
 from keras_resnet.nets.model import ResNet, check_net
 from keras_resnet.nets.precision import dtype_policy
@@ -133,6 +134,7 @@ def float32_twin(model: ResNet) -> ResNet:
     logits = dataclasses.replace(head, activation=None)
     twin = rebuild(model, spec=spec, head=logits, stacked=False, seed=0, dtype="float32")
     copy_weights(model, twin)
+    unfreeze(twin)  # a frozen layer has gradients too
     return twin
 
 

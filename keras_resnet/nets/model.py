@@ -17,6 +17,7 @@ from keras_resnet.nets.named_weights import (
     HoldsUnits,
     assign,
     assign_fitting,
+    is_own_name,
     is_stacked,
     layer_names,
     read_h5,
@@ -231,16 +232,25 @@ class ResNet(keras.Model):
             super().load_weights(filepath, skip_mismatch=skip_mismatch, **kwargs)
             return
         stored = read_h5(path)
-        if self._front:
-            raise ValueError(
-                f"{path!r} has another form (stacked or unrolled) than {self.name!r}, which has "
-                f"layers before the net: {', '.join(self._front[:4])}. Build the net in the "
-                "file's form (`stacked=`)"
-            )
+        before = self._load_front(path) if self._front else []
+        if self._front:  # the other layers of the file belong to the user
+            stored = {name: stored[name] for name in stored if is_own_name(name)}
         if skip_mismatch:
             assign_fitting(stored, self, source=repr(path))
-        else:
+            return
+        try:
             assign(stored, self, source=repr(path))
+        except ValueError:
+            for weight, value in before:
+                weight.assign(value)
+            raise
+
+    def _load_front(self, path: str) -> list[tuple[Any, Any]]:
+        """Loads the layers before the net; returns their weights with the earlier values."""
+        front = keras.Model(self.inputs, self.front_output)
+        before = [(weight, keras.ops.convert_to_numpy(weight)) for weight in front.weights]
+        front.load_weights(path)
+        return before
 
     @property
     def preprocess(self) -> PreprocessSpec | UnsetPreprocess:

@@ -207,6 +207,15 @@ def read_h5(path: str | os.PathLike[str]) -> dict[str, Arrays]:
     return stored
 
 
+# All layers with weights of a net that `build` makes.
+_OWN = re.compile(r"stem_\w+|stage\d+_\w+|final_norm|logits(_bias)?")
+
+
+def is_own_name(name: str) -> bool:
+    """Whether a layer of this name belongs to the net, not to what stands around it."""
+    return _OWN.fullmatch(name) is not None
+
+
 def _unrolled_name(layer: str) -> str:
     """Returns the name under which the weights of a file's layer are known here."""
     return CLASSIFIER if layer == "predictions" else layer

@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, get_args
 
+from keras_resnet.nets.catalog import VARIANTS
+from keras_resnet.nets.spec import ResNetSpec
 from keras_resnet.preprocessing import Interpolation, PreprocessSpec
 
 _NAME = re.compile(r"hf://([\w.-]+)/([\w.-]+)(?:@([\w.-]+))?")
@@ -73,6 +75,7 @@ class HubNet:
         preprocess: The preprocessing that the net was evaluated with, or None if not stated.
         licence: As the repository states it, or "see the model card".
         head: Name of a separate file with the classifier, or None.
+        shown: Values of spec fields that the config states and the tensors show too.
     """
 
     library: str
@@ -81,6 +84,15 @@ class HubNet:
     preprocess: PreprocessSpec | None
     licence: str = "see the model card"
     head: str | None = None
+    shown: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def differences(self, spec: ResNetSpec) -> list[str]:
+        """Returns the fields in which the net of the tensors is another, as messages."""
+        return [
+            f"{field}={value!r}, not {getattr(spec, field)!r}"
+            for field, value in self.shown.items()
+            if getattr(spec, field) != value
+        ]
 
 
 def parse(name: str) -> tuple[str, str]:
@@ -129,8 +141,14 @@ def describe(repository: str, config: Mapping[str, Any], processor: Mapping[str,
     )
 
 
-def _timm_changes(repository: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the values of spec fields that the tensors of a net of timm do not show.
+# Fields that both a name in the catalog and the tensors show.
+_SHOWN = ("depths", "widths", "branch", "groups", "base_width")
+
+
+def _timm_changes(
+    repository: str, config: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the spec fields that the tensors of a net of timm do not show, and that they do.
 
     Raises:
         ValueError: If the net is not built; says why.
@@ -146,7 +164,9 @@ def _timm_changes(repository: str, config: Mapping[str, Any]) -> dict[str, Any]:
     if pool != "avg":
         unusual["global_pool"] = pool
     if changes is not None and not unusual:
-        return dict(changes)
+        listed = VARIANTS.get(current)
+        shown = {field: getattr(listed, field) for field in _SHOWN} if listed else {}
+        return dict(changes), shown
     cause = ""
     if changes is None:
         cause = next((f": {why}" for form, why in _TIMM_REFUSED if re.fullmatch(form, name)), "")
@@ -159,7 +179,7 @@ def _timm_changes(repository: str, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _timm(repository: str, config: Mapping[str, Any]) -> HubNet:
-    changes = _timm_changes(repository, config)
+    changes, shown = _timm_changes(repository, config)
     cfg = {**config, **(config.get("pretrained_cfg") or {})}
     cfg = {key: value for key, value in cfg.items() if value is not None}
     size = tuple(cfg.get("input_size", (3, 224, 224)))[-2:]
@@ -176,6 +196,7 @@ def _timm(repository: str, config: Mapping[str, Any]) -> HubNet:
             interpolation=interpolation if interpolation in get_args(Interpolation) else "bicubic",
         ),
         str(cfg.get("license", "see the model card")),
+        shown=shown,
     )
 
 
@@ -209,7 +230,22 @@ def _transformers(
             crop_fraction=float(processor.get("crop_pct") or 0.875) if side < 384 else 1.0,
             interpolation=_RESAMPLE.get(processor.get("resample", 2), "bilinear"),
         )
-    return HubNet("transformers", ("model.safetensors", "pytorch_model.bin"), changes, preprocess)
+    files = ("model.safetensors", "pytorch_model.bin")
+    return HubNet("transformers", files, changes, preprocess, shown=_shown_by_transformers(config))
+
+
+def _shown_by_transformers(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the spec fields of transformers' config that its tensors show too."""
+    shown: dict[str, Any] = {}
+    branch = config.get("layer_type")
+    if branch in ("basic", "bottleneck"):
+        shown["branch"] = branch
+    if isinstance(config.get("depths"), list):
+        shown["depths"] = tuple(config["depths"])
+    if isinstance(config.get("hidden_sizes"), list) and "branch" in shown:
+        expansion = 4 if branch == "bottleneck" else 1
+        shown["widths"] = tuple(size // expansion for size in config["hidden_sizes"])
+    return shown
 
 
 def _keras_hub(config: Mapping[str, Any], processor: Mapping[str, Any]) -> HubNet:
@@ -222,8 +258,17 @@ def _keras_hub(config: Mapping[str, Any], processor: Mapping[str, Any]) -> HubNe
     preprocess = None
     if rescaling.get("image_size"):
         preprocess = PreprocessSpec(tuple(rescaling["image_size"]), *_mean_and_std(rescaling))
+    keys = {"depths": "stackwise_num_blocks", "widths": "stackwise_num_filters"}
+    shown = {field: tuple(inner[key]) for field, key in keys.items() if key in inner}
     # KerasHub stores the backbone and the classifier in separate files.
-    return HubNet("keras_hub", ("model.weights.h5",), changes, preprocess, head="task.weights.h5")
+    return HubNet(
+        "keras_hub",
+        ("model.weights.h5",),
+        changes,
+        preprocess,
+        head="task.weights.h5",
+        shown=shown,
+    )
 
 
 def _mean_and_std(rescaling: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_resnet.preprocessing import PreprocessSpec
+
 Arrays = Mapping[str, np.ndarray]
 
 # Layers of Keras 2.0 to 2.2: `res2a_branch2a`, `bn3b1_branch1`.
@@ -28,6 +30,13 @@ _CAFFE2_OTHERS = {
 _DETECTRON_UNIT = re.compile(r"(.*\.)?res(\d)\.(\d+)\.(conv\d|shortcut)\.(norm\.)?(\w+)")
 _DETECTRON_STEM = re.compile(r"(.*\.)?stem\.conv1\.(norm\.)?(\w+)")
 _DETECTRON_EPS = 1e-5
+# OpenMMLab's deep stems and squeeze-and-excitation, and its first projection without a pool.
+_OPENMMLAB = re.compile(
+    r"(.*\.)?(stem\.0\.conv\.weight|stem\.7\.running_mean|layer1\.0\.se_layer\.conv1\.conv\.weight)"
+)
+_OPENMMLAB_STEM = re.compile(r"(.*\.)?stem\.(\d)\.(?:(conv|bn)\.)?(\w+)")
+_OPENMMLAB_GATE = re.compile(r"(.*)\.se_layer\.conv([12])\.conv\.(\w+)")
+_OPENMMLAB_FIRST = re.compile(r"(.*\.)?layer1\.0\.downsample\.([01])\.(\w+)")
 # Signs of nets that this package does not build, and their names.
 _UNSUPPORTED = (
     (
@@ -52,12 +61,14 @@ class Translated:
         library: The older library, or None if the names were left as they are.
         changes: Values of spec fields that the older library's nets have.
         assumed: Fields of the spec that the file does not determine.
+        preprocess: The preprocessing that the older library's nets have, if they have one.
     """
 
     tensors: Arrays
     library: str | None = None
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     assumed: tuple[str, ...] = ()
+    preprocess: PreprocessSpec | None = None
 
 
 def translate(tensors: Arrays, *, source: str) -> Translated:
@@ -75,6 +86,8 @@ def translate(tensors: Arrays, *, source: str) -> Translated:
         return _caffe2(tensors)
     if any(_DETECTRON_UNIT.fullmatch(name) for name in tensors):
         return _detectron2(tensors)
+    if any(_OPENMMLAB.fullmatch(name) for name in tensors):
+        return _openmmlab(tensors)
     return Translated(tensors)
 
 
@@ -139,7 +152,17 @@ def _caffe2(tensors: Arrays) -> Translated:
         for name, array in renamed.items()
     )
     changes = {"stride_placement": "3x3" if grouped else "1x1"}
-    return Translated(renamed, "detectron2 (Caffe2)", changes, ("stride_placement",))
+    # BGR without division, but for its ResNeXts: `PIXEL_MEAN` and `PIXEL_STD` of
+    # detectron2/config/defaults.py. The size is ImageNet's; detectors take any.
+    preprocess = PreprocessSpec(
+        (224, 224),
+        (103.53, 116.28, 123.675),
+        (57.375, 57.12, 58.395) if grouped else (1.0,) * 3,
+        channel_order="bgr",
+        crop_fraction=0.875,
+    )
+    library = "detectron2 (Caffe2)"
+    return Translated(renamed, library, changes, ("stride_placement",), preprocess)
 
 
 def _add_statistics(tensors: dict[str, np.ndarray]) -> None:
@@ -171,3 +194,28 @@ def _detectron2(tensors: Arrays) -> Translated:
             renamed[name] = array
     _add_statistics(renamed)
     return Translated(renamed, "detectron2", {}, ("stride_placement",))
+
+
+def _openmmlab(tensors: Arrays) -> Translated:
+    """Translates mmpretrain's, mmdetection's and mmsegmentation's deep and SE nets to timm's names.
+
+    Source: mmpretrain, `models/backbones/resnet.py` and `seresnet.py`.
+    """
+    averaged = any(name.endswith("layer2.0.downsample.2.weight") for name in tensors)
+    renamed = {}
+    for name, array in tensors.items():
+        stem = _OPENMMLAB_STEM.fullmatch(name)
+        gate = _OPENMMLAB_GATE.fullmatch(name)
+        first = _OPENMMLAB_FIRST.fullmatch(name) if averaged else None
+        new = name
+        if stem is not None:
+            above, number, kind, role = stem.groups()
+            # Either three modules with a convolution and a norm, or all of them in one list.
+            place = int(number) if kind is None else 3 * int(number) + (kind == "bn")
+            new = f"{above or ''}{'bn1' if place == 7 else f'conv1.{place}'}.{role}"
+        elif gate is not None:
+            new = f"{gate[1]}.se.fc{gate[2]}.{gate[3]}"
+        elif first is not None:
+            new = f"{first[1] or ''}layer1.0.downsample.{int(first[2]) + 1}.{first[3]}"
+        renamed[new] = array
+    return Translated(renamed, "OpenMMLab", {}, ("stride_placement",))

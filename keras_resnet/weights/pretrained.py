@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_resnet.nets.catalog import get_spec
@@ -52,7 +52,8 @@ def from_pretrained(
             classifier although the top is requested.
 
     Warns:
-        UserWarning: If the file holds more than the net; states what was left out.
+        UserWarning: If the file holds more than the net, or does not show all that the net
+            computes; states what was left out and what was assumed.
 
     Example:
         >>> model = keras_resnet.from_pretrained("akamaster", "cifar_resnet20")
@@ -100,6 +101,8 @@ def fill(model: ResNet, source: Path | Weights) -> None:
     """
     if isinstance(source, Weights):
         _warn(source.name, apply(model, source), _own_head(source))
+        custom = f"the custom of {source.layout.library} (name the net if they differ)"
+        _warn_of_assumptions(source.name, model.spec, source.assumed, custom, stacklevel=4)
     else:
         _warn(repr(os.fspath(source)), load(model, source))
 
@@ -154,6 +157,28 @@ def _warn(name: str, report: LoadReport, own_head: str | None = "logits") -> Non
         warnings.warn(message, stacklevel=4)
 
 
+def _warn_of_assumptions(
+    name: str, spec: ResNetSpec, assumed: Sequence[str], whose: str, *, stacklevel: int
+) -> None:
+    """Warns once of the fields that a file does not show.
+
+    Args:
+        name: Name of the source.
+        spec: The net that is taken for the file's.
+        assumed: The fields.
+        whose: Where their values are from.
+        stacklevel: See `warnings.warn`.
+    """
+    if assumed:
+        values = ", ".join(f"{field}={getattr(spec, field)!r}" for field in assumed)
+        several = "property" if len(assumed) == 1 else "properties"
+        warnings.warn(
+            f"{name} does not show {len(assumed)} {several} of its net, which were taken from "
+            f"{whose}: {values}",
+            stacklevel=stacklevel,
+        )
+
+
 def load(
     model: ResNet,
     path: Path | Mapping[str, Any],
@@ -182,6 +207,9 @@ def load(
             net, or to a net of the same shapes that its library computes differently. The model
             is unchanged then.
 
+    Warns:
+        UserWarning: If the file does not show all that the net computes; states what was assumed.
+
     Example:
         >>> model = keras_resnet.build("resnet50_v1_5")
         >>> report = keras_resnet.weights.load(model, "resnet50-0676ba61.pth")
@@ -207,7 +235,10 @@ def load(
             assumed=tuple(field for field in weights.assumed if field not in explicit),
             explicit=explicit,
         )
-    return apply(model, weights, strict=strict)
+    report = apply(model, weights, strict=strict)
+    whose = f"the model {model.name!r}"
+    _warn_of_assumptions(weights.name, model.spec, report.assumed, whose, stacklevel=3)
+    return report
 
 
 def apply(model: ResNet, weights: Weights, *, strict: bool = True) -> LoadReport:

@@ -12,7 +12,7 @@ from keras_resnet.nets.primitives import channel_axis
 from keras_resnet.nets.spec import ResNetSpec
 from keras_resnet.weights.files.tensor_file import write_safetensors
 from keras_resnet.weights.layouts import LAYOUTS, Layout
-from keras_resnet.weights.resolve import PREPROCESS_KEY, SPEC_KEY
+from keras_resnet.weights.local_files import PREPROCESS_KEY, SPEC_KEY
 from keras_resnet.weights.transfer import dump_tensors
 
 Target = Literal["torchvision", "timm", "hf"]

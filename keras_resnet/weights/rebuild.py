@@ -21,6 +21,7 @@ from keras_resnet.nets.network import Head, assemble
 from keras_resnet.nets.precision import dtype_policy
 from keras_resnet.nets.spec import ResNetSpec
 from keras_resnet.nets.tensor import Tensor
+from keras_resnet.weights.layer_settings import keep_settings
 
 # Layers with weights that belong to the head.
 HEAD = (CLASSIFIER, "logits_bias")
@@ -41,7 +42,8 @@ def rebuild(
 
     Layers before the net (with their weights), input, head, feature outputs, number of spatial
     axes, precision, name and preprocessing are those of the model unless an argument changes them.
-    Whatever cannot be kept is refused.
+    Layers of the same name keep their `trainable` flags, regularizers and constraints. Whatever
+    else cannot be kept is refused.
 
     Args:
         model: A net made by `build`.
@@ -57,6 +59,10 @@ def rebuild(
         TypeError: If the model was not made by `build`.
         ValueError: If the model has layers that `build` does not create, layers of several
             precisions, or layers before the net that fix its `shape`.
+
+    Warns:
+        UserWarning: If a stacked net cannot keep flags or regularizers of single units; states
+            how many layers had them.
     """
     check_net(model)
     head = head_of(model) if head is None else head
@@ -73,6 +79,7 @@ def rebuild(
             name=model.name,
         )
     _check_layers(model, twin)
+    keep_settings(model, twin)
     twin.preprocess = model.preprocess or None
     return twin
 

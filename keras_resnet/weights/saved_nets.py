@@ -16,6 +16,7 @@ from keras_resnet.nets.model import ResNet
 from keras_resnet.nets.named_weights import (
     assign,
     group_by_layer,
+    is_own_name,
     layer_names,
     weighted_layers,
     write_weights,
@@ -27,9 +28,8 @@ from keras_resnet.weights.files.tensor_file import read
 from keras_resnet.weights.rebuild import HEAD
 from keras_resnet.weights.transfer import LoadReport
 
-# Layers that only nets of this package have, and all layers of such a net.
+# Layers that only nets of this package have.
 _SIGN = re.compile(r"(.*/)?stem_conv1?/(0|kernel)")
-_OWN = re.compile(r"(stem_|stage\d+_|final_norm/|logits/)")
 # Spec fields that do not change the function of a net with given weights in inference.
 _IRRELEVANT = {
     "name",
@@ -108,7 +108,7 @@ def read_saved(path: str, *, prefix: str | None = None) -> SavedNet | None:
     (place,) = chosen
     ours, others = {}, collections.Counter[str]()
     for name, array in tensors.items():
-        if name.startswith(place) and _OWN.match(name[len(place) :]):
+        if name.startswith(place) and is_own_name(_layer_of(name[len(place) :])):
             ours[name[len(place) :]] = array
         else:
             others[name.rpartition("/")[0]] += 1
@@ -121,6 +121,12 @@ def read_saved(path: str, *, prefix: str | None = None) -> SavedNet | None:
         place,
         dict(others),
     )
+
+
+def _layer_of(name: str) -> str:
+    """Returns the name under which a file's layer is known here, of a variable's name."""
+    layer = name.rpartition("/")[0]
+    return "logits" if layer == "predictions" else layer
 
 
 def _read_spec(values: Any, kind: Any) -> Any:
@@ -167,8 +173,9 @@ def _find_net(config: Any, name: str) -> dict[str, Any]:
         node = waiting.pop()
         if isinstance(node, dict):
             inner = node.get("config")
-            kind = str(node.get("class_name")).rpartition(">")[2]
-            if kind == "ResNet" and isinstance(inner, dict) and name in ("", inner.get("name")):
+            # By its fields, not its class: a user's subclass has another name.
+            named = isinstance(inner, dict) and name in ("", inner.get("name"))
+            if isinstance(inner, dict) and named and {"spec", "taps"} <= inner.keys():
                 return inner
             waiting += list(node.values())
         elif isinstance(node, list):

@@ -83,8 +83,31 @@ def unwrap(tensors: Arrays, *, source: str, prefix: str | None = None) -> Unwrap
             raise errors[0]
         recognize(tensors, source=source)  # raises: there are no names of a net
     ((place, net),) = nets.items()
+    head = _sibling_head(tensors, place, net)
+    left_out = _left_out({name: tensors[name] for name in tensors if name not in head}, place)
+    net |= {f"fc.{name.rpartition('.')[2]}": array for name, array in head.items()}
     translated = dataclasses.replace(translated, tensors={})
-    return Unwrapped(place, net, _left_out(tensors, place), translated)
+    return Unwrapped(place, net, left_out, translated)
+
+
+def _sibling_head(tensors: Arrays, place: str, net: Arrays) -> dict[str, np.ndarray]:
+    """Returns the classifier that OpenMMLab keeps beside the net: `backbone.` and `head.fc.`."""
+    if not place.endswith("backbone.") or "fc.weight" in net or "layer1.0.conv1.weight" not in net:
+        return {}
+    start = f"{place.removesuffix('backbone.')}head.fc."
+    head = {name: tensors[name] for name in tensors if name.startswith(start)}
+    kernel = head.get(f"{start}weight")
+    width = _width(net)
+    return head if kernel is not None and kernel.ndim == 2 and kernel.shape[1] == width else {}
+
+
+def _width(net: Arrays) -> int:
+    """Returns the channels of the last stage of a net in torchvision's names."""
+    stage = 1
+    while f"layer{stage + 1}.0.conv1.weight" in net:
+        stage += 1
+    bottleneck = f"layer{stage}.0.conv3.weight"
+    return int(net[bottleneck if bottleneck in net else f"layer{stage}.0.conv2.weight"].shape[0])
 
 
 def _places(tensors: Arrays) -> dict[str, dict[str, np.ndarray]]:
@@ -106,10 +129,16 @@ def _places(tensors: Arrays) -> dict[str, dict[str, np.ndarray]]:
 
 
 def _under(places: Iterable[str], prefix: str) -> list[str]:
-    """Returns the place that is a prefix, with or without its last separator, or those below."""
+    """Returns the place that is a prefix, those below it, or those that end in it.
+
+    The last separator may be missing, and so may outer keys such as `state_dict.`.
+    """
+    places = list(places)
     exact = [place for place in places if prefix in (place, place[:-1])]
-    starts = (prefix,) if prefix.endswith((".", "/")) else (f"{prefix}.", f"{prefix}/")
-    return exact or [place for place in places if place.startswith(starts)]
+    whole = prefix if prefix.endswith((".", "/")) else f"{prefix}."
+    starts = (whole, f"{prefix}/")
+    below = [place for place in places if place.startswith(starts)]
+    return exact or below or [place for place in places if f".{place}".endswith(f".{whole}")]
 
 
 def _signs(name: str, tensors: Arrays) -> Iterator[tuple[str, str]]:

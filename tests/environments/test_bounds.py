@@ -10,7 +10,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 EXTRAS = ("train", "export", "onnx", "weights", "tune")
-LISTS = sorted((ROOT / "environments").glob("*.txt"))
+LISTS = sorted((ROOT / "environments").rglob("*.txt"))
 
 
 def canonical(name: str) -> str:
@@ -50,5 +50,11 @@ def test_the_oldest_environment_holds_the_lower_bounds() -> None:
 @pytest.mark.parametrize("path", LISTS, ids=lambda path: path.stem)
 def test_no_environment_is_below_a_bound(path: pathlib.Path) -> None:
     listed = versions(path)
-    below = [name for name, bound in bounds().items() if numbers(listed[name]) < numbers(bound)]
+    # The lists of images hold only what the images have.
+    below = [
+        name
+        for name, bound in bounds().items()
+        if name in listed and numbers(listed[name]) < numbers(bound)
+    ]
+    assert len(listed) > 60
     assert below == []

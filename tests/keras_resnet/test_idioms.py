@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 import keras
 import numpy as np
 import pytest
 
 import keras_resnet
-from keras_resnet import PreprocessSpec, ResNetSpec, application_factory, build, variants
+from keras_resnet import ResNetSpec, application_factory, build, variants
 from keras_resnet.application_factory import application
 from keras_resnet.finetune import freeze
 
@@ -64,18 +62,6 @@ def test_keras_applications_tests(tmp_path, monkeypatch, name):
             function(**arguments)
 
 
-def test_the_layer_before_the_last_gives_features(monkeypatch):
-    function, spec = _small(monkeypatch, "resnet50")
-    model = function(weights=None, input_shape=(32, 32, 3))
-    features = keras.Model(model.input, model.layers[-2].output)
-    assert features.output_shape == (None, spec.widths[-1] * 4)
-    x = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype("float32")
-    chances = keras.ops.convert_to_numpy(model(x, training=False))
-    model.layers[-1].activation = None
-    probabilities = keras.ops.convert_to_numpy(keras.ops.softmax(model(x, training=False)))
-    np.testing.assert_allclose(probabilities, chances, atol=1e-6)
-
-
 # Names of layers.
 
 
@@ -120,13 +106,6 @@ def test_missing_layers_are_answered():
 # Apps.
 
 
-def test_two_nets_in_one_app():
-    first, second = build(SPEC, name="left"), build(SPEC, name="right")
-    outputs = keras.layers.Concatenate()([first(first.input), second(second.input)])
-    app = keras.Model([first.input, second.input], outputs)
-    assert app.output_shape == (None, 6)
-
-
 def test_freezing_through_a_layer():
     model = freeze(build(SPEC), through="conv2_block1_out")
     names = [layer.name for layer in model.layers if layer.trainable and layer.weights]
@@ -134,35 +113,6 @@ def test_freezing_through_a_layer():
     assert not any(name.startswith(("stem", "stage1")) for name in names)
     with pytest.raises(ValueError, match="No such layer: 'none'"):
         freeze(model, through="none")
-
-
-def test_freezing_the_net_in_an_app():
-    inputs = keras.Input((8, 8, 3))
-    net = build(SPEC, include_top=False, pooling="avg")
-    app = keras.Model(inputs, keras.layers.Dense(2, name="mine")(net(inputs)), name="app")
-    with pytest.warns(UserWarning, match="Froze layers of the net 'tiny' in 'app'"):
-        assert freeze(app, through=1) is app
-    assert not net.get_layer("stem_conv").trainable
-    assert net.get_layer("stage2_unit1_conv1").trainable
-    assert app.get_layer("mine").trainable
-    other = build(SPEC, include_top=False, pooling="avg", name="other")
-    two = keras.Model(inputs, net(inputs) + other(inputs), name="two")
-    with pytest.raises(ValueError, match="'two' has several nets: tiny, other"):
-        freeze(two)
-
-
-def test_preprocessing_that_nothing_set():
-    model = build(SPEC)
-    assert not model.preprocess
-    message = "'tiny' has no preprocessing, because no published weights set it. Set `model.prep"
-    with pytest.raises(ValueError, match=re.escape(message)):
-        model.preprocess(np.zeros((1, 8, 8, 3), "uint8"))
-    with pytest.raises(ValueError, match=re.escape(message)):
-        _ = model.preprocess.size
-    other = build(SPEC)
-    other.preprocess = PreprocessSpec((8, 8))
-    other.preprocess = model.preprocess
-    assert not other.preprocess
 
 
 # Modules.

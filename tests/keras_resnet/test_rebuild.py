@@ -111,6 +111,59 @@ def test_layers_inside_are_not_lost_with_another_spec(change):
         clone_as_float32(model)
 
 
+def _regularized() -> ResNet:
+    """A net with a frozen stem, a regularizer and a constraint, made anew as Keras applies them."""
+    config = build(SPEC).get_config()
+    for layer in config["layers"]:
+        if layer["config"]["name"] in ("stage1_unit1_conv1", "stage2_unit2_conv1"):
+            layer["config"]["kernel_regularizer"] = keras.regularizers.serialize(
+                keras.regularizers.L2(0.25)
+            )
+            layer["config"]["kernel_constraint"] = keras.constraints.serialize(
+                keras.constraints.MaxNorm(2.0)
+            )
+    model = ResNet.from_config(config)
+    for name in ("stem_conv", "stage2_unit2_norm1"):
+        model.get_layer(name).trainable = False
+    return model
+
+
+@pytest.mark.parametrize("change", [{"classes": 5}, {"seed": 3}, {"shape": (8, 8, 1)}])
+def test_flags_and_regularizers_are_kept(change):
+    model = _regularized()
+    twin = rebuild(model, **change)
+    assert len(twin.losses) == len(model.losses) == 2
+    conv = twin.get_layer("stage2_unit2_conv1")
+    assert conv.get_config()["kernel_regularizer"]["config"] == {"l2": 0.25}
+    assert conv.kernel.constraint.max_value == 2.0
+    frozen = {layer.name for layer in twin.layers if layer.weights and not layer.trainable}
+    assert frozen == {"stem_conv", "stage2_unit2_norm1"}
+
+
+def test_a_new_classifier_is_trained():
+    model = build(SPEC)
+    model.trainable = False
+    twin = with_classes(model, 5)
+    assert [weight.name for weight in twin.trainable_weights] == ["kernel", "bias"]
+
+
+def test_settings_of_single_units_in_stacks():
+    model = _regularized()
+    message = "cannot keep the settings of single layers: 1 frozen, 1 with a regularizer or constr"
+    with pytest.warns(UserWarning, match=message):
+        stacked = restack(model, stacked=True)
+    assert not stacked.get_layer("stem_conv").trainable
+    whole = keras_resnet.finetune.freeze(build(SPEC, stacked=True), through=2)
+    norms = keras_resnet.finetune.freeze_norms(build(SPEC, stacked=True))
+    for net in (whole, norms):
+        unrolled = restack(net, stacked=False)
+        names = {layer.name for layer in unrolled.layers if layer.weights and not layer.trainable}
+        again = restack(unrolled, stacked=True)
+        assert len(again.trainable_weights) == len(net.trainable_weights)
+        assert ("stage2_unit3_conv1" in names) == (net is whole)
+        assert "stage2_unit3_norm1" in names
+
+
 def test_several_precisions_are_refused():
     model = build(SPEC)
     model.get_layer("stage1_unit1_conv1").dtype_policy = "mixed_bfloat16"
@@ -242,3 +295,42 @@ def test_whole_models_in_hdf5(tmp_path, stacked):
     assert type(loaded) is ResNet
     assert (loaded.spec, loaded.preprocess) == (SPEC, PIXELS)
     np.testing.assert_array_equal(_run(loaded, x), _run(model, x))
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+def test_files_of_the_other_form_load_with_the_layers_before_the_net(tmp_path, randomize, stacked):
+    source, x = _with_front(randomize, stacked=stacked), _images(2)
+    source.save_weights(tmp_path / "net.weights.h5")
+    target = _with_front(randomize, stacked=not stacked)
+    target.set_weights([weight + 1 for weight in target.get_weights()])
+    target.load_weights(tmp_path / "net.weights.h5")
+    np.testing.assert_allclose(_run(target, x), _run(source, x), rtol=1e-5, atol=1e-6)
+    other = _with_front(randomize, stacked=not stacked, classes=4)
+    kept = [weight + 1 for weight in other.get_weights()]
+    other.set_weights(kept)
+    with pytest.raises(ValueError, match="'logits' has shapes"):
+        other.load_weights(tmp_path / "net.weights.h5")
+    for weight, value in zip(other.get_weights(), kept, strict=True):
+        np.testing.assert_array_equal(weight, value)
+
+
+@keras.saving.register_keras_serializable(package="app")
+class Classifier(ResNet):
+    """A user's subclass."""
+
+
+@pytest.mark.parametrize("name", ["net.h5", "net.keras"])
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+def test_files_of_a_users_subclass(tmp_path, name):
+    net = build(SPEC, seed=1)
+    model, x = Classifier(net.input, net.output, name="mine"), _images()
+    model.describe_as(net)
+    model.preprocess = PIXELS
+    model.save(tmp_path / name)
+    objects = {"Classifier": Classifier}  # HDF5 files hold the bare name of a class
+    loaded = keras.saving.load_model(tmp_path / name, custom_objects=objects, compile=False)
+    read = keras_resnet.from_pretrained(tmp_path / name)
+    assert (type(loaded), type(read)) == (Classifier, ResNet)
+    for each in (loaded, read):
+        assert (each.spec, each.preprocess) == (SPEC, PIXELS)
+        np.testing.assert_array_equal(_run(each, x), _run(model, x))

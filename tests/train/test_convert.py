@@ -192,7 +192,7 @@ def test_the_hub(command: Command, hub, file, to, net):
     folder = hub / "timm" / "resnet18.x" / "resolve" / "main"
     folder.mkdir(parents=True)
     shutil.copy(file, folder / "model.safetensors")
-    config = {"architecture": "resnet18", "pretrained_cfg": {"license": "apache-2.0"}}
+    config = {"architecture": "resnet8", "pretrained_cfg": {"license": "apache-2.0"}}
     (folder / "config.json").write_text(json.dumps(config))
     ended = command(
         "convert",

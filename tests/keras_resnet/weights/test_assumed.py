@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 
 import keras
 import numpy as np
@@ -59,7 +60,10 @@ def test_the_named_net_wins(file, net, images, changes):
     np.testing.assert_array_equal(_logits(model, images), _logits(wanted, images))
     assert np.abs(_logits(net.make(1), images) - _logits(wanted, images)).max() > 1e-3
     other = net.make(2, **changes)
-    with pytest.warns(UserWarning, match="is read as bottleneck, with "):
+    with (
+        pytest.warns(UserWarning, match="is read as bottleneck, with "),
+        pytest.warns(UserWarning, match="does not show . properties of its net, which were taken"),
+    ):
         report = weights.load(other, file)
     np.testing.assert_array_equal(_logits(other, images), _logits(wanted, images))
     assert set(report.explicit) == set(changes)
@@ -67,10 +71,15 @@ def test_the_named_net_wins(file, net, images, changes):
     assert report.complete
 
 
-def test_without_a_net_everything_is_assumed(file, net):
+def test_without_a_net_everything_is_assumed_and_said(file, net):
     opened = open_weights(file)
     assert (opened.assumed, opened.explicit) == (ASSUMED, ())
-    report = weights.load(net.make(2), file)
+    shown = "does not show 7 properties of its net, which were taken from "
+    values = ": stride_placement='3x3', first_stride=1, max_stride=None, stem_pool='max', blur=0, "
+    with pytest.warns(UserWarning, match=re.escape(f"{shown}the custom of torchvision (name the")):
+        from_pretrained(file)
+    with pytest.warns(UserWarning, match=re.escape(f"{shown}the model 'bottleneck'{values}")):
+        report = weights.load(net.make(2), file)
     assert (report.assumed, report.explicit) == (ASSUMED, ())
     opened = open_weights(file, net=net.spec)
     assert (opened.assumed, opened.explicit) == ((), ASSUMED)
@@ -78,7 +87,8 @@ def test_without_a_net_everything_is_assumed(file, net):
 
 def test_a_certificate_that_rests_on_an_assumption_proves_nothing(file, net):
     opened = open_weights(file)
-    model = from_pretrained(opened, input_shape=(20, 20, 3))
+    with pytest.warns(UserWarning, match="does not show 7 properties"):
+        model = from_pretrained(opened, input_shape=(20, 20, 3))
     found = certify(model, opened.tensors, opened.layout, source=source_of(opened))
     assert found.holds
     assert not found.proves
@@ -127,7 +137,7 @@ def test_a_published_file_is_known_by_its_hash(file, net, monkeypatch):
 
 @pytest.mark.parametrize(
     ("architecture", "changes"),
-    [("resnetblur50", {"blur": 3}), ("resnetaa50", {"blur": 2, "stem_pool": "avg"})],
+    [("resnetblur11", {"blur": 3}), ("resnetaa11", {"blur": 2, "stem_pool": "avg"})],
 )
 def test_timms_config_determines_the_filters(file, net, images, architecture, changes):
     (file.parent / "config.json").write_text(json.dumps({"architecture": architecture}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -17,8 +18,9 @@ from keras_resnet.weights.transfer import dump_tensors
 BOTTLENECK = ResNetSpec(
     "net", (1, 1), (8, 16), branch="bottleneck", stride_placement="3x3", classes=5, input_size=20
 )
+# An architecture that the catalog does not have: its shapes are not compared.
 TIMM = {
-    "architecture": "resnet50",
+    "architecture": "resnet8",
     "pretrained_cfg": {"input_size": [3, 24, 24], "crop_pct": 0.9, "mean": [0.5, 0.5, 0.5]},
 }
 
@@ -61,3 +63,29 @@ def test_a_config_of_another_program_is_ignored(path):
     weights = open_weights(path)
     assert weights.preprocess is None
     assert weights.assumed
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({"architecture": "resnet50"}, "depths=(3, 4, 6, 3), not (1, 1); widths=(64, 128, 256"),
+        (
+            {"model_type": "resnet", "layer_type": "basic", "hidden_sizes": [32, 64]},
+            "branch='basic', not 'bottleneck'; widths=(32, 64), not (8, 16)",
+        ),
+        (
+            {"model_type": "resnet", "layer_type": "bottleneck", "depths": [1, 2]},
+            "depths=(1, 2), not (1, 1). Put the file into a folder of its own",
+        ),
+    ],
+)
+def test_the_config_of_another_net_is_refused_or_overruled(path, config, told):
+    _beside(path, config)
+    with pytest.raises(ValueError, match=f"describes another net than .*: {re.escape(told)}"):
+        open_weights(path)
+    with pytest.warns(UserWarning, match="describes another net .*; it is ignored, because the "):
+        opened = open_weights(path, net=BOTTLENECK)
+    assert (opened.spec, opened.preprocess) == (BOTTLENECK, None)
+    fitting = {"model_type": "resnet", "layer_type": "bottleneck", "hidden_sizes": [32, 64]}
+    _beside(path, {**fitting, "depths": [1, 1]})
+    assert open_weights(path).assumed == ()
