@@ -49,6 +49,11 @@ def _parser() -> argparse.ArgumentParser:
     count = commands.add_parser("counts", help="check counts of operations, layers and bytes")
     _add_counts_options(count)
     count.set_defaults(run=_counts)
+    finetune = commands.add_parser(
+        "finetune", help="compare fine-tuning with training from random weights"
+    )
+    _add_finetune_options(finetune)
+    finetune.set_defaults(run=_finetune)
     return parser
 
 
@@ -104,6 +109,34 @@ def _add_counts_options(parser: argparse.ArgumentParser) -> None:
         default=counts.RECORD,
         help="the recorded counts (default: benchmarks/counts.json)",
     )
+
+
+def _add_finetune_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--weights", required=True, help="trained on CIFAR-10, as `train` takes")
+    parser.add_argument("--dataset", default="cifar10", help="TFDS data set (default: cifar10)")
+    parser.add_argument("--data-dir", help="directory of TFDS data sets")
+    parser.add_argument("--images", type=_at_least(10), default=500, help="default: 500")
+    parser.add_argument("--seeds", type=_at_least(1), default=3, help="default: 3")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("saved_models/finetune"),
+        help="directory of the runs (default: saved_models/finetune)",
+    )
+
+
+def _finetune(args: argparse.Namespace) -> int:
+    from .fine_tuning import compare
+
+    compare(
+        args.weights,
+        args.dataset,
+        args.data_dir,
+        args.output,
+        images=args.images,
+        seeds=args.seeds,
+    )
+    return 0
 
 
 def _one_of(names: Iterable[str]) -> Callable[[str], str]:

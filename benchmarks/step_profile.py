@@ -39,7 +39,10 @@ from keras_resnet_train.steps import TrainingSteps
 Steps = Callable[[int], Any]
 # Classes of the package and those of Keras that they replace.
 NORM = ("keras_resnet.nets.primitives.BatchNormalization", keras.layers.BatchNormalization)
-SGD = ("keras_resnet_train.optimizers.SGD", keras.optimizers.SGD)
+SGD = (
+    "keras_resnet_train.optimizers.SGD",
+    lambda momentum_form, factors, **options: keras.optimizers.SGD(**options),
+)
 CONTENDERS = {
     "bare TensorFlow": None,
     "this package": (),

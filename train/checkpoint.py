@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -10,8 +9,9 @@ import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -24,6 +24,23 @@ _OPTIMIZER, _STATE = "optimizer.npz", "state.json"
 
 class CorruptCheckpointError(ValueError):
     """A checkpoint does not hold what was written to it."""
+
+
+class EarlierCheckpointError(ValueError):
+    """A checkpoint of an earlier version, which cannot be continued."""
+
+
+class Averages(Protocol):
+    """What a checkpoint needs of `averaging.WeightAverages`."""
+
+    def holds(self, step: int) -> bool:
+        """Whether there is an average when `step` steps are done."""
+
+    def assigned(self, model: Any) -> AbstractContextManager[None]:
+        """Assigns the averages to the model while a block runs."""
+
+    def read(self, model: Any) -> None:
+        """Takes the model's weights as the averages."""
 
 
 @dataclasses.dataclass
@@ -52,9 +69,10 @@ class Progress:
 class Checkpoints:
     """The checkpoints of one run: the last few, such as `step_00001000/`, and `best/`.
 
-    Each one is a directory with the model's weights (Keras's `.weights.h5`), the optimizer's
-    variables, the states of the layers with random numbers, and a `state.json` with the progress
-    and the SHA-256 of each other file.
+    Each one is a directory with the model's weights and, where the run averages them, the averages
+    (Keras's `.weights.h5`), the optimizer's variables, the states of the layers with random
+    numbers, and a `state.json` with the progress and the SHA-256 of each other file. The learning
+    rate is none of the optimizer's variables here: it is a function of the step.
 
     Args:
         directory: The directory of the checkpoints.
@@ -70,7 +88,7 @@ class Checkpoints:
         model: Any,
         optimizer: Any,
         progress: Progress,
-        averaged: contextlib.AbstractContextManager[None] | None = None,
+        averages: Averages | None = None,
     ) -> Path:
         """Writes a checkpoint and removes the oldest ones.
 
@@ -78,8 +96,7 @@ class Checkpoints:
             model: The model, with the weights that training resumes from.
             optimizer: The optimizer.
             progress: The state of the training loop.
-            averaged: A context manager that puts averaged weights in the model; they are then
-                written too, for evaluation.
+            averages: The averages of the weights, synchronized; None if there are none yet.
 
         Raises:
             OSError: If it cannot be written. No part of it remains; older checkpoints do.
@@ -87,7 +104,8 @@ class Checkpoints:
         self.directory.mkdir(parents=True, exist_ok=True)
         path = self.directory / f"step_{progress.step:08d}"
         # Variables of several devices can only be read in the thread that entered the strategy.
-        values = {str(i): variable.numpy() for i, variable in enumerate(optimizer.variables)}
+        saved = enumerate(_saved_variables(optimizer))
+        values = {str(index): variable.numpy() for index, variable in saved}
         states: dict[str, Any] = {
             layer.name: layer.seed_generator.state.numpy() for layer in _random_layers(model)
         }
@@ -97,8 +115,8 @@ class Checkpoints:
                 writer.write(_RANDOM, lambda file: np.savez(file, **states))
             model.save_weights(str(temporary / _MODEL))
             writer.add(_MODEL)
-            if averaged is not None:
-                with averaged:
+            if averages is not None:
+                with averages.assigned(model):
                     model.save_weights(str(temporary / _AVERAGED))
                 writer.add(_AVERAGED)
             writer.close(dataclasses.asdict(progress))
@@ -147,7 +165,11 @@ class Checkpoints:
         return max(map(_step, self.steps()), default=0)
 
     def restore(
-        self, model: Any, optimizer: Any, say: Callable[[str], None] = print
+        self,
+        model: Any,
+        optimizer: Any,
+        say: Callable[[str], None] = print,
+        averages: Averages | None = None,
     ) -> Progress | None:
         """Restores the newest sound checkpoint.
 
@@ -155,24 +177,30 @@ class Checkpoints:
             model: The built model; its weights are replaced.
             optimizer: The built optimizer; its variables are replaced.
             say: Called with a message for each damaged checkpoint that is skipped.
+            averages: The averages of the weights, where the run keeps them; they are replaced.
 
         Returns:
             The progress, or None if there is no checkpoint.
 
         Raises:
             CorruptCheckpointError: If there are checkpoints and none is sound.
+            EarlierCheckpointError: If the newest sound one was written by a version that averaged
+                weights without batch norm's statistics.
         """
         paths = self.steps()[::-1]
         for path in paths:
             try:
                 state = _read_state(path)
-                values = _read_optimizer(path, optimizer)
+                values = _read_optimizer(path, model, optimizer)
                 states = _read_random(path, model)
+                if averages is not None and averages.holds(state["step"]):
+                    model.load_weights(str(path / _AVERAGED))
+                    averages.read(model)
                 model.load_weights(str(path / _MODEL))
             except (CorruptCheckpointError, OSError, KeyError) as error:
                 say(f"Checkpoint {path.name} is damaged and skipped: {error}")
                 continue
-            for variable, value in zip(optimizer.variables, values, strict=True):
+            for variable, value in zip(_saved_variables(optimizer), values, strict=True):
                 variable.assign(value)
             for layer, value in states:
                 layer.seed_generator.state.assign(value)
@@ -223,7 +251,7 @@ def bytes_needed(model: Any, optimizer: Any, *, averaged: bool = False) -> int:
         optimizer: The built optimizer.
         averaged: Whether averaged weights are written beside the others.
     """
-    variables = [*model.weights * (2 if averaged else 1), *optimizer.variables]
+    variables = [*model.weights * (2 if averaged else 1), *_saved_variables(optimizer)]
     return 4 * sum(int(np.prod(variable.shape)) for variable in variables) + 2**20
 
 
@@ -297,17 +325,30 @@ def _read_state(path: Path) -> dict[str, Any]:
     return dict(state)
 
 
-def _read_optimizer(path: Path, optimizer: Any) -> Sequence[np.ndarray]:
+def _saved_variables(optimizer: Any) -> list[Any]:
+    """Returns the optimizer's variables without the learning rate, which the step sets."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    rate = inner.learning_rate  # a variable, unless a schedule computes it
+    return [variable for variable in optimizer.variables if variable is not rate]
+
+
+def _read_optimizer(path: Path, model: Any, optimizer: Any) -> Sequence[np.ndarray]:
     with np.load(path / _OPTIMIZER) as stored:
         values = [stored[str(index)] for index in range(len(stored.files))]
     shapes = [tuple(value.shape) for value in values]
-    expected = [tuple(variable.shape) for variable in optimizer.variables]
-    if shapes != expected:
-        raise CorruptCheckpointError(
-            f"{_OPTIMIZER} holds {len(shapes)} variables that do not fit the optimizer's "
-            f"{len(expected)}"
+    expected = [tuple(variable.shape) for variable in _saved_variables(optimizer)]
+    if shapes == expected:
+        return values
+    averages = [tuple(variable.shape) for variable in model.trainable_variables]
+    if (path / _AVERAGED).is_file() and sorted(shapes) == sorted(expected + averages):
+        raise EarlierCheckpointError(
+            f"Checkpoint {path} is of an earlier version, which averaged the weights without batch "
+            "norm's statistics: the average cannot be continued. Start again in another directory"
         )
-    return values
+    raise CorruptCheckpointError(
+        f"{_OPTIMIZER} holds {len(shapes)} variables that do not fit the optimizer's "
+        f"{len(expected)}"
+    )
 
 
 def _random_layers(model: Any) -> list[Any]:

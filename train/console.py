@@ -60,9 +60,23 @@ class Console:
                 self._bar = None
 
     def advance(
-        self, steps: int, *, loss: float, accuracy: float, images_per_second: float | None
+        self,
+        steps: int,
+        *,
+        loss: float,
+        accuracy: float,
+        images_per_second: float | None,
+        left: float | None = None,
     ) -> None:
-        """Shows that `steps` further steps are done, with their mean loss and accuracy."""
+        """Shows that `steps` further steps are done, with their mean loss and accuracy.
+
+        Args:
+            steps: Number of steps.
+            loss: Their mean loss.
+            accuracy: Their accuracy.
+            images_per_second: The speed so far, or None.
+            left: Seconds that the rest of the run takes at this speed, or None.
+        """
         self._done += steps
         now = time.monotonic()
         note = f"loss {loss:.4f}  accuracy {accuracy:.4f}  {images_per_second or 0:.0f} images/s"
@@ -70,10 +84,17 @@ class Console:
             self._bar.update(self._task, completed=self._done, note=note)
         elif now - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = now
-            self.say(f"step {self._done}/{self._total}  {note}")
+            self.say(f"step {self._done}/{self._total}  {note}{_time_left(left)}")
 
-    def epoch(self, row: Mapping[str, float], epochs: int) -> None:
-        """Prints the history's row of an epoch that has ended."""
+    def epoch(
+        self,
+        row: Mapping[str, float],
+        epochs: int,
+        *,
+        images_per_second: float | None = None,
+        left: float | None = None,
+    ) -> None:
+        """Prints the history's row of an epoch that has ended, and the time left."""
         self._last_line = time.monotonic()
         split = next((name for name in ("val", "test") if f"{name}_loss" in row), None)
         evaluated = (
@@ -82,11 +103,23 @@ class Console:
             if split
             else ""
         )
+        speed = f"  {images_per_second:.0f} images/s" if images_per_second else ""
         self.say(
             f"epoch {row['epoch']:.0f}/{epochs}  step {row['step']:.0f}  "
             f"loss {row['loss']:.4f}  accuracy {row['accuracy']:.4f}{evaluated}  "
             f"lr {row['learning_rate']:.3g}  {row['seconds']:.0f} s"
+            f"{speed}{_time_left(left)}"
         )
+
+
+def _time_left(seconds: float | None) -> str:
+    """Returns the time left in words, or "" where it is unknown or nothing is left."""
+    if not seconds:
+        return ""
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"  {seconds / size:.1f} {unit} left"
+    return f"  {seconds:.0f} s left"
 
 
 @contextlib.contextmanager

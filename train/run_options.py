@@ -11,9 +11,11 @@ from keras_resnet import get_spec
 
 from .command import parse_settings
 from .config import Field, RunConfig, all_fields, load_config, with_changes
+from .finetuning import finetuning
 from .recipes import RECIPES, get_recipe
 
 _NO_HELPS: Mapping[str, str] = {}
+_NO_DATA = "Give the data: --dataset digits, a TFDS name or a folder of class folders"
 
 
 def add_run_options(parser: argparse.ArgumentParser, helps: Mapping[str, str] = _NO_HELPS) -> None:
@@ -79,15 +81,17 @@ def configuration(args: argparse.Namespace, length: str = "--epochs 90") -> RunC
     changes = {**given_fields(args), **parse_settings(args.settings)}
     if args.config is not None:
         return _from_file(args, changes)
+    if changes.get("model.weights") is not None:
+        return finetuning(args.model or "auto", args.recipe, changes, getattr(args, "output", None))
     model = args.model or "cifar_resnet20"
     spec = get_spec(model)
     dataset = changes.get("data.dataset")
     if dataset is None:
-        raise ValueError(
-            "Give the data: --dataset digits, a TFDS name or a folder of class folders"
-        )
+        raise ValueError(_NO_DATA)
     fitting = "he2015-imagenet" if spec.stem == "imagenet" else "he2015-cifar"
     recipe = get_recipe(args.recipe or ("digits" if dataset == "digits" else fitting))
+    if recipe.by_images is not None:
+        raise ValueError(f"Recipe {recipe.name} starts from trained weights: give --weights")
     papers = dataset == "digits" or dataset.startswith(("cifar", "imagenet"))
     if args.recipe is None and not papers and not changes.keys() & {"epochs", "steps"}:
         raise ValueError(

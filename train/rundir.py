@@ -22,7 +22,7 @@ from keras_resnet.weights.files.file_system import lock, replace, unlock
 
 from .checkpoint import Checkpoints
 from .config import RunConfig, differences, load_config
-from .data import ImageData
+from .data import ImageData, Listing, read_listing
 from .files import read_json, write_bytes, write_json, write_text
 
 Resume = Literal["auto", "never"]
@@ -51,6 +51,15 @@ class RunDirectory:
     def model(self) -> Path:
         """File of the finished model; written last, so it exists only after the run has ended."""
         return self.path / "model.keras"
+
+    @property
+    def listing(self) -> Listing | None:
+        """The files of each split as the run began with them; None for data without files.
+
+        Raises:
+            ValueError: If the file is damaged.
+        """
+        return read_listing(self.path / "data_files.csv.gz")
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -88,14 +97,31 @@ class RunDirectory:
                 "Choose another --output"
             )
 
-    def begin(self, config: RunConfig, data: ImageData, preprocess: PreprocessSpec) -> None:
+    def begin(
+        self,
+        config: RunConfig,
+        data: ImageData,
+        preprocess: PreprocessSpec,
+        weights: Mapping[str, Any] | None = None,
+    ) -> None:
         """Writes `config.json`, which makes the directory a run, then `dataset.json` and labels.
 
         Call it after all checks, so that a refused command leaves no run behind. `dataset.json`
         holds the preprocessing as measured on the training images.
+
+        Args:
+            config: The run.
+            data: Its data.
+            preprocess: Its preprocessing.
+            weights: Origin of the weights that it starts from, for `weights.json`; None where it
+                starts from random ones or resumes.
         """
         if not (self.path / "config.json").is_file():
             write_text(self.path / "config.json", config.to_json())
+        if weights is not None:
+            write_json(self.path / "weights.json", weights)
+        if data.listing is not None and self.listing is None:
+            write_bytes(self.path / "data_files.csv.gz", data.listing.to_bytes())
         write_json(self.path / "dataset.json", _dataset_record(data, preprocess))
         write_text(self.path / "labels.txt", "".join(f"{name}\n" for name in data.class_names))
 
@@ -134,7 +160,10 @@ class RunDirectory:
                 self.path.rmdir()
 
     def check_data(self, data: ImageData, preprocess: PreprocessSpec) -> None:
-        """Checks that the data is the same as when the run began.
+        """Checks that the data is the same as when the run began, wherever it lies now.
+
+        Files are compared by name, label and content, data sets of TFDS by name and version. Runs
+        of earlier versions stored the number of examples only.
 
         Raises:
             ValueError: If the data has changed; names the difference.
@@ -143,15 +172,20 @@ class RunDirectory:
         if not file.is_file():
             return
         before, now = read_json(file), _dataset_record(data, preprocess)
+        keys = ["class_names", "channels", "examples", "preprocessing"]
+        keys += [key for key in ("task", "identity") if key in before]
+        if "identity" not in before and not (data.listing or Path(data.name).is_dir()):
+            keys.append("name")
         changed = [
             f"{key}: {before.get(key)} then, {now[key]} now"
-            for key in ("class_names", "channels", "examples", "preprocessing")
+            for key in keys
             if before.get(key) != now[key]
         ]
-        if changed:
+        if data.changes or changed:
             raise ValueError(
-                f"The data of {self.path} has changed since the run began: {'; '.join(changed)}. "
-                "Restore the data, or choose another --output"
+                f"The data of {self.path} has changed since the run began: "
+                f"{'; '.join((*data.changes, *changed))}. Restore the data, or choose another "
+                "--output"
             )
 
     def sweep(self) -> None:
@@ -301,4 +335,7 @@ def _dataset_record(data: ImageData, preprocess: PreprocessSpec) -> dict[str, An
         "examples": {key: len(part) for key, part in parts.items() if part is not None},
         "preprocessing": preprocess.to_dict(),
         "notes": list(data.notes),
+        "task": data.task,
+        "identity": data.identity,
+        "path": data.path,
     }

@@ -5,23 +5,31 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 
+from keras_resnet import PreprocessSpec
 from keras_resnet.nets.precision import dtype_policy
 from keras_resnet.weights.rebuild import clone_as_float32
 
 from .config import RunConfig
 from .console import Console
-from .data import resolve_data
+from .data import ImageData, resolve_data
+from .data.preview import augmented_examples
+from .evaluation.splits import describe_metrics, save_confusions, split_metrics
+from .pretrained import Pretrained, open_pretrained, with_pretrained
 from .provenance import environment
+from .run_log import RunLog
 from .rundir import Resume, RunDirectory, spec_of
 from .samples import pick_samples
+from .starting_net import describe_start, starting_net, stated_preprocess
 from .strategies import check_name, check_strategy, is_chief, make_strategy
 from .tensorboard import TensorBoardHistory
+from .tracking import make_tracker
 from .trainer import Trainer
 
 
@@ -53,6 +61,8 @@ def run_training(
     """
     _check_keras()
     check_name(config.runtime.strategy)
+    pretrained = open_pretrained(config, output)
+    config = with_pretrained(config, pretrained)
     spec_of(config)
     chief = is_chief(config.runtime.strategy)
     directory, console = RunDirectory(output), Console(quiet=not chief)
@@ -63,19 +73,47 @@ def run_training(
         if directory.model.is_file():
             console.say(f"{output} holds this run, finished; nothing to train")
             return directory
-        trainer = _prepare(config, directory, console, callbacks)
+        trainer = _begin(
+            prepare(config, directory, console, pretrained=pretrained, callbacks=callbacks)
+        )
         trainer.fit()
         _finish(trainer)
     return directory
 
 
-def _prepare(
+class Prepared(NamedTuple):
+    """A run before its first step.
+
+    Attributes:
+        trainer: The trainer; nothing is restored yet.
+        weights: Content of `weights.json`; None where the run starts from random weights or has
+            it already.
+    """
+
+    trainer: Trainer
+    weights: Mapping[str, Any] | None
+
+
+def prepare(
     config: RunConfig,
     directory: RunDirectory,
     console: Console,
-    callbacks: Sequence[keras.callbacks.Callback],
-) -> Trainer:
-    """Opens the data and builds the network; from here on the directory is a run."""
+    *,
+    pretrained: Pretrained | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> Prepared:
+    """Opens the data, builds the net and makes all checks; writes nothing.
+
+    Args:
+        config: The run, after `with_pretrained`.
+        directory: The directory of the run, which need not exist.
+        console: Prints what was understood.
+        pretrained: The weights to start from.
+        callbacks: Keras callbacks, as `Trainer` takes them.
+
+    Raises:
+        ValueError: If configuration, data, weights and directory do not fit.
+    """
     import tensorflow as tf
 
     started = time.monotonic()
@@ -85,38 +123,72 @@ def _prepare(
     strategy = make_strategy(config.runtime.strategy)
     check_strategy(strategy, batch_size=config.batch_size, xla=config.runtime.xla)
     spec = spec_of(config)
-    data, preprocess = resolve_data(config, spec)
-    if not len(data.train):
-        raise ValueError(f"Data set {data.name!r} has no train split to train on")
+    stated = None if pretrained is None else stated_preprocess(config, pretrained)
+    data, preprocess = resolve_data(
+        config, spec, directory.listing, lambda note: console.say(f"Note: {note}"), stated
+    )
+    start, weights = None, None
+    if pretrained is not None:
+        start = starting_net(config, pretrained, data, preprocess, directory)
+        preprocess = start.preprocess
+        weights = None if start.net is None else pretrained.record(start.changes)
+        console.say(describe_start(config, pretrained, start))
     directory.check_data(data, preprocess)
-    for note in data.notes:
-        console.say(f"Note: {note}")
     if is_chief(config.runtime.strategy):
-        callbacks = [TensorBoardHistory(directory.path / "logs"), *callbacks]
+        callbacks = [*_recorders(config, data, preprocess, directory), *callbacks]
     with dtype_policy(config.runtime.precision):
-        trainer = Trainer(config, data, preprocess, directory, strategy, console, callbacks)
-    if trainer.chief:
-        # Beside those that are kept: the best one, and the one that is being written.
-        directory.check_space(trainer.checkpoint_bytes * (config.checkpoint.keep + 2))
-        directory.begin(config, data, preprocess)
+        trainer = Trainer(config, data, preprocess, directory, strategy, console, callbacks, start)
+    if trainer.learner.teacher is not None:
+        console.say(trainer.learner.teacher.description)
     console.say(
         f"{spec.name} on {data.name}: {len(data.train)} training images, "
         f"{trainer.length.steps} steps of {config.batch_size} on "
         f"{strategy.num_replicas_in_sync} replica(s); ready in {time.monotonic() - started:.1f} s"
     )
+    return Prepared(trainer, weights)
+
+
+def _begin(prepared: Prepared) -> Trainer:
+    """Makes the directory a run."""
+    trainer = prepared.trainer
+    if trainer.chief:
+        directory, config = trainer.directory, trainer.config
+        # Beside those that are kept: the best one, and the one that is being written.
+        directory.check_space(trainer.checkpoint_bytes * (config.checkpoint.keep + 2))
+        directory.begin(config, trainer.data, trainer.preprocess, prepared.weights)
+        if trainer.learner.teacher is not None:
+            trainer.learner.teacher.record(directory.path)
     return trainer
+
+
+def _recorders(
+    config: RunConfig, data: ImageData, preprocess: PreprocessSpec, directory: RunDirectory
+) -> list[keras.callbacks.Callback]:
+    """Returns the callbacks that write down how a run goes."""
+
+    def pictures() -> np.ndarray:
+        images = augmented_examples(config, data, preprocess)[0]
+        return images[..., : 3 if images.shape[-1] >= 3 else 1]
+
+    log = directory.path / "metrics.jsonl"
+    tracker = make_tracker(config, directory.path)
+    # TensorBoard reads the lines of earlier sessions before `RunLog` opens the file.
+    board = TensorBoardHistory(directory.path / "logs", log, pictures)
+    return [board, RunLog(log), *([] if tracker is None else [tracker])]
 
 
 def _finish(trainer: Trainer) -> None:
     """Evaluates the final weights and writes metrics, samples and, last of all, the model."""
     data, preprocess = trainer.data, trainer.preprocess
-    measured = {split: evaluator().to_dict() for split, evaluator in trainer.evaluators.items()}
+    evaluated = {split: evaluator() for split, evaluator in trainer.evaluators.items()}
+    measured = split_metrics(evaluated)
     if not trainer.chief:
         return
     directory = trainer.directory
     directory.update_metrics(
         training=_training_metrics(trainer), environment=environment(), **measured
     )
+    save_confusions(evaluated, directory.path)
     model = clone_as_float32(trainer.model)
     model.preprocess = preprocess
     shown = data.test if data.test is not None else data.validation
@@ -127,11 +199,7 @@ def _finish(trainer: Trainer) -> None:
     if best_epoch is not None:
         trainer.console.say(f"Final weights: epoch {best_epoch}, the best on the validation images")
     for name, values in measured.items():
-        low, high = values["accuracy_interval"]
-        trainer.console.say(
-            f"{name}: accuracy {values['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}), "
-            f"loss {values['loss']:.4f}, {values['examples']} images"
-        )
+        trainer.console.say(f"{name}: {describe_metrics(values)}")
 
 
 def _training_metrics(trainer: Trainer) -> dict[str, Any]:
@@ -147,8 +215,14 @@ def _training_metrics(trainer: Trainer) -> dict[str, Any]:
         "images_per_second": round(speed, 1),
         "replicas": trainer.strategy.num_replicas_in_sync,
         "best_epoch": progress.best_epoch,
-        "chosen_by": "validation accuracy" if trainer.selects_best else "end of training",
+        "stopped_early": trainer.stopped_early,
+        "chosen_by": _score_name(trainer) if trainer.selects_best else "end of training",
     }
+
+
+def _score_name(trainer: Trainer) -> str:
+    several = getattr(trainer.data, "task", "classification") == "multilabel"
+    return "validation mean average precision" if several else "validation accuracy"
 
 
 def _check_keras() -> None:

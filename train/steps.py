@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from keras_resnet import Rematerialized
+from keras_resnet.nets.draws import keyed_draws
 
 from .config import RunConfig
+from .losses import Loss, distilled, make_loss
 from .optimizers import l2_factors
 
 
@@ -24,9 +28,26 @@ class TrainingSteps:
         optimizer: The optimizer, built for the model's trainable variables.
         config: The run.
         strategy: The strategy.
+        schedule: The learning rate as a function of the step of the run. The optimizer is then
+            built with a number as its rate. Without a schedule the optimizer's rate stays.
+        averages: Averaged weights. `averages.update(step)` is called in the graph after each
+            update, outside of the replicas, with the step that the update belongs to.
+        loss: The loss; by default that of the configuration for classification.
+        teacher: Returns the logits of a trained net for the normalized images, to learn from.
     """
 
-    def __init__(self, model: Any, optimizer: Any, config: RunConfig, strategy: Any) -> None:
+    def __init__(
+        self,
+        model: Any,
+        optimizer: Any,
+        config: RunConfig,
+        strategy: Any,
+        *,
+        schedule: Callable[[Any], Any] | None = None,
+        averages: Any = None,
+        loss: Loss | None = None,
+        teacher: Callable[[Any], Any] | None = None,
+    ) -> None:
         import tensorflow as tf
 
         self._model = model
@@ -35,6 +56,15 @@ class TrainingSteps:
         self._optimizer = optimizer
         self._config = config
         self._strategy = strategy
+        self._schedule = schedule
+        self._averages = averages
+        self._loss = loss or make_loss(config)
+        self._teacher = teacher
+        # Only what is used is in the graph.
+        self._draws = any(v.name == "seed_generator_state" for v in model.non_trainable_variables)
+        self._counts_steps = self._draws or schedule is not None or averages is not None
+        self._per_replica = config.batch_size // strategy.num_replicas_in_sync
+        self._parts = _parts(config, strategy.num_replicas_in_sync)
         self._variables = model.trainable_variables
         self._l2_factors = l2_factors(config.optimizer, self._variables)
         # AutoGraph would inspect about a thousand Python calls for a network of 110 layers.
@@ -43,19 +73,24 @@ class TrainingSteps:
         self._loop = tf.function(self._steps)
         self._average = tf.function(self._average_over_replicas)
 
-    def __call__(self, iterator: Any, count: int) -> np.ndarray:
+    def __call__(self, iterator: Any, count: int, first_step: int = 0) -> np.ndarray:
         """Trains for `count` steps.
 
         Args:
-            iterator: An iterator over the distributed training batches.
+            iterator: An iterator over the distributed training batches: images and labels. Labels
+                are int64 `(batch,)`, or float32 `(batch, classes)` where they are soft or an image
+                has several.
             count: Number of steps.
+            first_step: Index of the first of them in the run. It sets the learning rate, where
+                there is a schedule, and keys the draws of stochastic depth and dropout.
 
         Returns:
             float32 `(count, 2)`: the mean loss and the accuracy of each step.
         """
         import tensorflow as tf
 
-        return np.asarray(self._loop(iterator, tf.constant(count)).numpy())
+        first = tf.constant(first_step, tf.int64)
+        return np.asarray(self._loop(iterator, tf.constant(count), first).numpy())
 
     def average_statistics(self) -> None:
         """Averages batch-norm statistics over the replicas, where each replica has its own.
@@ -67,40 +102,122 @@ class TrainingSteps:
         if self._strategy.num_replicas_in_sync > 1 and not synchronized:
             self._average()
 
-    def _steps(self, iterator: Any, count: Any) -> Any:
+    def _steps(self, iterator: Any, count: Any, first_step: Any = 0) -> Any:
         import tensorflow as tf
 
+        update = tf.autograph.experimental.do_not_convert(self._update)
         metrics = tf.TensorArray(tf.float32, size=count, element_shape=(2,))
         for index in tf.range(count):
             batch = next(iterator)
-            parts = self._strategy.run(self._step, args=batch)
+            parts = update(batch, first_step, index)
             metrics = metrics.write(index, self._strategy.reduce("SUM", parts, axis=None))
         return metrics.stack()
 
-    def _replica_step(self, images: Any, labels: Any) -> Any:
-        """Trains one replica for one step; returns its part of the mean loss and accuracy."""
+    def _update(self, batch: Any, first_step: Any, index: Any) -> Any:
+        """Updates the weights once, on all replicas; returns their parts of the metrics."""
         import tensorflow as tf
 
-        with tf.GradientTape() as tape:
-            logits = tf.cast(self._forward(images, training=True), tf.float32)
-            loss = tf.reduce_sum(self._losses(labels, logits)) / self._config.batch_size
-            scaled_loss = self._scale(loss)
-        gradients = tape.gradient(scaled_loss, self._variables)
+        if self._counts_steps:
+            step = first_step + tf.cast(index, tf.int64)
+        if self._schedule is not None:
+            self._optimizer.learning_rate = self._schedule(step)
+        if self._draws:
+            parts = self._strategy.run(self._keyed_step, args=(*batch, step))
+        else:
+            parts = self._strategy.run(self._step, args=batch)
+        if self._averages is not None:
+            self._averages.update(step)
+        return parts
+
+    def _keyed_step(self, images: Any, labels: Any, step: Any) -> Any:
+        """Runs `_step` with the position of the replica's first example in the global batch."""
+        import tensorflow as tf
+
+        # Here, because XLA compiles one function for all replicas.
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        return self._step(images, labels, step, tf.cast(replica, tf.int64) * self._per_replica)
+
+    def _replica_step(self, images: Any, labels: Any, step: Any = None, first: Any = None) -> Any:
+        """Trains one replica for one step; returns its part of the mean loss and accuracy.
+
+        Args:
+            images: The replica's images.
+            labels: Their labels.
+            step: The step, which keys the draws of the net's layers, if they draw.
+            first: Position of the first image in the global batch.
+        """
+        if self._parts == 1:
+            gradients, measured = self._gradients(images, labels, step, first)
+        else:
+            gradients, measured = self._accumulated(images, labels, step, first)
         gradients = self._add_l2(self._clip(gradients))
         self._optimizer.apply(gradients, self._variables)
-        correct = tf.cast(tf.argmax(logits, axis=-1) == labels, tf.float32)
-        return tf.stack([loss, tf.reduce_sum(correct) / self._config.batch_size])
+        return measured
 
-    def _losses(self, labels: Any, logits: Any) -> Any:
-        """Returns the cross-entropy of each example, with label smoothing if configured."""
+    def _gradients(self, images: Any, labels: Any, step: Any, first: Any) -> tuple[list[Any], Any]:
+        """Returns the gradients of images of the batch, and their part of loss and accuracy."""
         import tensorflow as tf
 
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-        smoothing = self._config.optimizer.label_smoothing
-        if smoothing:
-            uniform = -tf.reduce_mean(tf.nn.log_softmax(logits), axis=-1)
-            losses = (1 - smoothing) * losses + smoothing * uniform
-        return losses
+        batch_size = self._config.batch_size
+        keys: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+        if self._draws:
+            keys = keyed_draws(self._config.seed, step, first, batch_size)
+        with keys:
+            with tf.GradientTape() as tape:
+                logits = tf.cast(self._forward(images, training=True), tf.float32)
+                loss = tf.reduce_sum(self._losses(images, labels, logits)) / batch_size
+                scaled_loss = self._scale(loss)
+            gradients = tape.gradient(scaled_loss, self._variables)
+        correct = tf.reduce_sum(self._loss.correct(labels, logits))
+        return gradients, tf.stack([loss, correct / batch_size])
+
+    def _losses(self, images: Any, labels: Any, logits: Any) -> Any:
+        """Returns the loss of each image."""
+        losses, settings = self._loss(labels, logits), self._config.loss
+        if self._teacher is None:
+            return losses
+        taught = self._teacher(images)
+        return distilled(losses, logits, taught, settings, multilabel=self._loss.multilabel)
+
+    def _accumulated(
+        self, images: Any, labels: Any, step: Any, first: Any
+    ) -> tuple[list[Any], Any]:
+        """Returns what `_gradients` does, computed for one part of the images after the other.
+
+        Everything that follows sees the sum, so that a step is that of the whole batch. Only batch
+        norm differs: it normalizes each part by the part's own statistics.
+        """
+        import tensorflow as tf
+
+        count = self._per_replica // self._parts
+
+        def add_part(index: Any, gradients: list[Any], measured: Any) -> tuple[Any, list[Any], Any]:
+            begin = index * count
+            part = images[begin : begin + count], labels[begin : begin + count]
+            part = tuple(
+                tf.ensure_shape(rows, (count, *whole.shape[1:]))
+                for rows, whole in zip(part, (images, labels), strict=True)
+            )
+            where = None if first is None else first + tf.cast(begin, tf.int64)
+            new, more = self._gradients(*part, step, where)
+            sums = [total + value for total, value in zip(gradients, new, strict=True)]
+            return index + 1, sums, measured + more
+
+        state = (tf.constant(0), [tf.zeros(v.shape, v.dtype) for v in self._variables], tf.zeros(2))
+        if self._strategy.num_replicas_in_sync > 1 and self._config.runtime.sync_batch_norm:
+            # Replicas cannot communicate inside a loop. A part waits for the one before it.
+            for _ in range(self._parts):
+                with tf.control_dependencies(state[1]):
+                    state = add_part(*state)
+        else:
+            state = tf.while_loop(
+                lambda index, *_: index < self._parts,
+                add_part,
+                state,
+                parallel_iterations=1,
+                maximum_iterations=self._parts,
+            )
+        return state[1], state[2]
 
     def _scale(self, value: Any) -> Any:
         """Multiplies by the loss scale of `mixed_float16`; returns `value` otherwise."""
@@ -150,3 +267,18 @@ class TrainingSteps:
         values = self._strategy.run(lambda: [tf.identity(v.value) for v in statistics])
         for variable, value in zip(statistics, values, strict=True):
             variable.assign(self._strategy.reduce("MEAN", value, axis=None))
+
+
+def _parts(config: RunConfig, replicas: int) -> int:
+    """Returns the number of parts of a replica's batch.
+
+    Raises:
+        ValueError: If the batch does not divide into them.
+    """
+    parts = config.optimizer.accumulate
+    if parts > 1 and config.batch_size % (parts * replicas):
+        raise ValueError(
+            f"`--batch-size` must divide by `--accumulate` parts on each of {replicas} replica(s). "
+            f"Received: --batch-size {config.batch_size}, --accumulate {parts}"
+        )
+    return parts

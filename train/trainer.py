@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import math
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -11,9 +13,12 @@ from typing import Any, NoReturn
 import keras
 import numpy as np
 
-from keras_resnet import PreprocessSpec, build
+from keras_resnet import PreprocessSpec
 
-from .agreement import Agreement, sum_over_workers
+from .agreement import Agreement, largest_of_workers
+from .augment import check_augmentation
+from .averaging import WeightAverages
+from .batch_norm_statistics import recompute_batch_norm, statistics_batches
 from .best_weights import BestWeights
 from .checkpoint import Checkpoints, Progress, bytes_needed
 from .config import RunConfig
@@ -22,12 +27,12 @@ from .data import ImageData, Share, TrainingPlan, training_batches
 from .divergence import divergence_message, first_nonfinite
 from .errors import TrainingDivergedError, TrainingStoppedError
 from .evaluation.classify import Evaluator
+from .learner import Learner
 from .length import length_of
-from .optimizers import averaged_weights, make_optimizer
-from .recipes import fit_warmup
-from .rundir import RunDirectory, spec_of
-from .schedules import make_schedule
+from .profiler import StepProfiler
+from .rundir import RunDirectory
 from .signals import StopSignals
+from .starting_net import StartingNet
 from .steps import TrainingSteps
 from .strategies import is_chief
 from .throughput import Throughput
@@ -49,6 +54,7 @@ class Trainer:
             `on_train_batch_end` after the last step of each call of the graph. `on_train_begin`
             receives the `step` that the run resumes from and the `history` up to it. They may set
             `model.stop_training`.
+        start: The net whose weights the run starts from; None starts from random ones.
     """
 
     def __init__(
@@ -60,6 +66,7 @@ class Trainer:
         strategy: Any,
         console: Console,
         callbacks: Sequence[keras.callbacks.Callback] = (),
+        start: StartingNet | None = None,
     ) -> None:
         self.config = config
         self.data = data
@@ -69,67 +76,99 @@ class Trainer:
         self.console = console
         self.chief = is_chief(config.runtime.strategy)
         self.length = length_of(config, len(data.train))
-        steps, per_epoch = self.length.steps, self.length.steps_per_epoch
-        schedule, note = fit_warmup(config, total_steps=steps, steps_per_epoch=per_epoch)
-        if note:
-            console.say(f"Note: {note}")
-        self.schedule = make_schedule(schedule, total_steps=steps, steps_per_epoch=per_epoch)
-        with strategy.scope():
-            self.model = build(
-                spec_of(config),
-                classes=len(data.class_names),
-                input_shape=(*preprocess.size, data.channels),
-                stacked=config.model.stacked,
-                seed=config.seed,
-            )
-            self.optimizer = make_optimizer(
-                config.optimizer, self.schedule, config.runtime.precision
-            )
-            self.optimizer.build(self.model.trainable_variables)
+        self.learner = Learner(config, data, preprocess, strategy, console.say, self.length, start)
+        check_augmentation(
+            config.augment,
+            size=preprocess.size,
+            channels=data.channels,
+            batch=config.batch_size,
+            per_replica=config.batch_size // strategy.num_replicas_in_sync,
+        )
         self.progress = Progress()
         self.throughput = Throughput()
-        self.train_steps = TrainingSteps(self.model, self.optimizer, config, strategy)
         self.checkpoints = Checkpoints(directory.checkpoints, config.checkpoint.keep)
         self.best = BestWeights(self.model, self.checkpoints, write=self.chief)
         # Without a validation split each epoch reports on the test split, which chooses nothing.
         self.selects_best = data.validation is not None
-        self.evaluators = {
-            split: Evaluator(self.model, source, preprocess, strategy=strategy)
-            for split, source in (("validation", data.validation), ("test", data.test))
-            if source is not None
-        }
+        if config.early_stop and not self.selects_best:
+            raise ValueError("`--early-stop` needs validation images: give --validation 0.1")
         several_workers = config.runtime.strategy == "multi-worker"
-        self._agreement = Agreement(sum_over_workers(strategy) if several_workers else None)
+        self._agreement = Agreement(largest_of_workers(strategy) if several_workers else None)
         self._callbacks = keras.callbacks.CallbackList(
             list(callbacks), add_history=False, model=self.model
         )
+        self._profiler = StepProfiler(
+            config.runtime.profiled_steps if self.chief else None,
+            directory.path / "logs",
+            console.say,
+        )
         self._saved_at = time.monotonic()
+
+    @functools.cached_property
+    def evaluators(self) -> dict[str, Evaluator]:
+        """The evaluators of the splits that the data has."""
+        data, preprocess, model = self.learner.trained
+        return {
+            split: Evaluator(model, source, preprocess, strategy=self.strategy)
+            for split, source in (("validation", data.validation), ("test", data.test))
+            if source is not None
+        }
+
+    @property
+    def model(self) -> Any:
+        """The net."""
+        return self.learner.model
+
+    @property
+    def optimizer(self) -> Any:
+        """The optimizer of the variables that are trained now."""
+        return self.learner.optimizer
+
+    @property
+    def train_steps(self) -> TrainingSteps:
+        """The training step of the variables that are trained now."""
+        return self.learner.train_steps
 
     @property
     def checkpoint_bytes(self) -> int:
         """Approximate size of one checkpoint on disk."""
-        return bytes_needed(self.model, self.optimizer, averaged=self.config.optimizer.ema > 0)
+        return bytes_needed(self.model, self.optimizer, averaged=self.learner.averages is not None)
 
     @property
     def finished(self) -> bool:
-        """Whether the last step is done or a callback has stopped the training."""
-        return self.progress.step >= self.length.steps or bool(self.model.stop_training)
+        """Whether the last step is done, or the training was stopped early or by a callback."""
+        ended = self.progress.step >= self.length.steps or bool(self.model.stop_training)
+        return ended or self.stopped_early
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether too many epochs have passed without a better result; see `early_stop`.
+
+        Epochs that train the classifier only do not count.
+        """
+        patience, history = self.config.early_stop, self.progress.history
+        if not patience or not history:
+            return False
+        best = max(self.progress.best_epoch or 0, math.ceil(self.config.head_epochs))
+        return int(history[-1]["epoch"]) - best >= patience
 
     def batches(self) -> Any:
         """Returns the distributed training batches from the current step on."""
+        data, preprocess, _ = self.learner.trained
         plan = TrainingPlan(
-            self.preprocess,
+            preprocess,
             self.config.augment,
-            self.data.channels,
+            data.channels,
             self.config.seed,
             self.progress.step,
             self.length.steps,
+            len(self.data.class_names),
         )
         replicas = self.strategy.num_replicas_in_sync
 
         def batches(context: Any) -> Any:
             share = Share.of(context, self.config.batch_size, replicas)
-            return training_batches(self.data.train, plan, share)
+            return training_batches(data.train, plan, share)
 
         return self.strategy.distribute_datasets_from_function(batches)
 
@@ -144,6 +183,8 @@ class Trainer:
             TrainingStoppedError: After SIGTERM or SIGINT, once the state is saved.
         """
         self._restore()
+        if self.progress.step == 0 and self.config.model.weights is not None:
+            self._save()  # the run then resumes without the file that it started from
         self.model.stop_training = False
         self._callbacks.on_train_begin(
             {"step": self.progress.step, "history": self.progress.history}
@@ -155,6 +196,7 @@ class Trainer:
             batches = iter(self.batches())
             while not self.finished:
                 self._advance(batches)
+                self.learner.start_phase_at(self.progress.step)
                 if self.length.ends_epoch(self.progress.step):
                     self._end_epoch()
                 save, stop = self._due(signals)
@@ -162,6 +204,12 @@ class Trainer:
                     self._save()
                 if stop:
                     self._stop(signals)
+        if self.stopped_early:
+            self.console.say(
+                f"Stopped at step {self.progress.step}: {self.config.early_stop} epoch(s) without "
+                f"a better result than that of epoch {self.progress.best_epoch}"
+            )
+        self._profiler.stop()
         self._callbacks.on_train_end()
         self._assign_final_weights()
         return self.progress
@@ -169,11 +217,12 @@ class Trainer:
     def _restore(self) -> None:
         self._agreement.check_step(self.checkpoints.last_step())
         with self.strategy.scope():
-            progress = self.checkpoints.restore(self.model, self.optimizer, self.console.say)
+            progress = self.learner.restore(self.checkpoints)
             if progress is None:
                 return
             self.progress = progress
-            self.console.say(f"Resuming at step {progress.step} of {self.length.steps}")
+            if progress.step:
+                self.console.say(f"Resuming at step {progress.step} of {self.length.steps}")
             if self.selects_best:
                 self.best.resume(progress, self.console.say)
         if self.chief:
@@ -185,8 +234,9 @@ class Trainer:
         if progress.epoch_sums[2] == 0:
             self._callbacks.on_epoch_begin(self.length.epoch_of(progress.step) - 1)
         count = self._next_stop() - progress.step
+        self._profiler.before(progress.step)
         started = time.monotonic()
-        metrics = self.train_steps(batches, count)
+        metrics = self.train_steps(batches, count, progress.step)
         seconds = time.monotonic() - started
         diverged = first_nonfinite(metrics[:, 0])
         if diverged is not None:
@@ -198,26 +248,45 @@ class Trainer:
         progress.step += count
         progress.seconds += seconds
         self.throughput.add(images, seconds)
+        self._profiler.after(progress.step)
         means = {"loss": loss / images, "accuracy": correct / images}
-        self.console.advance(count, **means, images_per_second=self.throughput.images_per_second)
-        self._callbacks.on_train_batch_end(progress.step - 1, means)
+        self.console.advance(
+            count, **means, images_per_second=self.throughput.images_per_second, left=self._left()
+        )
+        speed = images / max(seconds, 1e-9)
+        rate = float(self.learner.schedule(progress.step - 1))
+        self._callbacks.on_train_batch_end(
+            progress.step - 1, {**means, "learning_rate": rate, "images_per_second": speed}
+        )
+
+    def _left(self) -> float | None:
+        """Returns the seconds that the remaining steps take at the speed so far, or None."""
+        speed = self.throughput.images_per_second
+        images = (self.length.steps - self.progress.step) * self.config.batch_size
+        return images / speed if speed else None
 
     def _next_stop(self) -> int:
         """Returns the step at which the next call of the graph ends."""
         step, every = self.progress.step, self.config.checkpoint.every_steps
         epoch_end = self.length.end_of(self.length.epoch_of(step))
         stop = min(step + self.config.runtime.steps_per_call, epoch_end)
+        if self.learner.head_only:
+            stop = min(stop, self.learner.head_steps)
+        stop = min(stop, self._profiler.next_border(step) or stop)
         return min(stop, (step // every + 1) * every) if every else stop
 
     def _end_epoch(self) -> None:
-        progress = self.progress
+        progress, averages = self.progress, self.learner.averages
         epoch = self.length.epoch_of(progress.step - 1)
         loss, correct, images = progress.epoch_sums
+        self.train_steps.average_statistics()
+        if averages is not None:
+            averages.end_epoch(progress.step)
         row = {
             "epoch": epoch,
             "step": progress.step,
             "seconds": round(progress.seconds, 3),
-            "learning_rate": float(self.schedule(progress.step - 1)),
+            "learning_rate": float(self.learner.schedule(progress.step - 1)),
             "loss": loss / images,
             "accuracy": correct / images,
             **self._evaluate(epoch),
@@ -226,7 +295,8 @@ class Trainer:
         progress.epoch_sums = [0.0, 0.0, 0.0]
         if self.chief:
             self.directory.write_history(progress.history)
-        self.console.epoch(row, self.length.epochs)
+        speed = self.throughput.images_per_second
+        self.console.epoch(row, self.length.epochs, images_per_second=speed, left=self._left())
         self._callbacks.on_epoch_end(epoch - 1, dict(row))
 
     def _evaluate(self, epoch: int) -> dict[str, float]:
@@ -234,19 +304,25 @@ class Trainer:
         evaluator = self.evaluators.get("validation") or self.evaluators.get("test")
         if evaluator is None:
             return {}
-        self.train_steps.average_statistics()
         with self._evaluation_weights():
             measured = evaluator()
             if self.selects_best:
-                self.best.update(self.progress, epoch, measured.accuracy, measured.loss)
+                self.best.update(self.progress, epoch, measured.score, measured.loss)
         split = "val" if self.selects_best else "test"
-        return {f"{split}_loss": measured.loss, f"{split}_accuracy": measured.accuracy}
+        return {f"{split}_{name}": value for name, value in measured.figures.items()}
 
     def _evaluation_weights(self) -> contextlib.AbstractContextManager[None]:
         """Puts the averaged weights in the model for a while, where the recipe averages."""
-        if self.config.optimizer.ema:
-            return averaged_weights(self.model, self.optimizer)
-        return contextlib.nullcontext()
+        averages = self._averages()
+        return contextlib.nullcontext() if averages is None else averages.assigned(self.model)
+
+    def _averages(self) -> WeightAverages | None:
+        """Returns the averages, the same on all replicas; None if there are none yet."""
+        averages = self.learner.averages
+        if averages is None or not averages.holds(self.progress.step):
+            return None
+        averages.synchronize()
+        return averages
 
     def _due(self, signals: StopSignals) -> tuple[bool, bool]:
         """Returns whether to save and whether to stop now, the same on all workers."""
@@ -262,11 +338,11 @@ class Trainer:
         # The last loss may be finite and its update not: such weights must not replace sound ones.
         if not all(np.isfinite(variable.numpy()).all() for variable in self.model.weights):
             self._raise_diverged(self.progress.step, float("nan"))
-        averaged = self._evaluation_weights() if self.config.optimizer.ema else None
+        averages = self._averages()
         if self.chief:
-            self.checkpoints.save(self.model, self.optimizer, self.progress, averaged)
-        elif averaged is not None:  # all workers assign variables together
-            with averaged:
+            self.checkpoints.save(self.model, self.optimizer, self.progress, averages)
+        elif averages is not None:  # all workers assign variables together
+            with averages.assigned(self.model):
                 pass
         self._saved_at = time.monotonic()
 
@@ -286,12 +362,18 @@ class Trainer:
                 loss,
                 config=self.config,
                 length=self.length,
-                learning_rate=float(self.schedule(step)),
+                learning_rate=float(self.learner.schedule(step)),
                 checkpoint=saved[-1].name if saved else None,
             )
         )
 
     def _assign_final_weights(self) -> None:
         with self.strategy.scope():
-            if not self.best.assign():
-                self.optimizer.finalize_variable_values(self.model.trainable_variables)
+            averages = self._averages()
+            if not self.best.assign() and averages is not None:
+                averages.assign(self.model)
+        wanted = self.config.optimizer.recompute_batch_norm
+        if wanted:
+            batches = statistics_batches(self.config, self.data, self.preprocess, wanted)
+            count = recompute_batch_norm(self.model, batches)
+            self.console.say(f"Batch-norm statistics measured anew on {count} training images")

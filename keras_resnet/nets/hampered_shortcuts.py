@@ -19,9 +19,5 @@ def hamper(shortcut: Tensor, nn: Primitives) -> Tensor:
         scale = keras.layers.Rescaling(nn.spec.shortcut_scale, name=nn.name("shortcut_scale"))
         shortcut = scale(shortcut)
     if nn.spec.shortcut_dropout:
-        name = nn.name("shortcut_drop")
-        # PyTorch keeps the state of a seed generator as an int32.
-        seed = nn.layer_seed(name)
-        seed = None if seed is None else seed % 2**31
-        shortcut = keras.layers.Dropout(nn.spec.shortcut_dropout, seed=seed, name=name)(shortcut)
+        shortcut = nn.dropout(shortcut, nn.name("shortcut_drop"), nn.spec.shortcut_dropout)
     return shortcut

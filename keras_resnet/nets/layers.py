@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_resnet.nets import draws
 from keras_resnet.nets.tensor import Tensor
 
 
@@ -202,7 +203,8 @@ class StochasticDepth(keras.layers.Layer):
 
     Args:
         rate: Probability that an example's branch is dropped, in [0, 1).
-        seed: Seed of the draws, which are a function of it and of the number of calls.
+        seed: Seed of the draws, which are a function of it and of the number of calls, or of what
+            `draws.keyed_draws` states.
         **kwargs: Keras layer arguments (`name`, `dtype`).
 
     Shapes: any, the batch first; unchanged.
@@ -232,8 +234,8 @@ class StochasticDepth(keras.layers.Layer):
         if not training or not self.rate:
             return x
         shape = (ops.shape(x)[0],) + (1,) * (len(x.shape) - 1)
-        draws = keras.random.uniform(shape, seed=self.seed_generator, dtype="float32")
-        kept = ops.cast(draws >= (self.rate if rate is None else rate), x.dtype)
+        numbers = draws.uniform(shape, self.seed_generator)
+        kept = ops.cast(numbers >= (self.rate if rate is None else rate), x.dtype)
         return x * kept / (1 - self.rate if rate is None else ops.cast(1 - rate, x.dtype))
 
     def compute_output_shape(
@@ -245,6 +247,29 @@ class StochasticDepth(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {**super().get_config(), "rate": self.rate, "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable(package="keras_resnet")
+class Dropout(keras.layers.Dropout):
+    """Keras's dropout, whose draws are a function of the example's position in `keyed_draws`.
+
+    Source: Srivastava et al. 2014, "Dropout: A Simple Way to Prevent Neural Networks from
+    Overfitting", section 4.
+
+    Args:
+        rate: Probability that a value is set to zero, in [0, 1).
+        seed: Seed of the draws.
+        **kwargs: Keras layer arguments (`name`, `dtype`).
+
+    Shapes: any, the batch first; unchanged.
+    """
+
+    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
+        """Returns the input; in training, with zeros for the dropped values."""
+        if not training or not self.rate:
+            return inputs
+        numbers = draws.uniform(ops.shape(inputs), self.seed_generator)
+        return inputs * ops.cast(numbers >= self.rate, inputs.dtype) / (1 - self.rate)
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")

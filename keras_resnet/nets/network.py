@@ -196,6 +196,8 @@ def _head(x: Tensor, nn: Primitives, head: Head) -> Tensor:
     x = nn.layer(kind)(name="pool")(x)
     if head.classes is None:
         return x
+    if nn.spec.head_dropout:
+        x = nn.dropout(x, "head_drop", nn.spec.head_dropout)
     initializer: Any = kernel_initializer(CLASSIFIER, nn.seed)
     if nn.spec.norm == "fixup":
         x = bias(x, nn, "logits_bias")

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import keras
 
 from keras_resnet.nets.batch_norm import BatchNormalization
-from keras_resnet.nets.layers import BlurPool, DeltaOrthogonal, PadEdges, StochasticDepth
+from keras_resnet.nets.layers import BlurPool, DeltaOrthogonal, Dropout, PadEdges, StochasticDepth
 from keras_resnet.nets.spec import Init, ResNetSpec
 from keras_resnet.nets.tensor import Tensor
 
@@ -217,6 +217,12 @@ class Primitives:
         name = self.name(role)
         drop = StochasticDepth(rate, seed=self.layer_seed(name), name=name)
         return drop(x) if self.drop_rate is None else drop(x, rate=self.drop_rate)
+
+    def dropout(self, x: Tensor, name: str, rate: float) -> Tensor:
+        """Sets single values to zero in training."""
+        seed = self.layer_seed(name)
+        # PyTorch keeps the state of a seed generator as an int32.
+        return Dropout(rate, seed=None if seed is None else seed % 2**31, name=name)(x)
 
     def max_pool(self, x: Tensor, role: str, *, rectified: bool) -> Tensor:
         """Applies a 3x3 max pool of stride 2, padded as the spec says.

@@ -131,6 +131,8 @@ class ResNetSpec:
         branch_scale: Constant factor of the branch, where merge is `"add"`.
         shortcut_dropout: Rate of dropout on the shortcut's output, where merge is `"add"` (He
             et al. 2016, section 3.1, "dropout shortcut": 0.5).
+        head_dropout: Rate of dropout between the global pool and the classifier (Bello et al.
+            2021, arXiv:2103.07579, section 5: 0.25).
         gate_bias: Initial bias of a gate. Below 0 the gate starts nearly closed to the branch, so
             that a new net passes its input on. Srivastava et al. use -1 to -3 (section 2.1); He
             et al. 2016 found -6 best for their 110 layers (Table 1).
@@ -189,6 +191,7 @@ class ResNetSpec:
     shortcut_scale: float = 1.0
     branch_scale: float = 1.0
     shortcut_dropout: float = 0.0
+    head_dropout: float = 0.0
     gate_bias: float = -3.0
     blur: int = 0
     blur_shortcut: bool = True
@@ -233,7 +236,7 @@ class ResNetSpec:
             value = getattr(self, field)
             if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
                 raise ValueError(f"`{field}` must be a number. Received: {field}={value!r}")
-        for field in ("norm_momentum", "stochastic_depth", "shortcut_dropout"):
+        for field in ("norm_momentum", "stochastic_depth", "shortcut_dropout", "head_dropout"):
             if not 0 <= getattr(self, field) < 1:
                 raise ValueError(
                     f"`{field}` must lie in [0, 1). Received: {field}={getattr(self, field)}"

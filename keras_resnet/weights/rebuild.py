@@ -163,7 +163,7 @@ def _check_layers(model: ResNet, twin: ResNet) -> None:
         ValueError: If it has; names the first.
     """
     inputs = {layer.name for layer in model.layers if isinstance(layer, keras.layers.InputLayer)}
-    others = {*layer_names(model)} - inputs - {*HEAD, "predictions", "pool"}
+    others = {*layer_names(model)} - inputs - {*HEAD, "predictions", "pool", "head_drop"}
     lost = others - {*layer_names(twin)}
     if lost and twin.spec != model.spec:  # the new spec may have other layers
         start = keras.Input(tuple(model.front_output.shape[1:]))

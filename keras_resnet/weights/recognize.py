@@ -43,7 +43,7 @@ _VISIBLE = (
 _FREE = {
     *("name", "classes", "input_size", "input_channels", "stem_width", "se_reduction"),
     *("se_divisor", "init", "zero_init_residual", "stochastic_depth", "shortcut_dropout"),
-    *("gate_bias", "norm_momentum", "norm_sync"),
+    *("head_dropout", "gate_bias", "norm_momentum", "norm_sync"),
 }
 # Spec fields that neither tensors nor names determine. Many programs use torchvision's names, with
 # other strides (Caffe's, in the 1x1), padding, pools and constants.

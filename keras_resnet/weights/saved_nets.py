@@ -42,6 +42,7 @@ _IRRELEVANT = {
     "zero_init_residual",
     "stochastic_depth",
     "shortcut_dropout",
+    "head_dropout",
     "gate_bias",
 }
 

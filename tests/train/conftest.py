@@ -105,7 +105,9 @@ def train_model() -> Callable[[RunConfig], tuple[keras.Model, np.ndarray]]:
             trainer = Trainer(config, data, preprocess, unused, strategy, Console(quiet=True))
         metrics = trainer.train_steps(iter(trainer.batches()), trainer.length.steps)
         trainer.train_steps.average_statistics()
-        trainer.optimizer.finalize_variable_values(trainer.model.trainable_variables)
+        if trainer.learner.averages is not None:
+            trainer.learner.averages.synchronize()
+            trainer.learner.averages.assign(trainer.model)
         return trainer.model, metrics
 
     return train

@@ -18,6 +18,7 @@ from keras_resnet import build
 from keras_resnet.nets.batch_norm import BatchNormalization
 from keras_resnet.nets.named_weights import read_weights
 from keras_resnet.nets.precision import dtype_policy
+from keras_resnet_train.agreement import largest_of_workers
 from keras_resnet_train.checkpoint import Checkpoints
 from keras_resnet_train.config import with_changes
 from keras_resnet_train.console import Console
@@ -126,6 +127,109 @@ def stacked() -> dict[str, float]:
     }
 
 
+def drops() -> dict[str, float]:
+    """Dropped branches and values, keyed by the position in the global batch."""
+    dropping = DROPS | UNITS | {"model.spec.head_dropout": 0.25} | SYNC
+    one = weights_after(with_changes(BASE, dropping))
+    found = {}
+    for name, changes in {
+        "drops": {},
+        "drops, stacked": {"model.stacked": True},
+        "drops, remat": {"runtime.remat": "unit"},
+        "drops, another seed": {"seed": 1},
+    }.items():
+        two = weights_after(with_changes(BASE, dropping | TWO | changes))
+        found[name] = difference(one, two)
+    return found
+
+
+def accumulated() -> dict[str, float]:
+    """Equal to the whole batch without batch norm; with it, the parts have own statistics."""
+    parts = {"optimizer.accumulate": 4}
+    group = {"model.spec.norm": "group", "model.spec.widths": [32, 64], "steps": 2} | DROPS
+    whole = weights_after(with_changes(BASE, group))
+    found = {
+        "accumulated": difference(whole, weights_after(with_changes(BASE, group | TWO | parts)))
+    }
+    for name, changes in {"sync": SYNC, "own": {"model.stacked": True}}.items():
+        config = with_changes(BASE, UNITS | TWO | parts | changes)
+        found[f"accumulated, {name}, update"] = difference(
+            weights_after(config), initial_weights(config)
+        )
+    return found
+
+
+class CutError(Exception):
+    """Ends a run as if it were killed."""
+
+
+class CutAt(keras.callbacks.Callback):
+    """Ends a run after so many steps."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.step = step
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Is told of the last step of each call of the graph."""
+        if batch + 1 >= self.step:
+            raise CutError
+
+
+def averages(folder: Path) -> dict[str, Any]:
+    """Averages of weights and of each replica's own statistics, by LAMB with decaying rates."""
+    config = with_changes(
+        BASE,
+        TWO
+        | {
+            "steps": 6,
+            "optimizer.name": "lamb",
+            "optimizer.layer_decay": 0.5,
+            "optimizer.ema": 0.5,
+            "optimizer.recompute_batch_norm": 100,
+            "runtime.steps_per_call": 1,
+            "checkpoint.every_steps": 1,
+            "checkpoint.keep": 9,
+        },
+    )
+    run_training(config, folder / "averages")
+    model = open_run(folder / "averages").model
+    expected, seen = [np.zeros(1)] * len(model.weights), []
+    for step, path in enumerate(Checkpoints(folder / "averages/checkpoints").steps()):
+        model.load_weights(path / "model.weights.h5")
+        decay = min(0.5, (1 + step) / (10 + step)) if step else 0.0
+        expected = [
+            decay * e + (1 - decay) * w for e, w in zip(expected, model.get_weights(), strict=True)
+        ]
+        model.load_weights(path / "averaged.weights.h5")
+        pairs = zip(expected, model.get_weights(), strict=True)
+        seen.append(max(float(np.abs(e - w).max()) for e, w in pairs))
+    # Saved at its end alone, each replica has averaged its own statistics until then.
+    rarely = with_changes(config, {"checkpoint.every_steps": 6, "runtime.steps_per_call": 6})
+    run_training(rarely, folder / "rarely")
+    try:
+        run_training(config, folder / "cut", callbacks=[CutAt(4)])
+    except CutError:
+        run_training(config, folder / "cut")
+    last = {}
+    for name in ("averages", "rarely", "cut"):
+        last[name] = read_weights(open_run(folder / name, "last").model)
+        last[f"{name}, final"] = read_weights(open_run(folder / name).model)
+    return {
+        "averages": max(seen),
+        "averages, saved once": difference(last["averages"], last["rarely"]),
+        "averages, resumed": difference(last["averages"], last["cut"])
+        + difference(last["averages, final"], last["cut, final"]),
+        "averages, statistics anew": difference(last["averages"], last["averages, final"]),
+    }
+
+
+def numbers() -> dict[str, Any]:
+    """Whole numbers that a sum in float32 does not hold."""
+    largest = largest_of_workers(make_strategy("cpu:2"))
+    return {"largest": largest([300_001, -300_001, 2**53 + 1])}
+
+
 def overflow() -> dict[str, bool]:
     """One replica's gradients are infinite under float16's loss scaling."""
     strategy = make_strategy("cpu:2")
@@ -202,6 +306,10 @@ if __name__ == "__main__":
         **whole_runs(Path(sys.argv[1])),
         **rematerialized(),
         **stacked(),
+        **drops(),
+        **accumulated(),
+        **averages(Path(sys.argv[1])),
+        **numbers(),
         **overflow(),
         **norm_and_optimizer(),
     }

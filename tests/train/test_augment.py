@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_resnet_train.augment import DRAWS, pad_crop_flip, random_crop, resize_crop
+from keras_resnet_train.augment import (
+    DRAWS,
+    crop_box,
+    example_draws,
+    pad_crop_flip,
+    random_crop,
+    resize_crop,
+)
 from keras_resnet_train.config import AugmentConfig
 
 pytestmark = pytest.mark.tf
@@ -88,6 +95,67 @@ def test_random_crop_stays_within_the_image(kind: str, shape: tuple[int, int]) -
         assert found[..., 0].max() <= shape[0] - 1 + 1e-4
         assert found[..., 1].max() <= shape[1] - 1 + 1e-4
         np.testing.assert_allclose(found[..., 2], 7, atol=1e-4)
+
+
+def reference_box(
+    height: int, width: int, min_area: float, tries: np.ndarray
+) -> tuple[int, int, int, int]:
+    """`get_params` of torchvision's `RandomResizedCrop` in NumPy, on given uniform numbers."""
+    for row, column, scale, shape in tries:
+        area = (min_area + (1 - min_area) * scale) * height * width
+        ratio = np.exp(np.log(3 / 4) + (np.log(4 / 3) - np.log(3 / 4)) * shape)
+        w, h = round(np.sqrt(area * ratio)), round(np.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            return int(row * (height - h + 1)), int(column * (width - w + 1)), h, w
+    if width / height < 3 / 4:
+        h, w = round(width / (3 / 4)), width
+    elif width / height > 4 / 3:
+        h, w = height, round(height * (4 / 3))
+    else:
+        h, w = height, width
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def resized_boxes(height: int, width: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The boxes of the first step of a run, and the reference's on the same numbers."""
+    config = AugmentConfig(crop="resized")
+    draws = example_draws(config, 7, tf.constant(0), count)
+
+    @tf.function
+    def boxes(place: tf.Tensor, retry: tf.Tensor) -> tf.Tensor:
+        def box(row: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+            return crop_box(tf.constant([height, width]), row[0], config, (224, 224), row[1])
+
+        return tf.map_fn(box, (place, retry), fn_output_signature=tf.int32)
+
+    found = boxes(draws["place"], draws["retry"]).numpy()
+    place = draws["place"].numpy()[:, None, [0, 1, 3, 4]]
+    tries = np.concatenate([place, draws["retry"].numpy()], axis=1).astype("float64")
+    return found, np.array([reference_box(height, width, 0.08, row) for row in tries])
+
+
+def test_resized_draws_as_often_as_the_reference_code() -> None:
+    """Full-height crops of 500 x 375 images: 0.5 %; one draw that is clipped gives 27.7 %."""
+    found, expected = resized_boxes(375, 500, 20_000)
+    # float32 and float64 may round a side, or place a corner, differently by one pixel.
+    assert (np.abs(found - expected).max(axis=1) <= 1).mean() > 0.999
+    area = found[:, 2] * found[:, 3] / (375 * 500)
+    assert (found[:, 2] == 375).mean() == pytest.approx(0.005, abs=0.002)
+    assert area.mean() == pytest.approx(0.43, abs=0.01)
+    assert area.min() >= 0.079
+
+
+def test_resized_falls_back_to_the_centre() -> None:
+    """Where no draw fits: the largest centred box with an aspect ratio from 3/4 to 4/3."""
+    config = AugmentConfig(crop="resized", min_area=1.0)
+    draws, retries = tf.fill([DRAWS], 0.1), tf.fill([9, 4], 0.1)
+    for shape, box in (
+        ((30, 300), (0, 130, 30, 40)),
+        ((300, 30), (130, 0, 40, 30)),
+        ((31, 29), (0, 0, 31, 29)),
+    ):
+        found = crop_box(tf.constant(shape), draws, config, (8, 8), retries)
+        assert tuple(found.numpy()) == box
 
 
 def test_resized_takes_the_drawn_box() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import pathlib
 import threading
@@ -14,9 +13,11 @@ import keras
 import numpy as np
 import pytest
 
+from keras_resnet_train.averaging import AveragingPlan, WeightAverages
 from keras_resnet_train.checkpoint import (
     Checkpoints,
     CorruptCheckpointError,
+    EarlierCheckpointError,
     Progress,
     bytes_needed,
 )
@@ -28,12 +29,12 @@ PROGRESS = Progress(7, 1 / 3, [{"epoch": 1, "loss": 0.1}], [0.1, 2.0, 3.0], 0.7,
 
 
 def make(seed: int = 0) -> tuple[keras.Model, keras.optimizers.Optimizer]:
-    """A model and an optimizer with momentum and averages, all of them drawn."""
+    """A model and an optimizer with momentum, all of them drawn."""
     rng = np.random.default_rng(seed)
     model = keras.Sequential(
         [keras.Input((3,)), keras.layers.Dense(4, name="a"), keras.layers.BatchNormalization()]
     )
-    optimizer = keras.optimizers.SGD(0.1, momentum=0.9, use_ema=True)
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
     optimizer.build(model.trainable_variables)
     for variable in [*model.weights, *optimizer.variables]:
         if "float" in str(variable.dtype):
@@ -43,7 +44,17 @@ def make(seed: int = 0) -> tuple[keras.Model, keras.optimizers.Optimizer]:
 
 
 def values(model: Any, optimizer: Any) -> list[np.ndarray]:
-    return [v.numpy() for v in [*model.weights, *optimizer.variables]]
+    """The variables of both but for the learning rate, which is the schedule's."""
+    own = [v for v in optimizer.variables if v.name != "learning_rate"]
+    return [v.numpy() for v in [*model.weights, *own]]
+
+
+def averages_of(model: Any, decay: float = 0.9) -> WeightAverages:
+    """Averages that differ from the weights."""
+    averages = WeightAverages(model, AveragingPlan(decay))
+    for variable in averages.variables:
+        variable.assign(variable + 1.0)
+    return averages
 
 
 def flip_bit(path: pathlib.Path) -> None:
@@ -230,16 +241,59 @@ def test_an_interrupt_leaves_no_part(
     assert not any(thread.is_alive() for thread in threads)
 
 
+def test_averages(tmp_path: pathlib.Path) -> None:
+    """They come back with the weights, and are what is evaluated."""
+    checkpoints, (model, optimizer) = Checkpoints(tmp_path), make(3)
+    averages = averages_of(model)
+    expected = [variable.numpy() for variable in averages.variables]
+    path = checkpoints.save(model, optimizer, PROGRESS, averages)
+    assert (path / "averaged.weights.h5").is_file()
+    other, optimizer = make(4)
+    read = WeightAverages(other, AveragingPlan(0.9))
+    assert checkpoints.restore(other, optimizer, averages=read) == PROGRESS
+    for found, wanted in zip(read.variables, expected, strict=True):
+        np.testing.assert_array_equal(found.numpy(), wanted)
+    for found, wanted in zip(other.get_weights(), make(3)[0].get_weights(), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    checkpoints.load_weights(other, "last")
+    for found, wanted in zip(other.get_weights(), expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    # Before the first average there is none to read.
+    checkpoints.save(*make(5), Progress(8))
+    later = WeightAverages(other, AveragingPlan(at_steps=(9,)))
+    assert checkpoints.restore(*make(), averages=later) == Progress(8)
+
+
+def test_checkpoints_of_earlier_versions(tmp_path: pathlib.Path) -> None:
+    """They had no learning rate among the variables, and averages in Keras's optimizer."""
+    schedule = keras.optimizers.schedules.CosineDecay(0.1, 10)
+    for averaged in (False, True):
+        model, _ = make(3)
+        optimizer = keras.optimizers.SGD(schedule, momentum=0.9, use_ema=averaged)
+        optimizer.build(model.trainable_variables)
+        optimizer.iterations.assign(5)
+        averages = averages_of(model) if averaged else None
+        Checkpoints(tmp_path).save(model, optimizer, Progress(5 + averaged), averages)
+        if not averaged:
+            _, restored = made = make(4)
+            assert Checkpoints(tmp_path).restore(*made) == Progress(5)
+            assert int(restored.iterations) == 5
+    message = r"step_00000006 is of an earlier version.*cannot be continued. Start again in another"
+    with pytest.raises(EarlierCheckpointError, match=message) as caught:
+        Checkpoints(tmp_path).restore(*make(4))
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("averaged", [False, True])
 def test_bytes_needed_bounds_what_is_written(averaged: bool, tmp_path: pathlib.Path) -> None:
-    """Three values per weight with AdamW's moments; five with averages in optimizer and file."""
+    """Three values per weight with AdamW's moments; four with averages."""
     model = keras.Sequential([keras.Input((300,)), keras.layers.Dense(1000)])
-    optimizer = keras.optimizers.AdamW(use_ema=averaged)
+    optimizer = keras.optimizers.AdamW()
     optimizer.build(model.trainable_variables)
-    context = contextlib.nullcontext() if averaged else None
-    path = Checkpoints(tmp_path).save(model, optimizer, Progress(), context)
+    averages = averages_of(model) if averaged else None
+    path = Checkpoints(tmp_path).save(model, optimizer, Progress(), averages)
     size = sum(file.stat().st_size for file in path.iterdir())
-    values = (5 if averaged else 3) * model.count_params()
+    values = (4 if averaged else 3) * model.count_params()
     assert 4 * values <= size <= bytes_needed(model, optimizer, averaged=averaged) <= 1.5 * size
 
 

@@ -119,6 +119,9 @@ def test_recipes(command: Command) -> None:
         assert lines["expected"] == recipe.expected
         assert lines["settings"].startswith(f"batch_size={recipe.settings['batch_size']} ")
         words = block.splitlines()[-1].split()
+        if recipe.weights is not None:
+            assert words[3:5] == ["--weights", recipe.weights]
+            continue
         assert words[:4] == ["command", "keras-resnet", "train", "--model"]
         described = configuration(_parsed(*words[3:-2]))
         ended = command("recipes", recipe.name)
@@ -167,6 +170,22 @@ def test_each_option_sets_its_field() -> None:
     """By its type: numbers, choices, text, and switches with a `--no-`."""
     values = {
         "--stacked": True,
+        "--track": "wandb",
+        "--profile": "3:5",
+        "--early-stop": 3,
+        "--layer-decay": 0.5,
+        "--task": "classification",
+        "--sampling": "balanced",
+        "--teacher": "net.keras",
+        "--test-size": 0.25,
+        "--accumulate": 2,
+        "--average-last": 3,
+        "--recompute-batch-norm": 100,
+        "--loss": "bce",
+        "--class-weights": "balanced",
+        "--augment": "trivial",
+        "--mixup": 0.2,
+        "--cutmix": 1.0,
         "--dataset": "digits",
         "--data-dir": "/data",
         "--validation": 0.1,
@@ -190,7 +209,8 @@ def test_each_option_sets_its_field() -> None:
         "--checkpoint-minutes": 1.5,
     }
     fields = {field.setting.option: field for field in all_fields(RunConfig)}
-    assert {*values, "--steps"} == fields.keys() - {None}
+    of_weights = {"--weights", "--freeze", "--head-epochs"}
+    assert {*values, *of_weights, "--steps"} == fields.keys() - {None}
     words: list[object] = []
     for option, value in values.items():
         switch = option if value else option.replace("--", "--no-")
@@ -344,12 +364,17 @@ def test_export(copied_run: pathlib.Path, command: Command) -> None:
 # How commands end.
 
 
+def test_train_needs_an_output_or_a_dry_run(command: Command) -> None:
+    ended = command("train", "--dataset", "digits")
+    assert (ended.status, ended.out) == (1, "")
+    assert "Give --output, the directory of the run, or --dry-run" in ended.err
+
+
 @pytest.mark.parametrize(
     "words",
     [
         (),
         ("fly",),
-        ("train",),
         ("train", "--output", "x", "--precision", "float8"),
         ("train", "--output", "x", "--epochs", "many"),
         ("predict", "run"),

@@ -221,14 +221,22 @@ def names(source: FileSource) -> list[str]:
 def test_folder_of_classes(tmp_path: pathlib.Path) -> None:
     fill(tmp_path, {"zebra": 6, "ant": 4, "Bee": 5})
     (tmp_path / "ant" / "notes.txt").write_text("no image")
+    (tmp_path / "ant" / "photo.heic").write_text("no image")
     (tmp_path / "ant" / ".hidden.png").write_text("no image")
     (tmp_path / "README.md").write_text("no class")
-    (tmp_path / ".cache").mkdir()
+    write_image(tmp_path / ".cache" / "ant" / "0.png", 3)
+    write_image(tmp_path / "ant" / ".thumbnails" / "0.png", 3)
+    write_image(tmp_path / "loose.png", 3)
     write_image(tmp_path / "ant" / "deeper" / "one.JPEG", 1)
     data = load(tmp_path)
     assert data.class_names == ("Bee", "ant", "zebra")
-    assert (data.channels, data.notes, data.name) == (3, (), str(tmp_path))
-    assert lengths(data) == [13, None, 3]  # a fifth of 16
+    assert (data.channels, data.name) == (3, str(tmp_path))
+    assert data.notes == (
+        f"{tmp_path}: 3 classes (Bee, ant, zebra); images: train 10, test 6",
+        f"1 image in {tmp_path}, outside the class folders, left out",
+        "3 files passed over, as their endings are not those of images: 1 .heic, 1 .md, 1 .txt",
+        "3 hidden files or folders skipped",
+    )
     together = sorted(names(data.train) + names(data.test))
     assert len(set(together)) == 16
     assert together == sorted(
@@ -266,7 +274,7 @@ def test_validation_is_held_out_where_no_folder_has_it(tmp_path: pathlib.Path) -
     fill(tmp_path / "train", {"a": 5, "b": 5})
     fill(tmp_path / "test", {"a": 2, "b": 2})
     data = load(tmp_path, validation=0.3)
-    assert lengths(data) == [7, 3, 4]
+    assert lengths(data) == [8, 2, 4]
     assert not set(names(data.train)) & set(names(data.validation))
     fill(tmp_path / "val", {"a": 1, "b": 1})
     assert lengths(load(tmp_path, validation=0.3)) == [10, 2, 4]
@@ -276,11 +284,11 @@ def test_all_kinds_of_images(tmp_path: pathlib.Path) -> None:
     kinds = {"a.jpg": "RGB", "b.png": "RGB", "c.png": "L", "d.png": "RGBA", "e.png": "P"}
     kinds |= {"f.png": "I;16", "g.bmp": "RGB", "h.gif": "P", "i.jpeg": "L", "j.JPG": "RGB"}
     for index, (name, mode) in enumerate(kinds.items()):
-        write_image(tmp_path / "train" / "all" / name, index, mode)
+        write_image(tmp_path / "train" / ("a" if index < 5 else "b") / name, index, mode)
     data = load(tmp_path)
     images, labels = raw_images(data.train, PREPROCESS, 3)
     assert (images.shape, images.dtype) == ((10, 8, 8, 3), np.uint8)
-    assert labels.tolist() == [0] * 10
+    assert labels.tolist() == [0] * 5 + [1] * 5
     grey = [list(kinds.values()).index("L"), list(kinds.values()).index("I;16")]
     for index in grey:
         np.testing.assert_array_equal(images[index, ..., 0], images[index, ..., 2])
@@ -302,22 +310,23 @@ def test_unreadable_images(ending: str, tmp_path: pathlib.Path) -> None:
     data = load(tmp_path, on_bad_image="skip")
     assert len(data.train) + len(data.test) == 12
     assert not {str(broken), str(empty)} & {*data.train.paths, *data.test.paths}
-    (note,) = data.notes
-    assert note.startswith(f"2 unreadable train images skipped: {empty} (")
-    assert str(broken) in note
+    notes = [note for note in data.notes if "images skipped: " in note]
+    assert sum(int(note[0]) for note in notes) == 2
+    assert f"{empty} (the file is empty)" in "; ".join(notes)
+    assert str(broken) in "; ".join(notes)
     trusted = load(tmp_path, on_bad_image="trust")
     assert len(trusted.train) + len(trusted.test) == 14
 
 
 def test_many_unreadable_images_are_counted(tmp_path: pathlib.Path) -> None:
-    fill(tmp_path, {"a": 2})
+    fill(tmp_path, {"a": 2, "b": 1})
     for index in range(8):
         (tmp_path / "a" / f"x{index}.jpg").write_text("no image")
-    with pytest.raises(ValueError, match="8 of 10 images .*x4.jpg.*; and 3 more.*--on-bad-image"):
+    with pytest.raises(ValueError, match=r"8 of 11 images .*x.\.jpg .*; and 3 more.*--on-bad-im"):
         load(tmp_path)
-    for path in tmp_path.glob("a/0*"):
-        path.unlink()
-    with pytest.raises(ValueError, match="None of the 8 images is readable: .*x0.jpg"):
+    for path in tmp_path.glob("*/0*"):
+        path.rename(tmp_path / "b" / f"{path.stem}.jpg").write_text("no image")
+    with pytest.raises(ValueError, match=r"None of the . images is readable: .*x.\.jpg"):
         load(tmp_path, on_bad_image="skip")
 
 
@@ -328,18 +337,23 @@ def test_folders_that_are_no_data_set(tmp_path: pathlib.Path) -> None:
     with pytest.raises(ValueError, match="has no class folders"):
         load(tmp_path)
     fill(tmp_path, {"a": 2})
+    with pytest.raises(ValueError, match="has one class, 'a': a classifier needs two or more"):
+        load(tmp_path)
     (tmp_path / "b").mkdir()
     with pytest.raises(ValueError, match="b has no images .*every class needs some"):
         load(tmp_path)
 
 
 def test_splits_that_do_not_fit(tmp_path: pathlib.Path) -> None:
-    fill(tmp_path / "val", {"a": 1})
-    with pytest.raises(ValueError, match="has a validation folder and no train folder"):
-        load(tmp_path)
-    fill(tmp_path / "train", {"a": 1, "b": 1})
+    fill(tmp_path / "val", {"a": 1, "b": 1})
+    assert lengths(load(tmp_path)) == [0, 2, None]
+    with pytest.raises(ValueError, match="has no train split to train on. It has: validation"):
+        resolve_data(run_config(**{"data.dataset": str(tmp_path)}), SPEC)
+    fill(tmp_path / "train", {"a": 1, "b": 0})
+    (tmp_path / "train" / "b").mkdir()
     with pytest.raises(ValueError, match="b has no images"):
         load(tmp_path)
+    fill(tmp_path / "train", {"b": 1})
     fill(tmp_path / "val", {"b": 1, "c": 1})
     with pytest.raises(ValueError, match="val has class 'c', which the training images do not"):
         load(tmp_path)
@@ -516,7 +530,9 @@ def test_imagenet_sample(shared: pathlib.Path) -> None:
     assert images.shape == (5, 32, 32, 3)
     assert labels.max() < len(data.class_names)
     config = run_config(**{"data.dataset": "imagenet_sample", "data.data_dir": directory})
-    with pytest.raises(ValueError, match="'imagenet_sample' has no training images to measure"):
+    with pytest.raises(
+        ValueError, match="'imagenet_sample' has no train split to train on. It has: test"
+    ):
         resolve_data(config, SPEC)
 
 

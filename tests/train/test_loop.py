@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from keras_resnet_train.agreement import Agreement
+from keras_resnet_train.agreement import Agreement, largest_of_workers
 from keras_resnet_train.best_weights import BestWeights, is_better
 from keras_resnet_train.checkpoint import Checkpoints, Progress
 from keras_resnet_train.config import RunConfig
@@ -63,9 +63,9 @@ def test_another_thread_has_no_signals() -> None:
 # Agreement.
 
 
-def workers(*others: tuple[float, ...]) -> Callable[[Any], list[float]]:
-    """A sum over this worker and others, which bring the given values."""
-    return lambda values: [sum(column) for column in zip(values, *others, strict=True)]
+def workers(*others: tuple[int, ...]) -> Callable[[Any], list[int]]:
+    """The largest values of this worker and others, which bring the given values."""
+    return lambda values: [max(column) for column in zip(values, *others, strict=True)]
 
 
 def test_one_worker_decides_alone() -> None:
@@ -76,14 +76,27 @@ def test_one_worker_decides_alone() -> None:
 
 @pytest.mark.parametrize("own", [False, True])
 def test_workers_agree_where_one_votes_yes(own: bool) -> None:
-    assert Agreement(workers((0.0, 1.0), (0.0, 0.0))).any(own, False) == (own, True)
+    assert Agreement(workers((0, 1), (0, 0))).any(own, False) == (own, True)
 
 
-def test_workers_start_from_the_same_step() -> None:
-    Agreement(workers((8.0, 1.0))).check_step(8)
-    message = r"start from different steps \(this one from 8\): --output must be one directory"
+@pytest.mark.parametrize("step", [8, 300_001, 2**24 + 1])
+def test_workers_start_from_the_same_step(step: int) -> None:
+    """Also at numbers whose sums over 64 replicas float32 does not hold: 19,200,064."""
+    Agreement(workers(*[(step, -step)] * 63)).check_step(step)
+    message = rf"different steps, 0 to {step} \(this one from {step}\): --output must be one"
     with pytest.raises(ValueError, match=message):
-        Agreement(workers((0.0, 1.0))).check_step(8)
+        Agreement(workers(*[(step, -step)] * 62, (0, 0))).check_step(step)
+    with pytest.raises(ValueError, match="different steps"):
+        Agreement(workers((step + 1, -step - 1))).check_step(step)
+
+
+@pytest.mark.tf
+def test_numbers_of_workers_stay_whole() -> None:
+    import tensorflow as tf
+
+    largest = largest_of_workers(tf.distribute.get_strategy())
+    numbers = [300_001, -300_001, 64 * 300_001, 2**53 + 1, 0]
+    assert largest(numbers) == numbers
 
 
 # Best weights.

@@ -10,8 +10,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_resnet import build, finetune, get_spec
 from keras_resnet_train.config import OptimizerConfig, RunConfig, with_changes
-from keras_resnet_train.optimizers import SGD, l2_factors, make_optimizer
+from keras_resnet_train.optimizers import (
+    SGD,
+    AdamW,
+    Lamb,
+    Lars,
+    Lion,
+    Muon,
+    l2_factors,
+    make_optimizer,
+    rate_factors,
+)
 from keras_resnet_train.steps import TrainingSteps
 
 pytestmark = pytest.mark.tf
@@ -202,8 +213,7 @@ def test_adamw(decay_all: bool) -> None:
             made.append(weight - RATE * mean / (np.sqrt(square) + 1e-7))
         return made
 
-    for value, wanted in zip(model.get_weights(), expected(update)[-1], strict=True):
-        np.testing.assert_allclose(value, wanted, atol=2e-4)  # Keras's epsilon is placed elsewhere
+    assert_weights(model, expected(update)[-1])
 
 
 def test_label_smoothing() -> None:
@@ -218,23 +228,230 @@ def test_label_smoothing() -> None:
     assert measured[0, 1] == pytest.approx((logits.argmax(axis=1) == labels[0]).mean())
 
 
-def test_average_of_the_weights() -> None:
-    """The first step's weights begin it: average = ema * average + (1 - ema) * weights."""
-    model, optimizer, _ = train(ema=0.6, weight_decay=0.3)
-    steps = expected(torch_sgd((0.3, 0.3)))
-    assert_weights(model, steps[-1])
-    average = steps[0]
-    for weights in steps[1:]:
-        average = [0.6 * a + 0.4 * w for a, w in zip(average, weights, strict=True)]
-    optimizer.finalize_variable_values(model.trainable_variables)
-    assert_weights(model, average)
-
-
 def test_l2_factors() -> None:
-    shapes = {"kernel": (3, 3, 1, 2), "gamma": (2,), "conv1_kernel": (6, 5, 4), "scale": ()}
-    variables = [keras.Variable(np.zeros(shape), name=name) for name, shape in shapes.items()]
-    both = OptimizerConfig(weight_decay=0.1)
-    assert l2_factors(both, variables) == [0.1, 0.1, 0.1, 0.1]
-    kernels = OptimizerConfig(weight_decay=0.1, decay_all=False)
-    assert l2_factors(kernels, variables) == [0.1, 0.0, 0.1, 0.0]
-    assert l2_factors(OptimizerConfig(name="adamw"), variables) == [0.0] * 4
+    """Kernels, biases, and the variables of norms, ReZero, SkipInit, Fixup and of stacked units."""
+    names = ["kernel", "bias", "gamma", "beta", "conv1_kernel", "se_fc1_bias", "norm1_beta"]
+    names += ["value", "scale_value"]
+    variables = [keras.Variable(np.zeros(2), name=name) for name in names]
+
+    def found(**changes: Any) -> list[str]:
+        factors = l2_factors(OptimizerConfig(weight_decay=0.1, **changes), variables)
+        assert set(factors) <= {0.0, 0.1}
+        return [name for name, factor in zip(names, factors, strict=True) if factor]
+
+    assert found() == names
+    assert found(decay_all=False) == ["kernel", "conv1_kernel"]
+    biases = ["kernel", "bias", "conv1_kernel", "se_fc1_bias"]
+    assert found(decay_all=False, decay_biases=True) == biases
+    assert found(name="adamw") == []
+
+
+# One update of each optimizer on literal numbers.
+
+W, G = [3.0, 4.0], [1.0, -2.0]
+
+
+def stepped(
+    name: str,
+    gradients_: Sequence[Any] = (G,),
+    weights: Any = W,
+    *,
+    path: str = "conv/kernel",
+    rates: Sequence[float] = (0.01,),
+    factors: Any = None,
+    **options: Any,
+) -> np.ndarray:
+    """The weights of one variable after the given gradients, one rate for each."""
+    layer, variable_name = path.split("/")
+    with keras.name_scope(layer):
+        variable = keras.Variable(np.array(weights, "float32"), name=variable_name)
+    config = OptimizerConfig(name=name, **options)  # type: ignore[arg-type]
+    optimizer = make_optimizer(config, rates[0], "float32", factors)
+    optimizer.build([variable])
+    update = tf.function(lambda gradient: optimizer.apply([gradient], [variable]))
+    for gradient, rate in zip(gradients_, rates, strict=True):
+        optimizer.learning_rate = rate
+        update(tf.constant(gradient, tf.float32))
+    return variable.numpy()
+
+
+@pytest.mark.parametrize(("form", "share"), [("keras", 0.414), ("pytorch", 0.1)])
+def test_momentum_after_the_rate_falls(form: str, share: float) -> None:
+    """Goyal et al. 2017, Remark 2: ten steps after a division by 10, with a constant gradient."""
+    rates = [0.1] * 100 + [0.01] * 10
+    before, after = (
+        stepped("sgd", [[1.0]] * n, [0.0], rates=rates[:n], momentum_form=form, weight_decay=0.0)
+        for n in (109, 110)
+    )
+    steady = 0.1 / (1 - 0.9)
+    assert (before - after)[0] / steady == pytest.approx(share, abs=1e-3)
+
+
+def test_first_updates() -> None:
+    """By hand, with weights (3, 4), whose norm is 5."""
+    lamb = {"weight_decay": 0.1, "epsilon": 1e-12}
+    cases = {
+        # u = (1 + 0.3, -1 + 0.4), |u| = 1.4317821, ratio 5 / |u| = 3.4921515.
+        "lamb": (stepped("lamb", **lamb), [2.95460203, 4.02095291]),
+        # No decay: the ratio is 1.
+        "lamb, bias": (
+            stepped("lamb", **lamb, path="a/bias", decay_all=False),
+            [2.99, 4.01],
+        ),
+        # t = 0.001 x 5 / (1 + 0.1 x 5); t (g + 0.1 w) = (0.003, 0.004); times the rate.
+        "lars": (
+            stepped("lars", [[0.6, 0.8]], weight_decay=0.1, rates=(2.0,)),
+            [2.994, 3.992],
+        ),
+        "lars, bias": (
+            stepped("lars", [[0.6, 0.8]], path="a/bias", decay_all=False, rates=(0.5,)),
+            [2.7, 3.6],
+        ),
+        "lion": (stepped("lion", weight_decay=0.1), [2.987, 4.006]),
+        "adamw": (stepped("adamw", weight_decay=0.1, epsilon=1e-12), [2.987, 4.006]),
+        # g / (|g| + epsilon) = 1 / 2: the epsilon is added after the correction of the bias.
+        "adamw, small": (
+            stepped("adamw", [[1e-7, -1e-7]], weight_decay=0.0, epsilon=1e-7),
+            [2.995, 4.005],
+        ),
+        "nesterov": (
+            stepped("sgd", weight_decay=0.0, nesterov=True, momentum_form="pytorch"),
+            [3.0 - 0.019, 4.0 + 0.038],
+        ),
+    }
+    for name, (found, wanted) in cases.items():
+        np.testing.assert_allclose(found, wanted, rtol=2e-6, err_msg=name)
+
+
+def test_second_updates() -> None:
+    """Momentum and means, with another rate in the second step."""
+    both, rates = [[1.0, -2.0], [-1.0, -2.0]], (0.1, 0.01)
+    none = {"weight_decay": 0.0}
+    cases = {
+        # v = 0.9 (0.1) + ..: the first update goes on at the old rate.
+        "keras": (stepped("sgd", both, rates=rates, **none), [2.9 - 0.08, 4.2 + 0.2]),
+        "pytorch": (
+            stepped("sgd", both, rates=rates, momentum_form="pytorch", **none),
+            [2.9 + 0.001, 4.2 + 0.038],
+        ),
+        "lars, pytorch": (
+            stepped("lars", both, rates=rates, momentum_form="pytorch", **none),
+            [2.9 + 0.001, 4.2 + 0.038],
+        ),
+        # sign(0.9 m + 0.1 g) with m = 0.01 g of the first step.
+        "lion": (stepped("lion", both, rates=rates, **none), [2.9 + 0.01, 4.1 + 0.01]),
+        # Mean -0.01 / 0.19, square 1 for the first weight; 1 for the second.
+        "adamw": (
+            stepped("adamw", both, rates=rates, epsilon=1e-12, **none),
+            [2.9 + 0.01 * 0.01 / 0.19, 4.1 + 0.01],
+        ),
+    }
+    for name, (found, wanted) in cases.items():
+        np.testing.assert_allclose(found, wanted, rtol=2e-6, err_msg=name)
+
+
+def schulz(value: float) -> float:
+    """Five iterations on a singular value."""
+    for _ in range(5):
+        value = 3.4445 * value - 4.775 * value**3 + 2.0315 * value**5
+    return value
+
+
+def test_muon() -> None:
+    """A convolution's kernel as a matrix; the first convolution and the classifier by AdamW."""
+    gradient = np.zeros((1, 2, 1, 2), "float32")  # height x width x inputs, and outputs
+    gradient[0, 0, 0, 0], gradient[0, 1, 0, 1] = 3.0, -1.0
+    changes: dict[str, Any] = {"weight_decay": 0.5, "momentum": 0.95, "rates": (0.01,)}
+    found = stepped("muon", [gradient], np.ones((1, 2, 1, 2)), **changes)
+    scale = 0.2 * np.sqrt(2)
+    large, small = schulz(3 / np.sqrt(10)), schulz(1 / np.sqrt(10))
+    assert (large, small) == pytest.approx((0.753033, 1.133706), abs=1e-6)
+    expected_ = 0.995 - 0.01 * scale * np.array([[large, 0.0], [0.0, -small]])
+    np.testing.assert_allclose(found.reshape(2, 2), expected_, rtol=1e-5)
+    # A second step with Nesterov's momentum: g + m (m g + g), in proportion to g.
+    other = stepped(
+        "muon", [gradient] * 2, np.ones((1, 2, 1, 2)), **{**changes, "rates": (0.0, 0.01)}
+    )
+    np.testing.assert_allclose(other.reshape(2, 2), expected_, rtol=1e-5)
+    for path in ("stem_conv/kernel", "stem_conv1/kernel", "conv/bias"):
+        by_adam = stepped("muon", [gradient], np.ones((1, 2, 1, 2)), path=path, **changes)
+        signs = np.array([[1.0, 0.0], [0.0, -1.0]])
+        np.testing.assert_allclose(by_adam.reshape(2, 2), 0.995 - 0.01 * signs, rtol=1e-5)
+    dense = stepped("muon", [gradient[0, :, 0]], np.ones((2, 2)), path="logits/kernel", **changes)
+    np.testing.assert_allclose(dense, 0.995 - 0.01 * signs, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "lamb", "lars", "lion", "muon"])
+def test_the_factor_of_a_rate_is_one_of_the_whole_update(name: str) -> None:
+    """Also of decoupled decay and of trust ratios."""
+    shape = (2, 1, 2, 3)
+    rng = np.random.default_rng(3)
+    weights, gradient = rng.normal(size=(2, *shape))
+    changes: dict[str, Any] = {"weight_decay": 0.1, "momentum_form": "pytorch", "trust": 1.0}
+    whole = stepped(name, [gradient], weights, **changes) - weights
+    part = stepped(name, [gradient], weights, factors=[0.25], **changes) - weights
+    np.testing.assert_allclose(part, 0.25 * whole, rtol=1e-4, atol=1e-7)
+    assert np.abs(whole).max() > 1e-6
+
+
+def test_rate_factors() -> None:
+    model = build("resnet18", input_shape=(32, 32, 3), seed=0)
+    names = [variable.path for variable in model.trainable_variables]
+
+    def factors(**options: Any) -> dict[str, Any]:
+        found = rate_factors(model, **options)
+        assert len(found) == len(names)
+        return dict(zip(names, found, strict=True))
+
+    assert set(factors().values()) == {1.0}
+    by_stage = factors(layer_decay=0.5, head_factor=10.0)
+    expected_ = {
+        "stem_conv/kernel": 0.03125,
+        "stage1_unit2_conv1/kernel": 0.0625,
+        "stage4_unit1_shortcut_norm/gamma": 0.5,
+        "logits/kernel": 10.0,
+        "logits/bias": 10.0,
+    }
+    assert {name: by_stage[name] for name in expected_} == expected_
+    by_unit = factors(layer_decay=0.5, per="unit")
+    expected_ = {
+        "stem_norm/beta": 0.5**9,
+        "stage1_unit1_conv1/kernel": 0.5**8,
+        "stage4_unit2_conv2/kernel": 0.5,
+        "logits/kernel": 1.0,
+    }
+    assert {name: by_unit[name] for name in expected_} == expected_
+    # Frozen stages have no variables, and the others keep their factors.
+    finetune.freeze(model, through=2)
+    names = [variable.path for variable in model.trainable_variables]
+    frozen = factors(layer_decay=0.5)
+    assert "stem_conv/kernel" not in frozen
+    assert frozen["stage3_unit1_conv1/kernel"] == 0.25
+
+
+def test_rate_factors_of_stacked_units() -> None:
+    spec = get_spec("cifar_resnet20v2").replace(depths=(3, 2), widths=(4, 8))
+    model = build(spec, input_shape=(8, 8, 3), stacked=True)
+    found = rate_factors(model, 0.5, per="unit")
+    places = {v.path: f for v, f in zip(model.trainable_variables, found, strict=True)}
+    stack = places["stage1_units2to3/conv1_kernel"]
+    assert stack.shape == (2, 1, 1, 1, 1)
+    assert stack.ravel().tolist() == [0.125 / 2, 0.125]
+    assert places["final_norm/gamma"] == 0.5  # as the last unit
+
+
+def test_factors_fit_the_variables() -> None:
+    optimizer = make_optimizer(OptimizerConfig(), 0.1, "float32", [1.0, 0.5])
+    message = r"`factors` needs one entry per variable \(1\). Received: 2 entries"
+    with pytest.raises(ValueError, match=message):
+        optimizer.build([keras.Variable(np.zeros(2))])
+
+
+@pytest.mark.parametrize("kind", [SGD, AdamW, Lamb, Lars, Lion, Muon])
+def test_optimizers_are_serialized(kind: Any) -> None:
+    factors = [1.0, np.array([[0.5], [0.25]], "float32")]
+    optimizer = kind(0.3, factors=factors, decay=0.1, decayed="kernels")
+    again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
+    assert type(again) is kind
+    assert again.get_config() == optimizer.get_config()
+    assert again.factors == [1.0, [[0.5], [0.25]]]

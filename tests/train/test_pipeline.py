@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Callable
 from typing import Any
@@ -12,13 +13,16 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_resnet import PreprocessSpec
-from keras_resnet_train.config import AugmentConfig
+from keras_resnet_train.config import AugmentConfig, RunConfig
 from keras_resnet_train.data import (
     ArraySource,
+    ImageData,
     Share,
     Source,
     TrainingPlan,
+    augmented_examples,
     evaluation_batches,
+    grid,
     raw_images,
     training_batches,
 )
@@ -32,6 +36,17 @@ PLAIN = AugmentConfig()
 PAD = AugmentConfig(crop="pad", pad=2, flip=True)
 RESIZED = AugmentConfig(crop="resized", flip=True)
 SCALE = AugmentConfig(crop="scale", flip=True)
+EVERYTHING: dict[str, Any] = {
+    "flip": True,
+    "color_jitter": 0.3,
+    "pca_noise": 0.1,
+    "erasing": 0.5,
+    "mixup": 0.2,
+    "cutmix": 1.0,
+    "repeats": 3,
+    "start_size": 4,
+    "size_multiple": 2,
+}
 Batches = list[tuple[np.ndarray, np.ndarray]]
 
 
@@ -79,7 +94,7 @@ def take(
     start: int = 0,
     steps: int = 8,
 ) -> Batches:
-    plan = TrainingPlan(PREPROCESS, augment, 3, seed, start, steps)
+    plan = TrainingPlan(PREPROCESS, augment, 3, seed, start, steps, classes=SIZE)
     return list(training_batches(source, plan, share).as_numpy_iterator())
 
 
@@ -138,6 +153,103 @@ def test_workers_or_replicas(
     alone = take(sources[kind], Share(BATCH), PAD, start=3)
     shares = whole(lambda s: take(sources[kind], s, PAD, start=3), workers, replicas)
     assert_equal(shares, alone)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "several"),
+    [
+        ("array", {"crop": "pad", "pad": 2, "policy": "rand"}, (1, 4)),
+        (
+            "array",
+            {"crop": "pad", "pad": 2, "policy": "none", "color_jitter": 0, "erasing": 0},
+            (2, 2),
+        ),
+        ("larger array", {"policy": "trivial"}, (1, 2)),
+        ("files", {"crop": "resized", "policy": "augmix"}, (1, 2)),
+        ("stream", {"crop": "scale", "policy": "autoaugment"}, (2, 2)),
+    ],
+    ids=str,
+)
+def test_everything_at_once_is_a_function_of_the_step(
+    kind: str, fields: dict[str, Any], several: tuple[int, int], sources: dict[str, Source]
+) -> None:
+    """Also with every augmentation on, shares and runs begun at a step are the same to the bit."""
+    source, augment = sources[kind], AugmentConfig(**{**EVERYTHING, **fields})
+    alone = take(source, Share(BATCH), augment)
+    assert [batch[0].shape[1] for batch in alone] == [4, 4, 6, 6, 6, 8, 8, 8]
+    assert alone[0][0].shape == (BATCH, 4, 4, 3)
+    assert [part.dtype for part in alone[0]] == [np.float32, np.float32]
+    assert alone[0][1].shape == (BATCH, SIZE)
+    np.testing.assert_allclose(alone[0][1].sum(axis=1), 1, atol=1e-6)
+    assert_equal(whole(lambda s: take(source, s, augment), *several), alone)
+    assert_equal(take(source, Share(BATCH), augment, start=5), alone[5:])
+
+
+@pytest.mark.parametrize("kind", ["array", "stream"])
+def test_repeats(kind: str, sources: dict[str, Source]) -> None:
+    """A batch of 8 has 3 images, thrice (the last twice); copies differ and are no neighbours."""
+    augment = AugmentConfig(crop="pad", pad=2, flip=True, repeats=3)
+    batches = take(sources[kind], Share(BATCH), augment, steps=20)
+    seen = []
+    for _, labels in batches:
+        assert labels.tolist() == [labels[row % 3] for row in range(BATCH)]
+        assert (labels[::2] != labels[1::2]).all()
+        seen.extend(labels[:3])
+    # 20 steps are two passes over the 30 images, where without repeats they would be five.
+    passes = np.sort(np.reshape(seen, (2, SIZE)), axis=1)
+    np.testing.assert_array_equal(passes, np.tile(np.arange(SIZE), (2, 1)))
+    copies = np.concatenate([images[[0, 3, 6]] for images, _ in batches]).reshape(20, 3, -1)
+    assert np.mean([len({copy.tobytes() for copy in each}) for each in copies]) > 2.8
+
+
+def test_what_is_switched_on_leaves_the_rest_as_it_is(sources: dict[str, Source]) -> None:
+    """Each kind of augmentation draws by itself: erasing changes erased pixels and no others."""
+    plain = take(sources["files"], Share(BATCH), RESIZED, steps=2)
+    erased = take(
+        sources["files"],
+        Share(BATCH),
+        AugmentConfig(crop="resized", flip=True, erasing=1.0, erasing_mode="const"),
+        steps=2,
+    )
+    for (images, labels), (others, same) in zip(plain, erased, strict=True):
+        np.testing.assert_array_equal(labels, same)
+        changed = (images != others).any(axis=-1)
+        assert (others[changed] == 0).all()
+        assert 0.02 < changed.mean() < 0.4
+
+
+def test_several_labels_stay_as_they_are() -> None:
+    images, _ = arrays()
+    several = np.random.default_rng(0).integers(0, 2, (SIZE, 4)).astype("uint8")
+    source = ArraySource(images, several)
+    for augment in (PAD, RESIZED):
+        ((_, labels),) = take(source, Share(BATCH), augment, steps=1)
+        assert (labels.shape, labels.dtype) == ((BATCH, 4), np.float32)
+        assert {tuple(row) for row in labels} <= {tuple(row) for row in several.astype("float32")}
+
+
+def test_an_augmentation_that_does_not_fit_is_refused(sources: dict[str, Source]) -> None:
+    with pytest.raises(ValueError, match="must be even. Received: 1 images per replica"):
+        take(sources["array"], Share(BATCH, replicas=8), AugmentConfig(mixup=0.2))
+
+
+@pytest.mark.parametrize("count", [4, 5, 16])
+def test_augmented_examples(count: int, sources: dict[str, Source]) -> None:
+    """The first images of the run, with normalisation undone."""
+    data = ImageData("x", tuple(map(str, range(SIZE))), 3, sources["array"], None, None)
+    config = RunConfig(epochs=1, batch_size=12)
+    images, labels = augmented_examples(config, data, PREPROCESS, count)
+    assert (images.shape, images.dtype) == ((count, 8, 8, 3), np.uint8)
+    np.testing.assert_array_equal(images, arrays()[0][labels])
+    expected = labels_of(take(sources["array"], Share(12), steps=2))
+    np.testing.assert_array_equal(labels[: min(count, 4)], expected[: min(count, 4)])
+    mixed = dataclasses.replace(config, augment=AugmentConfig(mixup=1.0, policy="rand"))
+    images, labels = augmented_examples(mixed, data, PREPROCESS, count)
+    assert labels.shape == (count, SIZE)
+    picture = grid(images[:3], columns=2, space=1)
+    assert picture.shape == (17, 17, 3)
+    np.testing.assert_array_equal(picture[9:, :8], images[2])
+    assert (picture[9:, 8:] == 255).all()
 
 
 def test_starting_at_every_step(sources: dict[str, Source]) -> None:

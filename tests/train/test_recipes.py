@@ -26,7 +26,10 @@ def schedule_of(config: RunConfig, examples: int) -> tuple[Schedule, Length]:
 
 
 def test_names() -> None:
-    assert list(RECIPES) == ["digits", "he2015-cifar", "he2015-imagenet", "goyal2017"]
+    cifar = ["fast-cifar", "he2015-cifar", "he2016-cifar", "wrn-cifar"]
+    papers = ["he2015-imagenet", "goyal2017", "bag-of-tricks", "resnet-rs"]
+    today = ["torchvision-v2", "rsb-a1", "rsb-a2", "rsb-a3"]
+    assert list(RECIPES) == ["digits", "finetune", *cifar, *papers, *today]
     assert all(name == recipe.name for name, recipe in RECIPES.items())
     with pytest.raises(ValueError, match="Unknown recipe 'goyal17'. Nearest: goyal2017"):
         get_recipe("goyal17")
@@ -38,10 +41,11 @@ def test_recipes_are_whole(recipe: Recipe) -> None:
     config = recipe.configure(recipe.model, {"data.dataset": recipe.dataset})
     assert (config.recipe, config.model.name) == (recipe.name, recipe.model)
     assert recipe.source
-    assert "%" in recipe.expected
-    command = f"--model {recipe.model} --dataset {recipe.dataset} --recipe {recipe.name} "
+    assert "%" in recipe.expected or "no published figure" in recipe.expected
+    command = f"--model {recipe.model} --dataset {recipe.dataset} --recipe {recipe.name}"
+    assert recipe.command.endswith(command)
     module = importlib.import_module(f"keras_resnet_train.recipes.{recipe.name.replace('-', '_')}")
-    assert command in " ".join((module.__doc__ or "").split())
+    assert command in " ".join((module.__doc__ or "").replace("\\\n", " ").split())
 
 
 def test_he2015_cifar() -> None:
@@ -81,7 +85,10 @@ def test_he2015_cifar_warms_up_from_110_layers_on(model: str, warm: bool) -> Non
 
 
 def test_he2015_imagenet() -> None:
-    """Section 3.4: 60 x 10^4 iterations of 256; shorter side in [256, 480], 224 crop."""
+    """Section 3.4: 60 x 10^4 iterations of 256; shorter side in [256, 480], 224 crop.
+
+    The curves of Figure 4 fall at 15 x 10^4 and 30 x 10^4 iterations.
+    """
     config = get_recipe("he2015-imagenet").configure("resnet50", {})
     assert (config.batch_size, config.steps, config.epochs) == (256, 600_000, None)
     assert (config.optimizer.momentum, config.optimizer.weight_decay) == (0.9, 1e-4)
@@ -90,8 +97,8 @@ def test_he2015_imagenet() -> None:
     assert config.data.crop_fraction == 224 / 256
     assert config.data.mean == (123.675, 116.28, 103.53)
     schedule, _ = schedule_of(config, 1_281_167)
-    found = [float(schedule(step)) for step in (0, 299_999, 300_000, 449_999, 450_000)]
-    assert found == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001])
+    found = [float(schedule(step)) for step in (0, 149_999, 150_000, 299_999, 300_000, 599_999)]
+    assert found == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
 
 
 def test_goyal2017() -> None:
@@ -104,7 +111,10 @@ def test_goyal2017() -> None:
         0.08,
         True,
     )
-    assert not config.optimizer.decay_all
+    # Section 5.1: N(0, 0.01) for the classifier; no decay of gamma and beta, and no word of biases.
+    assert config.model.head_std == 0.01
+    assert (config.optimizer.decay_all, config.optimizer.decay_biases) == (False, True)
+    assert config.optimizer.momentum_form == "pytorch"  # section 3, Remark 2
     examples = 8192 * 100  # a hundred steps an epoch
     schedule, length = schedule_of(config, examples)
     assert (length.steps, length.steps_per_epoch, length.epochs) == (9000, 100, 90)
@@ -121,6 +131,13 @@ def test_goyal2017() -> None:
         8999: 0.0032,
     }
     assert {step: float(schedule(step)) for step in expected} == pytest.approx(expected, rel=1e-5)
+
+
+def test_goyal2017_for_three_steps() -> None:
+    """The last fraction rounds to the end of the run, where the rate changes no more."""
+    changes = {"steps": 3, "schedule.warmup_epochs": 0}
+    schedule, _ = schedule_of(get_recipe("goyal2017").configure("resnet50", changes), 2560)
+    assert [float(schedule(step)) for step in range(3)] == pytest.approx([0.1, 0.01, 0.001])
 
 
 def test_goyal2017_scales_the_rate_unless_it_is_given() -> None:
@@ -163,6 +180,115 @@ def test_a_length_replaces_the_recipes(
 ) -> None:
     config = get_recipe(recipe).configure("resnet18", changes)
     assert (config.epochs, config.steps) == length
+
+
+def _of(config: RunConfig, path: str) -> Any:
+    value: Any = config
+    for name in path.split("."):
+        value = value[name] if isinstance(value, dict) else getattr(value, name)
+    return value
+
+
+@pytest.mark.parametrize(
+    ("recipe", "changes", "expected"),
+    [
+        (  # Appendix of He et al. 2016: 400 iterations at 0.01 for every net
+            "he2016-cifar",
+            {},
+            {"steps": 64_000, "batch_size": 128, "schedule.warmup_steps": 400},
+        ),
+        (  # Zagoruyko and Komodakis 2016, section 3
+            "wrn-cifar",
+            {},
+            {"epochs": 200, "optimizer.weight_decay": 5e-4, "optimizer.nesterov": True},
+        ),
+        (  # He et al. 2019, sections 3.1 and 5: 0.1 per 256 images
+            "bag-of-tricks",
+            {"batch_size": 256},
+            {"schedule.learning_rate": 0.1, "augment.mixup": 0.2, "optimizer.decay_biases": False},
+        ),
+        (  # imagenet_resnetrs50_i160.yaml
+            "resnet-rs",
+            {},
+            {
+                "schedule.learning_rate": 1.6,
+                "optimizer.ema": 0.9999,
+                "model.spec.head_dropout": 0.25,
+                "augment.policy_magnitude": 10,
+            },
+        ),
+        (  # vision#3995
+            "torchvision-v2",
+            {},
+            {
+                "epochs": 600,
+                "schedule.learning_rate": 0.5,
+                "augment.train_size": 176,
+                "optimizer.weight_decay": 2e-5,
+                "augment.repeats": 4,
+            },
+        ),
+        (  # arXiv:2110.00476, Table 2
+            "rsb-a1",
+            {},
+            {
+                "epochs": 600,
+                "optimizer.name": "lamb",
+                "schedule.learning_rate": 5e-3,
+                "optimizer.weight_decay": 0.01,
+                "optimizer.label_smoothing": 0.1,
+                "augment.mixup": 0.2,
+                "model.spec.stochastic_depth": 0.05,
+            },
+        ),
+        (
+            "rsb-a2",
+            {},
+            {"epochs": 300, "optimizer.weight_decay": 0.02, "optimizer.label_smoothing": 0},
+        ),
+        (
+            "rsb-a3",
+            {},
+            {
+                "epochs": 100,
+                "schedule.learning_rate": 8e-3,
+                "augment.train_size": 160,
+                "augment.policy_magnitude": 6,
+                "augment.repeats": 1,
+            },
+        ),
+    ],
+)
+def test_figures_of_papers(recipe: str, changes: dict[str, Any], expected: dict[str, Any]) -> None:
+    config = get_recipe(recipe).configure(get_recipe(recipe).model, changes)
+    assert {path: _of(config, path) for path in expected} == pytest.approx(expected)
+
+
+def test_wrn_cifar_multiplies_the_rate_by_a_fifth() -> None:
+    config = get_recipe("wrn-cifar").configure("cifar_wrn28_10", {})
+    schedule, length = schedule_of(config, 128 * 100)  # a hundred steps an epoch
+    assert length.steps == 20_000
+    found = [float(schedule(step)) for step in (5_999, 6_000, 12_000, 16_000)]
+    assert found == pytest.approx([0.1, 0.02, 0.004, 0.0008])
+
+
+def test_finetune_follows_the_number_of_images() -> None:
+    recipe, config = get_recipe("finetune"), RunConfig(steps=1)
+    assert recipe.by_images is not None
+    found = {
+        images: tuple(recipe.by_images(images, config)[key] for key in ("batch_size", "epochs"))
+        for images in (999, 1_000, 5_000, 20_000, 100_000, 500_000)
+    }
+    assert found == {
+        999: (32, 40),
+        1_000: (32, 30),
+        5_000: (64, 20),
+        20_000: (128, 15),
+        100_000: (256, 10),
+        500_000: (256, 6),
+    }
+    rates = [recipe.by_images(n, config)["schedule.learning_rate"] for n in (999, 5_000, 500_000)]
+    assert rates == pytest.approx([0.01, 0.02, 0.08])
 
 
 def test_unknown_net() -> None:

@@ -44,22 +44,25 @@ def largest_difference(one: keras.Model, other: keras.Model) -> float:
     [
         {"optimizer__decay_all": False, "optimizer__weight_decay": 0.1, "optimizer__clip_norm": 1},
         {
-            "optimizer__name": "adamw",
-            "optimizer__decay_all": False,
+            "optimizer__name": "lamb",
             "optimizer__weight_decay": 0.5,
             "optimizer__ema": 0.5,
-            "schedule__learning_rate": 1e-4,
+            "schedule__learning_rate": 1e-3,
         },
+        {"optimizer__name": "muon", "schedule__learning_rate": 1e-3},
     ],
-    ids=["sgd", "adamw"],
+    ids=["sgd", "lamb", "muon"],
 )
 def test_a_stacked_run_is_the_unrolled_run(
     changes: dict[str, Any],
     tiny: Callable[..., RunConfig],
     train_model: Callable[[RunConfig], Any],
 ) -> None:
+    """Also where norms and rates are those of single units."""
+    by_unit = {"optimizer__layer_decay": 0.5, "optimizer__layer_decay_per": "unit"}
     stacked, unrolled = (
-        train_model(tiny(**{**NET, **changes, "model__stacked": form})) for form in (True, False)
+        train_model(tiny(**{**NET, **by_unit, **changes, "model__stacked": form}))
+        for form in (True, False)
     )
     assert (stacked[0].stacked, unrolled[0].stacked) == (True, False)
     assert largest_difference(stacked[0], unrolled[0]) < 2e-4

@@ -41,8 +41,8 @@ def _describe(recipe: Recipe) -> str:
             f"  source    {recipe.source}",
             f"  expected  {recipe.expected}",
             "  settings  " + "\n            ".join(lines),
-            f"  command   keras-resnet train --model {recipe.model} --dataset {recipe.dataset} "
-            f"--recipe {recipe.name} --output DIRECTORY",
+            *([f"  here      {recipe.here}"] if recipe.here else []),
+            f"  command   {recipe.command} --output DIRECTORY",
         ]
     )
 

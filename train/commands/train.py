@@ -6,11 +6,29 @@ import argparse
 from pathlib import Path
 
 from ..command import Command
+from ..config import RunConfig
+from ..recipes import describe_choice
 from ..run_options import add_run_options, configuration
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output", type=Path, required=True, help="directory of the run")
+    parser.add_argument("--output", type=Path, help="directory of the run")
+    parser.add_argument(
+        "--dry-run",
+        nargs="?",
+        type=Path,
+        const=Path(),
+        metavar="DIRECTORY",
+        help="print what the run would be and train nothing; with a directory, write pictures of "
+        "the schedule and of augmented images there",
+    )
+    parser.add_argument(
+        "--folds",
+        type=int,
+        metavar="K",
+        help="cross-validation: K runs below the output, each with another part of the training "
+        "images as its test split",
+    )
     parser.add_argument(
         "--resume",
         choices=("auto", "never"),
@@ -21,11 +39,33 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    from ..strategies import is_chief
+
+    if args.output is None and args.dry_run is None:
+        raise ValueError("Give --output, the directory of the run, or --dry-run")
+    config = configuration(args)
+    choice = describe_choice(config)
+    if choice and is_chief(config.runtime.strategy):
+        print(choice)
+    if args.dry_run is not None:
+        from ..dry_run import dry_run
+
+        dry_run(config, None if args.dry_run == Path() else args.dry_run, args.output)
+        return 0
+    if args.folds is not None:
+        from ..cross_validation import cross_validate
+
+        cross_validate(config, args.folds, args.output, resume=args.resume)
+        return 0
+    return _train(config, args)
+
+
+def _train(config: RunConfig, args: argparse.Namespace) -> int:
+    """Trains one run and writes its report."""
     from ..run_report import write_run_report
     from ..session import run_training
     from ..strategies import is_chief
 
-    config = configuration(args)
     directory = run_training(config, args.output, resume=args.resume)
     chief = is_chief(config.runtime.strategy)
     # A report needs images that the run was measured on.

@@ -90,6 +90,8 @@ def _plan(args: argparse.Namespace) -> SearchPlan:
     )
     # `--epochs` and `--steps` are the trials' length, so a full run's is given by `--set`.
     epochs, steps, args.epochs, args.steps = args.epochs, args.steps, None, None
+    if getattr(args, "model.weights") is not None:
+        raise ValueError("`tune` trains nets from random weights: drop --weights")
     base = configuration(args, length="--set epochs=90 (of a full run)")
     return SearchPlan(args.space, args.tuner, base, epochs, steps, limits=limits)
 

@@ -10,6 +10,7 @@ from .files import with_changes as with_changes
 from .run import AugmentConfig as AugmentConfig
 from .run import CheckpointConfig as CheckpointConfig
 from .run import DataConfig as DataConfig
+from .run import LossConfig as LossConfig
 from .run import ModelConfig as ModelConfig
 from .run import OptimizerConfig as OptimizerConfig
 from .run import RunConfig as RunConfig

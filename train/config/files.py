@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from keras_resnet.nets.catalog import nearest
 
 from .fields import Section, all_fields
-from .run import RunConfig
+from .run import RunConfig, with_earlier_data_defaults
 from .values import convert
 
 T = TypeVar("T")
@@ -31,7 +31,7 @@ def load_config(path: Path) -> RunConfig:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
-    return from_dict(RunConfig, values, str(path))
+    return from_dict(RunConfig, with_earlier_data_defaults(values), str(path))
 
 
 def from_dict(cls: type[T], values: Any, where: str) -> T:

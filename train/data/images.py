@@ -1,55 +1,16 @@
-"""Decoding, resizing and normalisation of images in TensorFlow."""
+"""Resizing and normalisation of images in TensorFlow; decoding is in `decoding.py`."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 from keras_resnet import PreprocessSpec
 
+from .decoding import decode as decode
+from .decoding import decode_part as decode_part
 
-def decode(encoded: Any, channels: int) -> Any:
-    """Decodes a JPEG, PNG, BMP or GIF (its first frame) to uint8 `(height, width, channels)`."""
-    import tensorflow as tf
-
-    image = tf.io.decode_image(encoded, channels=channels, expand_animations=False)
-    image.set_shape((None, None, channels))
-    return image
-
-
-def decode_part(encoded: Any, channels: int, choose: Callable[[Any], Any]) -> Any:
-    """Decodes a rectangle of an image; of a JPEG, only the blocks that it needs.
-
-    Args:
-        encoded: An encoded image.
-        channels: Number of channels to return.
-        choose: A function from height and width, int32 `(2,)`, to top, left, height and width of
-            the rectangle, int32 `(4,)`.
-
-    Returns:
-        uint8 `(height, width, channels)`: that rectangle of `decode(encoded, channels)`.
-    """
-    import tensorflow as tf
-
-    def jpeg() -> Any:
-        shape = tf.image.extract_jpeg_shape(encoded)[:2]
-        top, left, height, width = tf.unstack(choose(shape))
-        # One more column on each side: colours are stored at half the width and interpolated
-        # between neighbours, which the columns at the edge of the window do not have.
-        first, last = tf.maximum(left - 1, 0), tf.minimum(left + width + 1, shape[1])
-        window = tf.stack([top, first, height, last - first])
-        part = tf.image.decode_and_crop_jpeg(encoded, window, channels=channels)
-        return part[:, left - first : left - first + width]
-
-    def other() -> Any:
-        image = decode(encoded, channels)
-        top, left, height, width = tf.unstack(choose(tf.shape(image)[:2]))
-        return image[top : top + height, left : left + width]
-
-    image = tf.cond(tf.io.is_jpeg(encoded), jpeg, other)
-    image.set_shape((None, None, channels))
-    return image
+_LARGEST_EXCESS = 16
 
 
 def fit(image: Any, preprocess: PreprocessSpec) -> Any:
@@ -73,18 +34,58 @@ def fit(image: Any, preprocess: PreprocessSpec) -> Any:
     resized = tf.maximum(
         tf.cast(tf.round(original * scale), tf.int32), tf.constant([height, width], tf.int32)
     )
-    image = tf.cond(
-        tf.reduce_all(tf.equal(resized, shape)),
-        lambda: tf.cast(image, tf.float32),
-        lambda: tf.cast(
-            tf.image.resize(image, resized, method=preprocess.interpolation, antialias=True),
-            tf.float32,
-        ),
-    )
     top, left = tf.unstack((resized - tf.constant([height, width])) // 2)
-    image = image[..., top : top + height, left : left + width, :]
+
+    def whole() -> Any:
+        image_resized = tf.cond(
+            tf.reduce_all(tf.equal(resized, shape)),
+            lambda: tf.cast(image, tf.float32),
+            lambda: tf.cast(
+                tf.image.resize(image, resized, method=preprocess.interpolation, antialias=True),
+                tf.float32,
+            ),
+        )
+        return image_resized[..., top : top + height, left : left + width, :]
+
+    # Of an image that is far longer than wide, only the part that is kept is resized: 2 x 20,000
+    # pixels would become 224 x 2,240,000.
+    kept = tf.cast(height * width, tf.float32) / tf.cast(tf.reduce_prod(resized), tf.float32)
+    image = tf.cond(
+        kept < 1 / _LARGEST_EXCESS, lambda: _fit_part(image, preprocess, resized), whole
+    )
     image = tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)
     return tf.ensure_shape(image, (*image.shape[:-3], height, width, image.shape[-1]))
+
+
+def _fit_part(image: Any, preprocess: PreprocessSpec, resized: Any) -> Any:
+    """Resizes only the part of an image, or of a batch, that the centre crop keeps.
+
+    Args:
+        image: `(height, width, channels)` or a batch.
+        preprocess: The size and interpolation.
+        resized: Height and width that the whole image would be resized to.
+    """
+    import tensorflow as tf
+
+    size = tf.constant(preprocess.size)
+    shape = tf.shape(image)[-3:-1]
+    step = tf.cast(shape, tf.float32) / tf.cast(resized, tf.float32)  # pixels per pixel of the net
+    offset = (resized - size) // 2
+    # The filter reaches 3 pixels of the larger grid at most (Lanczos); 8 leave room for rounding.
+    reach = tf.cast(tf.math.ceil(8 * tf.maximum(step, 1)), tf.int32)
+    first = tf.cast(tf.floor(tf.cast(offset, tf.float32) * step), tf.int32) - reach
+    last = tf.cast(tf.math.ceil(tf.cast(offset + size, tf.float32) * step), tf.int32) + reach
+    first, last = tf.maximum(first, 0), tf.minimum(last, shape)
+    part = image[..., first[0] : last[0], first[1] : last[1], :]
+    # Where the part begins, in pixels of the net: the crop is placed to the nearest whole pixel.
+    begins = tf.cast(tf.round(tf.cast(first, tf.float32) / step), tf.int32)
+    larger = tf.cast(tf.round(tf.cast(last - first, tf.float32) / step), tf.int32)
+    larger = tf.maximum(larger, size)
+    part = tf.image.resize(part, larger, method=preprocess.interpolation, antialias=True)
+    top, left = tf.unstack(tf.clip_by_value(offset - begins, 0, larger - size))
+    height, width = preprocess.size
+    part = part[..., top : top + height, left : left + width, :]
+    return tf.cast(part, tf.float32)
 
 
 def normalize(images: Any, preprocess: PreprocessSpec) -> Any:
@@ -96,7 +97,8 @@ def normalize(images: Any, preprocess: PreprocessSpec) -> Any:
     import tensorflow as tf
 
     width, channels = images.shape[-2:]
-    if preprocess.channel_order == "bgr" or len(preprocess.mean) != channels:
+    known = width is not None and len(preprocess.mean) == channels
+    if preprocess.channel_order == "bgr" or not known:
         return preprocess.normalize(images)
     row = dataclasses.replace(preprocess, mean=preprocess.mean * width, std=preprocess.std * width)
     shape = tf.shape(images)

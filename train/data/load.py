@@ -1,32 +1,52 @@
-"""Opening a data set by its name, bringing it to the network's size, and measuring it."""
+"""Opening a data set by its name, with its preprocessing."""
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
+from collections.abc import Callable, Sequence
 from pathlib import Path
-
-import numpy as np
 
 from keras_resnet import PreprocessSpec, ResNetSpec
 
-from ..config import AugmentConfig, DataConfig, RunConfig
+from ..config import DataConfig, RunConfig
+from .arrange import arranged, relabelled
 from .embedded import load_digits, make_synthetic
 from .folder import load_folder
-from .images import fit
-from .pipeline import Share, evaluation_batches
-from .sources import IN_MEMORY, ArraySource, FileSource, ImageData, Source
+from .folder_by_position import load_folder_by_position
+from .in_memory import at_size, measure_channels
+from .listing import Listing
+from .request import Request
+from .sources import SPLITS, ImageData, Split
+from .table import is_table, load_table
 from .tfds_source import load_tfds
 
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R 601-2
 
-def resolve_data(config: RunConfig, spec: ResNetSpec) -> tuple[ImageData, PreprocessSpec]:
+
+def resolve_data(
+    config: RunConfig,
+    spec: ResNetSpec,
+    stored: Listing | None = None,
+    say: Callable[[str], None] | None = None,
+    base: PreprocessSpec | None = None,
+) -> tuple[ImageData, PreprocessSpec]:
     """Opens the data of a run at the network's size and determines its preprocessing.
+
+    Args:
+        config: The run.
+        spec: The network.
+        stored: The files of each split as the run stored them (`RunDirectory.listing`), to resume
+            it with the same membership; None for a new run.
+        say: Is called with each note at once, before the work that it is about; the notes are in
+            the returned data too.
+        base: The preprocessing of the weights that the run starts from. It replaces mean and
+            standard deviation of the configuration, and states interpolation and channel order.
 
     Returns:
         The data, and the preprocessing with the configured or measured mean and standard deviation.
 
     Raises:
-        ValueError: If the data does not fit the network.
+        ValueError: If the data does not fit the network, or has no training images.
     """
     size = config.data.image_size or spec.input_size
     if size < spec.smallest_input:
@@ -34,14 +54,35 @@ def resolve_data(config: RunConfig, spec: ResNetSpec) -> tuple[ImageData, Prepro
             f"{spec.name} needs images of at least {spec.smallest_input} x {spec.smallest_input} "
             f"pixels. Received: image_size={size}"
         )
-    data = load_data(config.data, spec)
-    preprocess = PreprocessSpec((size, size), crop_fraction=config.data.crop_fraction)
-    data = at_size(data, preprocess, config.augment, config.data.cache)
+    data = load_data(config.data, spec, stored=stored)
+    if not len(data.train):
+        present = ", ".join(split for split, _ in data.parts())
+        raise ValueError(
+            f"Data set {data.name!r} has no train split to train on. It has: {present}"
+        )
+    if say is not None:
+        for text in data.notes:
+            say(text)
+    preprocess = dataclasses.replace(
+        base or PreprocessSpec((size, size)),
+        size=(size, size),
+        crop_fraction=config.data.crop_fraction,
+    )
+    data = at_size(data, preprocess, config.augment, config.data.cache, say)
+    if base is not None:
+        return data, preprocess
     mean, std = config.data.mean, config.data.std
     if mean is None or std is None:
-        if not len(data.train):
-            raise ValueError(f"Data set {data.name!r} has no training images to measure")
         mean, std = measure_channels(data.train, preprocess, data.channels)
+    if data.channels == 1 and len(mean) == 3 and len(std) == 3:
+        mean, std = _luma(mean), _luma(std)
+        text = (
+            "`data.mean` and `data.std` are those of three channels, and the images have one: "
+            f"their luma, {mean[0]:g} and {std[0]:g}, is used"
+        )
+        data = dataclasses.replace(data, notes=(*data.notes, text))
+        if say is not None:
+            say(text)
     if len(mean) not in (1, data.channels):
         raise ValueError(
             f"`mean` needs one value per channel ({data.channels}). Received: mean={mean}"
@@ -49,27 +90,52 @@ def resolve_data(config: RunConfig, spec: ResNetSpec) -> tuple[ImageData, Prepro
     return data, dataclasses.replace(preprocess, mean=mean, std=std)
 
 
-def load_data(config: DataConfig, spec: ResNetSpec) -> ImageData:
-    """Opens a data set.
+def load_data(
+    config: DataConfig,
+    spec: ResNetSpec,
+    *,
+    splits: Sequence[Split] = SPLITS,
+    class_names: Sequence[str] | None = None,
+    stored: Listing | None = None,
+    whole: bool = False,
+) -> ImageData:
+    """Opens a data set, or only some of its splits.
+
+    To evaluate a run, give its classes and its listing: labels are then indices of the run's
+    classes, also where the data has only some of them; membership is the run's; and the notes say
+    how the files have changed, and how many are training images of the run.
 
     Args:
-        config: `dataset` is `digits`, `synthetic`, an existing folder, or a TFDS name.
-        spec: The network; synthetic images have its size and classes by default.
+        config: `dataset` is `digits`, `synthetic`, an existing folder, a CSV or Parquet file, or a
+            TFDS name.
+        spec: The network. Synthetic images have its size and classes by default, and files are
+            decoded to its input channels.
+        splits: The splits to open. Images of other splits are not read.
+        class_names: The classes that labels shall be indices of; the data's own where None. Class
+            folders that are named 0, 1, ... (as in ImageNet-V2) are indices of these.
+        stored: The files of each split as a run stored them (`RunDirectory.listing`).
+        whole: Whether a folder without folders of splits is, undivided, the split that is asked
+            for: all 200 images, not a fifth of them. A folder that `stored` lists is divided as
+            the run has it all the same.
 
     Raises:
-        ValueError: If there is no such data set, or it does not have `config.classes` classes.
+        ValueError: If there is no such data set, it does not have `config.classes` classes, or it
+            has a class that is not one of `class_names`.
+
+    Example:
+        >>> run = open_run(Path("saved_models/digits"))
+        >>> data = load_data(
+        ...     run.config.data,
+        ...     run.spec,
+        ...     splits=("test",),
+        ...     class_names=run.class_names,
+        ...     stored=run.directory.listing,
+        ... )
     """
-    if config.dataset == "digits":
-        data = load_digits()
-    elif config.dataset == "synthetic":
-        size = config.image_size or spec.input_size
-        data = make_synthetic(size, spec.input_channels, config.classes or spec.classes)
-    elif Path(config.dataset).is_dir():
-        data = load_folder(Path(config.dataset), config)
-    elif Path(config.dataset).is_absolute() or Path(config.dataset).is_file():
-        raise ValueError(f"No folder at {config.dataset!r}")
-    else:
-        data = load_tfds(config)
+    names = None if class_names is None else tuple(class_names)
+    data = _opened(config, spec, Request(tuple(splits), names, stored, whole))
+    if names is not None:
+        return relabelled(data, names)
     if config.classes is not None and len(data.class_names) != config.classes:
         raise ValueError(
             f"`classes` must match the data: {config.dataset!r} has {len(data.class_names)} "
@@ -78,81 +144,34 @@ def load_data(config: DataConfig, spec: ResNetSpec) -> ImageData:
     return data
 
 
-def at_size(
-    data: ImageData, preprocess: PreprocessSpec, augment: AugmentConfig, cache: str
-) -> ImageData:
-    """Resizes images to the network's size once and keeps them in memory, if they fit.
-
-    Other images are read and resized each time. So are training images whose augmentation takes
-    random crops of the originals.
-
-    Args:
-        data: The data set.
-        preprocess: The size, crop fraction and interpolation.
-        augment: The augmentation of training images.
-        cache: As in `DataConfig`.
-    """
-    parts = (data.train, data.validation, data.test)
-    pixels = preprocess.size[0] * preprocess.size[1] * data.channels
-    fits = sum(len(part) for part in parts if part is not None) * pixels <= IN_MEMORY
-    if cache == "none" or not (fits or cache == "memory"):
-        return data
-
-    def resized(source: Source | None) -> Source | None:
-        if isinstance(source, FileSource) and len(source):
-            return ArraySource(*raw_images(source, preprocess, data.channels))
-        if not isinstance(source, ArraySource) or not len(source):
-            return source
-        if source.images.shape[1:3] == preprocess.size:
-            return source
-        batches = np.split(source.images, range(256, len(source), 256))
-        images = np.concatenate([fit(batch, preprocess).numpy() for batch in batches])
-        return ArraySource(images, source.labels)
-
-    needs_originals = augment.crop in ("resized", "scale")
-    train = data.train if needs_originals else resized(data.train) or data.train
-    return dataclasses.replace(
-        data, train=train, validation=resized(data.validation), test=resized(data.test)
-    )
+def _opened(config: DataConfig, spec: ResNetSpec, request: Request) -> ImageData:
+    """Opens a data set by its name, with its own classes."""
+    name, path = config.dataset, Path(config.dataset)
+    if config.task == "multilabel" and not is_table(path):
+        raise ValueError(
+            "`data.task` can be 'multilabel' only for a CSV or Parquet file of images and labels. "
+            f"Received: data.dataset={name!r}"
+        )
+    if name == "digits":
+        data = load_digits()
+    elif name == "synthetic":
+        size = config.image_size or spec.input_size
+        data = make_synthetic(size, spec.input_channels, config.classes or spec.classes)
+    elif is_table(path):
+        data = load_table(path, config, spec.input_channels, request)
+    elif path.is_dir() and config.split_by == "position":
+        data = load_folder_by_position(path, config)
+    elif path.is_dir():
+        data = load_folder(path, config, spec.input_channels, request)
+    elif path.is_absolute() or path.is_file():
+        raise ValueError(f"No folder at {name!r}")
+    else:
+        data = load_tfds(config, request.splits)
+    if data.listing is not None:  # files, which `divided` has arranged
+        return dataclasses.replace(data, path=str(path.resolve()))
+    return arranged(data, config)
 
 
-def raw_images(
-    source: Source, preprocess: PreprocessSpec, channels: int, limit: int | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the images of a split at the network's size.
-
-    Args:
-        source: The split.
-        preprocess: The size, crop fraction and interpolation.
-        channels: Channels per image.
-        limit: Maximum number of examples: spread evenly over arrays and files, the first ones of
-            streams. All examples where None.
-
-    Returns:
-        uint8 images `(examples, height, width, channels)` and int64 labels.
-    """
-    count = len(source) if limit is None else min(limit, len(source))
-    if isinstance(source, ArraySource | FileSource):
-        source = source.take(np.linspace(0, len(source) - 1, count).astype("int64"))
-    batches = evaluation_batches(source, preprocess, channels, Share(min(64, count)), raw=True)
-    needed = itertools.islice(batches.as_numpy_iterator(), -(-count // min(64, count)))
-    images, labels, weights = (np.concatenate(parts) for parts in zip(*needed, strict=True))
-    real = weights > 0
-    return images[real][:count], labels[real][:count]
-
-
-def measure_channels(
-    source: Source, preprocess: PreprocessSpec, channels: int
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Returns the mean and standard deviation of each channel, in pixel values 0..255.
-
-    Measures all images of an array, and 2,048 of other sources.
-    """
-    limit = None if isinstance(source, ArraySource) else 2048
-    images, _ = raw_images(source, preprocess, channels, limit)
-    # Sums over the histogram of a channel are sums of whole numbers, and so exact.
-    counts = np.stack([np.bincount(images[..., c].ravel(), minlength=256) for c in range(channels)])
-    values, pixels = np.arange(256), images[..., 0].size
-    mean = counts @ values / pixels
-    std = np.sqrt(np.maximum(counts @ values**2 / pixels - mean**2, 1e-6))
-    return tuple(map(float, mean.round(4))), tuple(map(float, std.round(4)))
+def _luma(values: Sequence[float]) -> tuple[float, ...]:
+    """Returns the luma of three channels' values, as the one value of grey images."""
+    return (round(sum(w * value for w, value in zip(_LUMA, values, strict=True)), 4),)

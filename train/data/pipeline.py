@@ -4,7 +4,8 @@ The order and the augmentation of training images are functions of the seed and 
 a run with batch size B reads positions k*B to k*B + B - 1. With N training images, position p is
 example `shuffle(epoch)[p % N]` of epoch `p // N`, and its random numbers are row `p - k*B` of a
 draw keyed by (seed, k). A run that resumes at step k starts with position k*B, and any number of
-workers and replicas reads the same batches.
+workers and replicas reads the same batches. With R repeats a batch has U = ceil(B / R) different
+images: row i is position k*U + i % U, so that the copies of an image are never neighbours.
 """
 
 from __future__ import annotations
@@ -14,12 +15,23 @@ from typing import Any
 
 from keras_resnet import PreprocessSpec
 
-from ..augment import DRAWS, crop_box, pad_crop_flip, random_crop, resize_crop
+from ..augment import (
+    changes_images,
+    check_augmentation,
+    example_draws,
+    image_plan,
+    is_progressive,
+    pad_crop_flip,
+    training_size,
+)
 from ..config import AugmentConfig
-from .images import decode, decode_part, fit, normalize
+from .batch_changes import changes_batches, make_batch_change
+from .decoding import decode
+from .image_changes import crops_originals, make_image_change, open_image, place_images
+from .images import fit, normalize
 from .sources import ArraySource, FileSource, Source, StreamSource
 
-_ORDER, _DRAWS = 1, 2  # keys of two independent streams of random numbers
+_ORDER = 1  # the key of the order; those of the augmentation are in `augment/draws.py`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +79,7 @@ class TrainingPlan:
         seed: Seed of order and augmentation.
         start_step: First step.
         total_steps: Number of steps of the run, counted from 0 and not from `start_step`.
+        classes: Number of classes, for mixup and cutmix.
     """
 
     preprocess: PreprocessSpec
@@ -75,6 +88,11 @@ class TrainingPlan:
     seed: int
     start_step: int
     total_steps: int
+    classes: int = 0
+
+    def different(self, batch: int) -> int:
+        """Returns the number of different images in a global batch."""
+        return -(-batch // self.augment.repeats)
 
 
 def training_batches(source: Source, plan: TrainingPlan, share: Share) -> Any:
@@ -87,19 +105,36 @@ def training_batches(source: Source, plan: TrainingPlan, share: Share) -> Any:
 
     Returns:
         A `tf.data.Dataset` of (float32 images `(per_replica, height, width, channels)`, int64
-        labels `(per_replica,)`), with one element per step and replica of this process.
+        labels `(per_replica,)`), with one element per step and replica of this process. Labels are
+        float32 `(per_replica, classes)` where images are mixed or have several labels.
+
+    Raises:
+        ValueError: If the augmentation does not fit the images or the batch.
     """
     import tensorflow as tf
 
+    check_augmentation(
+        plan.augment,
+        size=plan.preprocess.size,
+        channels=plan.channels,
+        batch=share.batch,
+        per_replica=share.per_replica,
+    )
+
     if isinstance(source, StreamSource):
         records = _streamed(source, plan, share)
-        dataset = _augmented(records, plan, share.per_replica)
-    elif isinstance(source, ArraySource) and _by_batch(source, plan):
+        dataset = _augmented(records, plan, share.per_replica, source)
+    elif isinstance(source, ArraySource) and _has_training_size(source, plan):
         dataset = _gathered(source, plan, share)
     else:
         keys = _keys(len(source), plan, share).unbatch()
         encoded = keys.map(_fetch(source), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        dataset = _augmented(encoded, plan, share.per_replica)
+        dataset = _augmented(encoded, plan, share.per_replica, source)
+    if changes_batches(plan.augment):
+        counter = _counter(plan, share)
+        dataset = tf.data.Dataset.zip(counter, dataset).map(
+            make_batch_change(plan, share), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        )
     options = tf.data.Options()
     options.deterministic = True
     options.autotune.enabled = True
@@ -133,7 +168,7 @@ def evaluation_batches(
 
     def finish(image: Any, label: Any, weight: Any) -> Any:
         if image.dtype == tf.string:
-            image = decode(image, channels)
+            image = decode(image, channels, source.decoding)
         image = fit(image, preprocess)
         return image if raw else normalize(image, preprocess), tf.cast(label, tf.int64), weight
 
@@ -160,7 +195,7 @@ def _numbered(source: Source, batch: int) -> Any:
         return records.enumerate().map(lambda number, record: (number, *record))
     fetch = _fetch(source)
     return tf.data.Dataset.range(total).map(
-        lambda number: (number, *fetch(tf.minimum(number, size - 1), 0.0)[:2])
+        lambda number: (number, *fetch(tf.minimum(number, size - 1), {})[:2])
     )
 
 
@@ -168,14 +203,14 @@ def _in_order(source: ArraySource, preprocess: PreprocessSpec, share: Share, *, 
     """Returns evaluation batches of images in memory, one gather per batch."""
     import tensorflow as tf
 
-    images, labels = tf.constant(source.images), tf.constant(source.labels)
+    labels = tf.constant(source.labels)
     size, part = len(source), share.per_replica
 
     def batch(counter: Any) -> tuple[Any, Any, Any]:
         step, replica = counter // share.replicas, counter % share.replicas
         first = step * share.batch + (share.worker * share.replicas + replica) * part
         examples = first + tf.range(part, dtype=tf.int64)
-        picked = tf.gather(images, tf.minimum(examples, size - 1))
+        picked = source.gather(tf.minimum(examples, size - 1))
         return (
             picked if raw else normalize(picked, preprocess),
             tf.gather(labels, tf.minimum(examples, size - 1)),
@@ -187,20 +222,44 @@ def _in_order(source: ArraySource, preprocess: PreprocessSpec, share: Share, *, 
     return batches.map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
-def _by_batch(source: ArraySource, plan: TrainingPlan) -> bool:
-    return plan.augment.crop in ("none", "pad") and source.images.shape[1:3] == plan.preprocess.size
+def _has_training_size(source: ArraySource, plan: TrainingPlan) -> bool:
+    at_size = source.images.shape[1:3] == plan.preprocess.size
+    return at_size and not crops_originals(plan.augment)
+
+
+def _counter(plan: TrainingPlan, share: Share) -> Any:
+    """Yields `step * replicas + replica` for each step and replica of this process."""
+    import tensorflow as tf
+
+    first, last = plan.start_step * share.replicas, plan.total_steps * share.replicas
+    return tf.data.Dataset.range(first, last)
+
+
+def _rows(plan: TrainingPlan, share: Share, step: Any, first: int | Any, count: int) -> Any:
+    """Returns the changes of `count` images from row `first` of the global batch of a step."""
+    import tensorflow as tf
+
+    draws = example_draws(plan.augment, plan.seed, step, share.batch)
+    draws = {name: values[first : first + count] for name, values in draws.items()}
+    size: Any = plan.preprocess.size
+    if is_progressive(plan.augment) and crops_originals(plan.augment):
+        size = training_size(plan.augment, plan.preprocess.size, step, plan.total_steps)
+        rows = image_plan(plan.augment, draws, size)
+        return {**rows, "size": tf.tile(size[None], (count, 1))}
+    return image_plan(plan.augment, draws, size)
 
 
 def _keys(size: int, plan: TrainingPlan, share: Share) -> Any:
-    """Yields example numbers and random numbers for each step and replica."""
+    """Yields example numbers and the rows of random numbers for each step and replica."""
     import tensorflow as tf
 
-    part = share.per_replica
+    part, different = share.per_replica, plan.different(share.batch)
 
     def keys(counter: Any) -> tuple[Any, Any]:
         step, replica = counter // share.replicas, counter % share.replicas
         first = (share.worker * share.replicas + replica) * part
-        positions = step * share.batch + first + tf.range(part, dtype=tf.int64)
+        rows = first + tf.range(part, dtype=tf.int64)
+        positions = step * different + rows % different
         epochs = positions // size
         order = tf.fill([part], tf.constant(_ORDER, tf.int64))
         seeds = tf.stack([order, tf.fill([part], tf.constant(plan.seed, tf.int64)), epochs], axis=1)
@@ -213,50 +272,62 @@ def _keys(size: int, plan: TrainingPlan, share: Share) -> Any:
             max_index=tf.constant(size - 1, tf.int64),
             rounds=8,
         )
-        return examples, _draws(plan.seed, step, share.batch)[first : first + part]
+        return examples, _rows(plan, share, step, first, part)
 
-    return tf.data.Dataset.range(
-        plan.start_step * share.replicas, plan.total_steps * share.replicas
-    ).map(keys, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-
-
-def _draws(seed: int, step: Any, batch: int) -> Any:
-    import tensorflow as tf
-
-    key = tf.random.experimental.stateless_fold_in([seed, _DRAWS], step)
-    return tf.random.stateless_uniform([batch, DRAWS], key)
+    return _counter(plan, share).map(keys, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
 def _gathered(source: ArraySource, plan: TrainingPlan, share: Share) -> Any:
+    """Returns batches of images that have the network's size, one gather per batch."""
     import tensorflow as tf
 
-    images, labels = tf.constant(source.images), tf.constant(source.labels)
+    labels = _typed(tf.constant(source.labels))
 
-    def batch(examples: Any, draws: Any) -> tuple[Any, Any]:
-        picked = normalize(tf.gather(images, examples), plan.preprocess)
-        return pad_crop_flip(picked, draws, plan.augment), tf.gather(labels, examples)
+    def batch(examples: Any, rows: Any) -> tuple[Any, Any]:
+        picked = normalize(source.gather(examples), plan.preprocess)
+        return pad_crop_flip(picked, rows["place"], plan.augment), tf.gather(labels, examples)
+
+    def placed(examples: Any, rows: Any) -> tuple[Any, Any, Any]:
+        picked = place_images(source.gather(examples), rows.pop("place"), plan)
+        return picked, tf.gather(labels, examples), rows
 
     keys = _keys(len(source), plan, share)
-    return keys.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    if not changes_images(plan.augment):
+        return keys.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    examples = keys.map(placed, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).unbatch()
+    change = make_image_change(plan)
+    changed = examples.map(
+        lambda image, label, row: (change(image, row), label),
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )
+    return changed.batch(share.per_replica, drop_remainder=True)
+
+
+def _typed(labels: Any) -> Any:
+    """Returns class numbers as int64, rows of several labels as float32."""
+    import tensorflow as tf
+
+    return tf.cast(labels, tf.int64 if labels.shape.rank < 2 else tf.float32)
 
 
 def _fetch(source: ArraySource | FileSource) -> Any:
     import tensorflow as tf
 
-    labels = tf.constant(source.labels)
+    labels = _typed(tf.constant(source.labels))
     if isinstance(source, ArraySource):
-        images = tf.constant(source.images)
-        return lambda example, draws: (images[example], labels[example], draws)
-    paths = tf.constant(source.paths)
-    return lambda example, draws: (tf.io.read_file(paths[example]), labels[example], draws)
+        return lambda example, row: (source.gather(example), labels[example], row)
+    paths = tf.constant(source.encoded_paths)
+    return lambda example, row: (tf.io.read_file(paths[example]), labels[example], row)
 
 
 def _streamed(source: StreamSource, plan: TrainingPlan, share: Share) -> Any:
-    """Yields (encoded image, label, random numbers) of this process's positions in a stream."""
+    """Yields (encoded image, label, changes) of this process's positions in a stream."""
     import tensorflow as tf
 
     size, per_worker = len(source), share.batch // share.workers
-    start, end = plan.start_step * share.batch, plan.total_steps * share.batch
+    different = plan.different(share.batch)
+    start, end = plan.start_step * different, plan.total_steps * different
     first = start // size
 
     def epoch(number: Any) -> Any:
@@ -274,40 +345,33 @@ def _streamed(source: StreamSource, plan: TrainingPlan, share: Share) -> Any:
         .skip(start - first * size)  # records are still encoded: this costs reading only
         .take(end - start)
     )
-    if share.workers > 1:
+    own = share.worker * per_worker
+    if different < share.batch:
+        numbers = tf.range(own, own + per_worker) % different
+        records = records.batch(different).map(
+            lambda *parts: tuple(tf.gather(part, numbers) for part in parts)
+        )
+        records = records.unbatch()
+    elif share.workers > 1:
         records = records.batch(per_worker).shard(share.workers, share.worker).unbatch()
-    mine = slice(share.worker * per_worker, (share.worker + 1) * per_worker)
-    draws = (
-        tf.data.Dataset.range(plan.start_step, plan.total_steps)
-        .map(lambda step: _draws(plan.seed, step, share.batch)[mine])
-        .unbatch()
-    )
-    return tf.data.Dataset.zip(records, draws).map(lambda record, row: (*record, row))
+    steps = tf.data.Dataset.range(plan.start_step, plan.total_steps)
+    rows = steps.map(lambda step: _rows(plan, share, step, own, per_worker)).unbatch()
+    return tf.data.Dataset.zip(records, rows).map(lambda record, row: (*record, row))
 
 
-def _augmented(records: Any, plan: TrainingPlan, part: int) -> Any:
+def _augmented(records: Any, plan: TrainingPlan, part: int, source: Source) -> Any:
     """Decodes, augments and batches examples of any size."""
     import tensorflow as tf
 
-    by_example = plan.augment.crop in ("resized", "scale")
+    placed = crops_originals(plan.augment) or changes_images(plan.augment)
+    change = make_image_change(plan)
 
-    def example(image: Any, label: Any, draws: Any) -> Any:
-        size = plan.preprocess.size
-        if image.dtype == tf.string and by_example:
-            part = decode_part(
-                image, plan.channels, lambda shape: crop_box(shape, draws, plan.augment, size)
-            )
-            image = resize_crop(part, draws, plan.augment, size)
-        elif by_example:
-            image = random_crop(image, draws, plan.augment, size)
-        else:
-            if image.dtype == tf.string:
-                image = decode(image, plan.channels)
-            image = fit(image, plan.preprocess)
-        return normalize(image, plan.preprocess), tf.cast(label, tf.int64), draws
+    def example(image: Any, label: Any, row: Any) -> Any:
+        label = label if label.shape.rank else tf.cast(label, tf.int64)
+        return change(open_image(image, row, plan, source), row), label, row["place"]
 
     def finish(images: Any, labels: Any, draws: Any) -> Any:
-        return images if by_example else pad_crop_flip(images, draws, plan.augment), labels
+        return images if placed else pad_crop_flip(images, draws, plan.augment), labels
 
     examples = records.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return examples.batch(part, drop_remainder=True).map(finish)

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
 
 import numpy as np
+
+from .decoding import STANDARD, Decoding
+from .listing import Listing
+
+Task = Literal["classification", "multilabel"]
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 IN_MEMORY = 2 * 2**30
 """Largest size of decoded images that are kept in memory, in bytes."""
@@ -18,18 +26,38 @@ class ArraySource:
 
     Attributes:
         images: uint8, `(examples, height, width, channels)`.
-        labels: int64, `(examples,)`.
+        labels: int64, `(examples,)`; uint8, `(examples, classes)`, for several labels per image.
+        balanced: Whether training draws each class equally often.
+        decoding: Unused, as the images are decoded; it lets all sources be treated alike.
     """
 
     images: np.ndarray
     labels: np.ndarray
+    balanced: bool = False
+    decoding: Decoding = STANDARD
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, indices: np.ndarray) -> ArraySource:
         """Returns a source of the examples at `indices`."""
-        return ArraySource(self.images[indices], self.labels[indices])
+        return dataclasses.replace(self, images=self.images[indices], labels=self.labels[indices])
+
+    def gather(self, examples: Any) -> Any:
+        """Returns the images at example numbers, an int64 tensor, inside a graph.
+
+        The array stays NumPy's: as a constant of the graph it would be copied once for each
+        pipeline, and once more while an iterator starts.
+        """
+        import tensorflow as tf
+
+        images = tf.numpy_function(
+            lambda numbers: self.images[numbers],
+            [examples],
+            tf.as_dtype(self.images.dtype),
+            stateful=False,
+        )
+        return tf.ensure_shape(images, (*examples.shape, *self.images.shape[1:]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,18 +66,41 @@ class FileSource:
 
     Attributes:
         paths: One file per example.
-        labels: int64, `(examples,)`.
+        labels: int64, `(examples,)`; uint8, `(examples, classes)`, for several labels per image.
+        names: Names relative to the folder of the data, such as `cat/1.jpg`; may be empty.
+        digests: Hashes of the files' content, where they were read; may be empty.
+        decoding: How the files become pixels.
+        balanced: Whether training draws each class equally often.
     """
 
     paths: tuple[str, ...]
     labels: np.ndarray
+    names: tuple[str, ...] = ()
+    digests: tuple[str, ...] = ()
+    decoding: Decoding = STANDARD
+    balanced: bool = False
 
     def __len__(self) -> int:
         return len(self.paths)
 
+    @property
+    def encoded_paths(self) -> list[bytes]:
+        """The paths as the file system's bytes, which need not be UTF-8."""
+        return [os.fsencode(path) for path in self.paths]
+
     def take(self, indices: np.ndarray) -> FileSource:
         """Returns a source of the examples at `indices`."""
-        return FileSource(tuple(self.paths[index] for index in indices), self.labels[indices])
+
+        def picked(values: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(values[index] for index in indices) if values else ()
+
+        return dataclasses.replace(
+            self,
+            paths=picked(self.paths),
+            labels=self.labels[indices],
+            names=picked(self.names),
+            digests=picked(self.digests),
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,10 +111,12 @@ class StreamSource:
         size: Number of examples.
         open: A function that returns a `tf.data.Dataset` of (encoded image, label). Its argument
             is the seed of an epoch's order, an int64 tensor, or None for the stored order.
+        decoding: How the encoded images become pixels.
     """
 
     size: int
     open: Callable[[Any], Any]
+    decoding: Decoding = STANDARD
 
     def __len__(self) -> int:
         return self.size
@@ -79,11 +132,17 @@ class ImageData:
     Attributes:
         name: The name that the user gave.
         class_names: The names of the classes, in the order of the labels.
-        channels: Channels per image, 1 or 3.
-        train: Training images.
+        channels: Channels per image.
+        train: Training images; without any where they were not asked for.
         validation: Validation images, or None.
         test: Test images, or None.
-        notes: Notes for the user, such as images that were skipped.
+        notes: Notes for the user: what was understood, skipped, assumed or converted.
+        task: `classification`, or `multilabel` where an image has any number of labels.
+        identity: What tells the data set from others, wherever it lies.
+        path: The folder or file that it was read from, absolute; "" for data sets by name.
+        listing: The files of each split, for data sets of files.
+        changes: How the files differ from those that a run began with, where that keeps the run
+            from going on.
     """
 
     name: str
@@ -93,6 +152,11 @@ class ImageData:
     validation: Source | None
     test: Source | None
     notes: tuple[str, ...] = ()
+    task: Task = "classification"
+    identity: str = ""
+    path: str = ""
+    listing: Listing | None = None
+    changes: tuple[str, ...] = ()
 
     def split(self, name: str) -> Source:
         """Returns the source of `train`, `validation` or `test`.
@@ -108,6 +172,26 @@ class ImageData:
             present = ", ".join(key for key, value in sources.items() if value)
             raise ValueError(f"Data set {self.name!r} has no {name} split. It has: {present}")
         return source
+
+    def parts(self) -> Iterator[tuple[Split, Source]]:
+        """Yields the name and the source of each split that has images."""
+        for name, source in zip(SPLITS, (self.train, self.validation, self.test), strict=True):
+            if source:
+                yield name, source
+
+    def map(self, change: Callable[[Source], Source]) -> ImageData:
+        """Returns a copy whose sources are changed by a function."""
+        return dataclasses.replace(
+            self,
+            train=change(self.train),
+            validation=None if self.validation is None else change(self.validation),
+            test=None if self.test is None else change(self.test),
+        )
+
+
+def no_images(channels: int) -> ArraySource:
+    """Returns a source without images."""
+    return ArraySource(np.zeros((0, 1, 1, channels), "uint8"), np.zeros(0, "int64"))
 
 
 def check_labels(labels: np.ndarray, class_names: tuple[str, ...], where: str) -> None:
@@ -130,10 +214,11 @@ def check_labels(labels: np.ndarray, class_names: tuple[str, ...], where: str) -
 
 
 def hold_out(size: int, fraction: float) -> tuple[np.ndarray, np.ndarray]:
-    """Splits example numbers in two, for instance into training and validation.
+    """Splits example numbers in two by position, for instance into training and validation.
 
     The split has a fixed seed (0), so that runs with different seeds are evaluated on the same
-    images.
+    images. It is for data sets whose examples never change; files are split by name
+    (`membership.py`).
 
     Args:
         size: Number of examples.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,24 +13,31 @@ import numpy as np
 from keras_resnet.nets.catalog import nearest
 
 from ..config import DataConfig
-from .images import decode
+from .decoding import Decoding, decode
+from .memory import fits, note
 from .sources import (
-    IN_MEMORY,
+    SPLITS,
     ArraySource,
     ImageData,
     Source,
+    Split,
     StreamSource,
     check_labels,
     hold_out,
+    no_images,
 )
 
 
-def load_tfds(config: DataConfig) -> ImageData:
+def load_tfds(config: DataConfig, asked: Sequence[Split] = SPLITS) -> ImageData:
     """Opens a TFDS data set, and downloads and prepares it if necessary.
 
     The test images are the `test` split, or the `validation` split if there is no `test` or its
     labels are withheld (as in `imagenet2012`). Validation images are held out from `train`. A data
     set without a `train` split can only be evaluated.
+
+    Args:
+        config: The data's configuration.
+        asked: The splits to open; others are not read.
 
     Raises:
         ValueError: If the data set is unknown, has no image and label, has no known split, or
@@ -39,12 +48,6 @@ def load_tfds(config: DataConfig) -> ImageData:
     names = tuple(label.names)
     channels = image.shape[-1] or 3
     splits = builder.info.splits
-
-    def source(split: str, *, cached: bool) -> Source:
-        if cached:
-            return _decoded(builder, split, image.shape, names)
-        return _stream(builder, split)
-
     fixed = all(image.shape)
     size = sum(split.num_examples for split in splits.values()) * math.prod(
         side or 0 for side in image.shape
@@ -53,22 +56,108 @@ def load_tfds(config: DataConfig) -> ImageData:
         raise ValueError(
             f"`cache` can be 'memory' only for images of one size; those of {config.dataset!r} vary"
         )
-    cached = fixed and (config.cache == "memory" or (config.cache == "auto" and size < IN_MEMORY))
+    opened = _Opened(
+        builder,
+        names,
+        image.shape,
+        cached=fixed and fits(size, config.cache),
+        # Images of one size were encoded by TFDS itself, without an orientation.
+        decoding=Decoding(
+            config.orientation == "exif" and not fixed, config.decoding == "accurate"
+        ),
+    )
     test_name = next(
         (n for n in ("test", "validation") if n in splits and _labelled(builder, n)), None
     )
-    test = source(test_name, cached=cached) if test_name else None
-    if "train" not in splits:
-        if test is None:
-            raise ValueError(
-                f"Data set {config.dataset!r} has neither a train, a validation nor a test split. "
-                f"It has: {', '.join(splits)}"
-            )
-        empty = ArraySource(np.zeros((0, 1, 1, channels), "uint8"), np.zeros(0, "int64"))
-        return ImageData(config.dataset, names, channels, empty, None, test)
-    examples = splits["train"].num_examples
-    train, validation = _train_parts(source, examples, cached=cached, config=config)
-    return ImageData(config.dataset, names, channels, train, validation, test)
+    if "train" not in splits and test_name is None:
+        raise ValueError(
+            f"Data set {config.dataset!r} has neither a train, a validation nor a test split. "
+            f"It has: {', '.join(splits)}"
+        )
+    test = opened.source(test_name) if test_name and "test" in asked else None
+    train: Source = no_images(channels)
+    validation: Source | None = None
+    if "train" in splits and {"train", "validation"} & set(asked):
+        train, validation = opened.train_parts(splits["train"].num_examples, config.validation)
+    return ImageData(
+        config.dataset,
+        names,
+        channels,
+        train,
+        validation,
+        test,
+        (note(size),) if opened.cached else (),
+        identity=builder.info.full_name,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Opened:
+    """A prepared data set, and how its images are read.
+
+    Attributes:
+        builder: TFDS's builder.
+        names: The names of the classes.
+        shape: Shape of the images.
+        cached: Whether images are decoded into memory.
+        decoding: How they are decoded.
+    """
+
+    builder: Any
+    names: tuple[str, ...]
+    shape: tuple[int, int, int]
+    cached: bool
+    decoding: Decoding
+
+    def source(self, split: str) -> Source:
+        """Returns the images of a split."""
+        if not self.cached:
+            return _stream(self.builder, split, self.decoding)
+        everything = np.arange(self.builder.info.splits[split].num_examples)
+        return self._decoded(split, [everything])[0]
+
+    def train_parts(self, examples: int, fraction: float) -> tuple[Source, Source | None]:
+        """Returns the training images and those held out for validation."""
+        if not fraction:
+            return self.source("train"), None
+        rest, held = hold_out(examples, fraction)
+        if self.cached:
+            train, validation = self._decoded("train", [rest, held])
+            return train, validation
+        # A stream is cut in two: TFDS has written it in random order.
+        cut = len(rest)
+        return self.source(f"train[:{cut}]"), self.source(f"train[{cut}:]")
+
+    def _decoded(self, split: str, parts: Sequence[np.ndarray]) -> list[ArraySource]:
+        """Decodes a split straight into the arrays of its parts, so that nothing is held twice."""
+        import tensorflow as tf
+
+        count = self.builder.info.splits[split].num_examples
+        part_of, row_of = np.zeros(count, "int64"), np.zeros(count, "int64")
+        for number, indices in enumerate(parts):
+            part_of[indices], row_of[indices] = number, np.arange(len(indices))
+        images = [np.empty((len(indices), *self.shape), "uint8") for indices in parts]
+        labels = np.empty(count, "int64")
+        records = _encoded(self.builder, split).map(
+            lambda image, label: (
+                tf.ensure_shape(decode(image, self.shape[-1], self.decoding), self.shape),
+                label,
+            ),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+        done = 0
+        for batch, batch_labels in records.batch(128).prefetch(2).as_numpy_iterator():
+            rows = slice(done, done + len(batch))
+            labels[rows] = batch_labels
+            for number, array in enumerate(images):
+                chosen = part_of[rows] == number
+                array[row_of[rows][chosen]] = batch[chosen]
+            done += len(batch)
+        check_labels(labels, self.names, f"{self.builder.info.name} {split}")
+        return [
+            ArraySource(array, labels[indices])
+            for array, indices in zip(images, parts, strict=True)
+        ]
 
 
 def _labelled(builder: Any, split: str) -> bool:
@@ -77,20 +166,6 @@ def _labelled(builder: Any, split: str) -> bool:
         return False
     first = _encoded(builder, split).take(16).as_numpy_iterator()
     return all(label >= 0 for _, label in first)
-
-
-def _train_parts(
-    source: Any, examples: int, *, cached: bool, config: DataConfig
-) -> tuple[Source, Source | None]:
-    if not config.validation:
-        return source("train", cached=cached), None
-    if not cached:  # a stream is cut in two: TFDS has written it in random order
-        rest, _ = hold_out(examples, config.validation)
-        cut = len(rest)
-        return source(f"train[:{cut}]", cached=False), source(f"train[{cut}:]", cached=False)
-    whole = source("train", cached=True)
-    rest, held = hold_out(len(whole), config.validation)
-    return whole.take(rest), whole.take(held)
 
 
 def _builder(config: DataConfig) -> Any:
@@ -159,7 +234,7 @@ def _encoded(builder: Any, split: str) -> Any:
     return records.map(lambda record: (record["image"], record["label"]))
 
 
-def _stream(builder: Any, split: str) -> StreamSource:
+def _stream(builder: Any, split: str, decoding: Decoding) -> StreamSource:
     import tensorflow as tf
 
     size = builder.info.splits[split].num_examples
@@ -173,25 +248,4 @@ def _stream(builder: Any, split: str) -> StreamSource:
         window = max(1, min(16_384, size // 16 if size > 1024 else size))
         return records.shuffle(window, seed=tf.cast(seed, tf.int64), reshuffle_each_iteration=False)
 
-    return StreamSource(size, open_stream)
-
-
-def _decoded(
-    builder: Any, split: str, shape: tuple[int, int, int], names: tuple[str, ...]
-) -> ArraySource:
-    import tensorflow as tf
-
-    count = builder.info.splits[split].num_examples
-    images = np.empty((count, *shape), "uint8")
-    labels = np.empty(count, "int64")
-    records = _encoded(builder, split).map(
-        lambda image, label: (tf.ensure_shape(decode(image, shape[-1]), shape), label),
-        num_parallel_calls=tf.data.AUTOTUNE,
-    )
-    done = 0
-    for batch, batch_labels in records.batch(512).prefetch(2).as_numpy_iterator():
-        part = slice(done, done + len(batch))
-        images[part], labels[part] = batch, batch_labels
-        done += len(batch)
-    check_labels(labels, names, f"{builder.info.name} {split}")
-    return ArraySource(images, labels)
+    return StreamSource(size, open_stream, decoding)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..presentation.tables import csv_text
+from .confusion import Confusion
 
 # The outputs of all published CIFAR-10 nets have the order of the data set's files.
 CIFAR10 = (
@@ -26,6 +27,7 @@ CIFAR10 = (
 _OF_CIFAR10 = ("akamaster", "mlperf_tiny")
 # The classes of ImageNet-1k have the order of their WordNet numbers.
 _WORDNET = re.compile(r"n\d{8}")
+_MATRIX_UP_TO = 1000  # classes in the CSV of a confusion matrix
 _IMAGENET_CLASSES, _IMAGENET_ENDS = 1000, ("n01440764", "n15075141")
 
 
@@ -88,22 +90,21 @@ def check_channels(have: int, wanted: int, *, data: str, net: str) -> None:
         )
 
 
-def class_table(confusion: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
+def class_table(confusion: np.ndarray | Confusion, names: Sequence[str]) -> list[dict[str, Any]]:
     """Returns one row per class, in their order.
 
     Args:
-        confusion: Counts, `(classes, classes)`, rows are true classes.
+        confusion: Counts; as a matrix `(classes, classes)`, rows are true classes.
         names: Names of the classes.
 
     Returns:
         `class` (its index), `name`, `precision`, `recall`, `f1` and `support` (number of images);
         a ratio of zero counts is None.
     """
-    support, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
+    counts = confusion if isinstance(confusion, Confusion) else Confusion.from_dense(confusion)
+    columns = (counts.right.tolist(), counts.taken.tolist(), counts.support.tolist())
     rows = []
-    for number, name in enumerate(names):
-        right = int(confusion[number, number])
-        taken, own = int(predicted[number]), int(support[number])
+    for number, (name, right, taken, own) in enumerate(zip(names, *columns, strict=True)):
         rows.append(
             {
                 "class": number,
@@ -126,7 +127,18 @@ def class_csv(rows: Sequence[dict[str, Any]]) -> str:
     return csv_text(list(rows[0]), cells)
 
 
-def confusion_csv(confusion: np.ndarray, names: Sequence[str]) -> str:
-    """Returns the counts as CSV: one row per true class, one column per predicted class."""
-    rows = [[name, *row] for name, row in zip(names, confusion.tolist(), strict=True)]
+def confusion_csv(confusion: np.ndarray | Confusion, names: Sequence[str]) -> str:
+    """Returns the counts as CSV: one row per true class, one column per predicted class.
+
+    With more than 1,000 classes there is one row per pair that occurs: `true`, `predicted`,
+    `count`.
+    """
+    counts = confusion if isinstance(confusion, Confusion) else Confusion.from_dense(confusion)
+    if counts.classes > _MATRIX_UP_TO:
+        pairs = zip(counts.true, counts.predicted, counts.counts.tolist(), strict=True)
+        return csv_text(
+            ["true", "predicted", "count"],
+            [[names[true], names[predicted], count] for true, predicted, count in pairs],
+        )
+    rows = [[name, *row] for name, row in zip(names, counts.dense().tolist(), strict=True)]
     return csv_text(["true \\ predicted", *names], rows)

@@ -97,12 +97,12 @@ def _decoded(source: Source, channels: int) -> Any:
     if isinstance(source, ArraySource):
         return tf.data.Dataset.from_tensor_slices((source.images, source.labels))
     if isinstance(source, FileSource):
-        files = tf.data.Dataset.from_tensor_slices((list(source.paths), source.labels))
+        files = tf.data.Dataset.from_tensor_slices((source.encoded_paths, source.labels))
         encoded = files.map(lambda path, label: (tf.io.read_file(path), label))
     else:
         encoded = source.open(None)
     return encoded.map(
-        lambda image, label: (decode(image, channels), label),
+        lambda image, label: (decode(image, channels, source.decoding), label),
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     )

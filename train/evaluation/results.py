@@ -50,7 +50,7 @@ def write_results(
     """Writes a measurement; an earlier evaluation in `path` is replaced.
 
     `evaluation.json` holds the metrics, `classes.csv` precision, recall, F1 and support of each
-    class, `confusion.csv` the counts, `reliability.svg` the reliability diagram, and
+    class, `confusion.csv` the counts of pairs, `reliability.svg` the reliability diagram, and
     `error_cases.png` the kept mistakes, if any.
 
     Args:
@@ -61,8 +61,9 @@ def write_results(
         files: The file of each image of the split, if they are files.
     """
     values = measurement.evaluation.to_dict()
-    confusion = measurement.evaluation.confusion
-    del values["confusion"]
+    confusion = measurement.evaluation.counts
+    for part in ("confusion", "class_counts"):  # they have files of their own
+        values.pop(part, None)
     path.parent.mkdir(parents=True, exist_ok=True)
     with new_directory(path) as folder:
         write_json(

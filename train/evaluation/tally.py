@@ -9,6 +9,7 @@ import numpy as np
 
 from .calibration import Calibration
 from .classify import Evaluation
+from .confusion import Confusion
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -40,7 +41,7 @@ class Measurement:
 
 
 class Tally:
-    """Counts predictions chunk by chunk, in memory that does not grow with the split.
+    """Counts predictions chunk by chunk, in memory that grows only with the pairs of classes seen.
 
     Args:
         classes: Number of classes.
@@ -51,7 +52,8 @@ class Tally:
         self._classes, self._keep = classes, keep
         self._loss = 0.0
         self._right5 = 0
-        self._confusion = np.zeros((classes, classes), "int64")
+        nothing = np.zeros(0, "int64")
+        self._confusion = Confusion.of(nothing, nothing, classes)
         self._calibration = Calibration.of(np.zeros(0), np.zeros(0))
         self._mistakes: list[Mistake] = []
 
@@ -81,7 +83,7 @@ class Tally:
         sure = np.minimum(np.exp(log_probabilities[rows, predicted]), 1.0)
         self._loss -= float(of_label.sum())
         self._right5 += int(((log_probabilities > of_label[:, None]).sum(axis=1) < 5).sum())
-        np.add.at(self._confusion, (labels, predicted), 1)
+        self._confusion += Confusion.of(labels, predicted, self._classes)
         self._calibration += Calibration.of(sure, predicted == labels)
         if not self._keep or image is None:
             return
@@ -98,10 +100,10 @@ class Tally:
         Raises:
             ValueError: If there were no images.
         """
-        examples = int(self._confusion.sum())
+        examples = self._confusion.total
         if not examples:
             raise ValueError("There are no images to measure on")
-        right = int(np.trace(self._confusion))
+        right = int(self._confusion.right.sum())
         evaluation = Evaluation(
             examples,
             self._loss / examples,

@@ -1,4 +1,4 @@
-"""Training recipes from papers, as data: each module holds one `RECIPE`."""
+"""Training recipes, as data: each module of a recipe holds one `RECIPE`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,42 @@ from keras_resnet import get_spec
 from keras_resnet.nets.catalog import nearest
 
 from ..config import RunConfig, ScheduleConfig
-from . import digits, goyal2017, he2015_cifar, he2015_imagenet
+from . import (
+    bag_of_tricks,
+    digits,
+    fast_cifar,
+    finetune,
+    goyal2017,
+    he2015_cifar,
+    he2015_imagenet,
+    he2016_cifar,
+    resnet_rs,
+    rsb_a1,
+    rsb_a2,
+    rsb_a3,
+    torchvision_v2,
+    wrn_cifar,
+)
 from .recipe import Recipe as Recipe
 
 RECIPES: Mapping[str, Recipe] = {
     module.RECIPE.name: module.RECIPE
-    for module in (digits, he2015_cifar, he2015_imagenet, goyal2017)
+    for module in (
+        digits,
+        finetune,
+        fast_cifar,
+        he2015_cifar,
+        he2016_cifar,
+        wrn_cifar,
+        he2015_imagenet,
+        goyal2017,
+        bag_of_tricks,
+        resnet_rs,
+        torchvision_v2,
+        rsb_a1,
+        rsb_a2,
+        rsb_a3,
+    )
 }
 
 
@@ -28,6 +58,11 @@ def get_recipe(name: str) -> Recipe:
         return RECIPES[name]
     except KeyError:
         raise ValueError(f"Unknown recipe {name!r}. {nearest(name, RECIPES)}") from None
+
+
+def describe_choice(config: RunConfig) -> str:
+    """Returns one line that states what a recipe chose by the data; "" for other recipes."""
+    return finetune.describe(config) if config.recipe == finetune.RECIPE.name else ""
 
 
 def fit_warmup(

@@ -24,6 +24,9 @@ class Recipe:
         settings: Dotted fields of `RunConfig` that differ from the defaults.
         adapt: Further settings, as a function of the net.
         rate_follows_batch: Whether the learning rate is scaled with the batch size.
+        by_images: Further settings, as a function of the number of training images and of the run.
+        weights: Weights that the recipe starts from, as an example; None for random ones.
+        here: What this project has run of it, and the result.
     """
 
     name: str
@@ -34,20 +37,35 @@ class Recipe:
     settings: Mapping[str, Any]
     adapt: Callable[[ResNetSpec], Mapping[str, Any]] = lambda spec: {}
     rate_follows_batch: bool = False
+    by_images: Callable[[int, RunConfig], Mapping[str, Any]] | None = None
+    weights: str | None = None
+    here: str = ""
 
-    def configure(self, model: str, changes: Mapping[str, Any]) -> RunConfig:
+    @property
+    def command(self) -> str:
+        """The command that trains `model` on `dataset`, without `--output`."""
+        weights = "" if self.weights is None else f"--weights {self.weights} "
+        return (
+            f"keras-resnet train {weights}--model {self.model} --dataset {self.dataset} "
+            f"--recipe {self.name}"
+        )
+
+    def configure(
+        self, model: str, changes: Mapping[str, Any], sized: Mapping[str, Any] | None = None
+    ) -> RunConfig:
         """Returns the configuration for a net.
 
         Args:
             model: Name of the net.
             changes: Dotted fields of `RunConfig` that the user sets; they replace the recipe's.
+            sized: The settings that follow the data, from `by_images`.
 
         Raises:
             ValueError: If the net or a field is unknown, or a value is wrong.
         """
-        settings = {**self.settings, **self.adapt(get_spec(model)), **changes}
+        settings = {**self.settings, **self.adapt(get_spec(model)), **(sized or {}), **changes}
         if self.rate_follows_batch and "schedule.learning_rate" not in changes:
-            ratio = settings["batch_size"] / self.settings["batch_size"]
+            ratio = settings["batch_size"] / (sized or self.settings)["batch_size"]
             settings["schedule.learning_rate"] *= ratio
         rate, start = settings.get("schedule.learning_rate"), settings.get("schedule.warmup_rate")
         if rate is not None and start is not None and "schedule.warmup_rate" not in changes:

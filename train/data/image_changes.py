@@ -1,0 +1,114 @@
+"""Decoding and augmentation of one training image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras_resnet import PreprocessSpec
+
+from ..augment import (
+    changes_images,
+    crop_box,
+    erase_from,
+    make_change,
+    place,
+    random_crop,
+    resize_crop,
+)
+from ..config import AugmentConfig
+from .decoding import decode, decode_part
+from .images import fit, normalize
+from .sources import Source
+
+if TYPE_CHECKING:
+    from .pipeline import TrainingPlan
+
+
+def crops_originals(augment: AugmentConfig) -> bool:
+    """Whether the augmentation crops images of any size, and not those of the network's size."""
+    return augment.crop in ("resized", "scale")
+
+
+def mean_color(preprocess: PreprocessSpec, channels: int) -> np.ndarray:
+    """Returns the mean colour as uint8 `(channels,)`, in the order of the images' channels."""
+    mean = np.broadcast_to(np.asarray(preprocess.mean), (channels,))
+    if preprocess.channel_order == "bgr":
+        mean = mean[::-1]
+    return np.clip(np.round(mean), 0, 255).astype("uint8")
+
+
+def place_images(images: Any, draws: Any, plan: TrainingPlan) -> Any:
+    """Pads uint8 images of the network's size with the mean colour, crops and mirrors them."""
+    return place(images, draws, plan.augment, mean_color(plan.preprocess, plan.channels))
+
+
+def make_image_change(plan: TrainingPlan) -> Callable[[Any, Any], Any]:
+    """Returns a function that changes one image that is cropped or placed already.
+
+    Args:
+        plan: The parameters of the batches.
+
+    Returns:
+        A function of an image `(height, width, channels)` of values 0..255, and its row of
+        `image_plan`, to the network's input, float32 and normalised.
+    """
+    import tensorflow as tf
+
+    augment = plan.augment
+    changes_pixels = augment.policy != "none" or augment.color_jitter > 0
+    change = make_change(augment, tf.constant(mean_color(plan.preprocess, plan.channels)))
+
+    def image_change(image: Any, row: Any) -> Any:
+        if changes_pixels:
+            if image.dtype != tf.uint8:
+                image = tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)
+            image = change(image, row)
+        image = normalize(image, plan.preprocess)
+        return erase_from(image, row, augment) if augment.erasing else image
+
+    return image_change
+
+
+def open_image(image: Any, row: Any, plan: TrainingPlan, source: Source) -> Any:
+    """Decodes a stored image and brings it to the size of the training images.
+
+    Args:
+        image: An encoded image, or a uint8 image.
+        row: Its row of `image_plan`.
+        plan: The parameters of the batches.
+        source: The images, which say how they are decoded.
+
+    Returns:
+        An image of values 0..255: a random crop and mirrored, where the augmentation crops
+        originals; else all of it, placed where images are changed one by one.
+    """
+    import tensorflow as tf
+
+    if crops_originals(plan.augment):
+        return _cropped(image, row, plan, source)
+    if image.dtype == tf.string:
+        image = decode(image, plan.channels, source.decoding)
+    image = fit(image, plan.preprocess)
+    if changes_images(plan.augment):
+        return place_images(image[None], row["place"][None], plan)[0]
+    return image
+
+
+def _cropped(image: Any, row: Any, plan: TrainingPlan, source: Source) -> Any:
+    """Returns a random crop, float32 0..255; of a JPEG, only that part is decoded."""
+    import tensorflow as tf
+
+    size: Any = row.get("size", plan.preprocess.size)
+    place, retry = row["place"], row.get("retry")
+    if image.dtype != tf.string:
+        return random_crop(image, place, plan.augment, size, retry)
+    part = decode_part(
+        image,
+        plan.channels,
+        lambda shape: crop_box(shape, place, plan.augment, size, retry),
+        source.decoding,
+    )
+    return resize_crop(part, place, plan.augment, size)

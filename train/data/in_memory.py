@@ -1,0 +1,133 @@
+"""Images at the network's size in memory, and their mean and standard deviation."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+
+from keras_resnet import PreprocessSpec
+
+from ..config import AugmentConfig
+from .images import fit
+from .memory import fits, note
+from .pipeline import Share, evaluation_batches
+from .readable import naming_files
+from .sources import ArraySource, FileSource, ImageData, Source
+
+
+def at_size(
+    data: ImageData,
+    preprocess: PreprocessSpec,
+    augment: AugmentConfig,
+    cache: str,
+    say: Callable[[str], None] | None = None,
+) -> ImageData:
+    """Resizes images to the network's size once and keeps them in memory, if they fit.
+
+    Other images are read and resized each time. So are training images whose augmentation takes
+    random crops of the originals.
+
+    Args:
+        data: The data set.
+        preprocess: The size, crop fraction and interpolation.
+        augment: The augmentation of training images.
+        cache: As in `DataConfig`.
+        say: Is called with the memory that this takes, before it is taken.
+
+    Returns:
+        The data set, with a note that states the memory.
+    """
+    needs_originals = augment.crop in ("resized", "scale")
+    chosen = {
+        name: source
+        for name, source in data.parts()
+        if not (name == "train" and needs_originals) and _changes(source, preprocess)
+    }
+    size = sum(map(len, chosen.values())) * preprocess.size[0] * preprocess.size[1] * data.channels
+    if not chosen or not fits(size, cache):
+        return data
+    if say is not None:
+        say(note(size))
+    resized = {name: _resized(source, preprocess, data.channels) for name, source in chosen.items()}
+    return dataclasses.replace(data, notes=(*data.notes, note(size)), **resized)
+
+
+def _changes(source: Source, preprocess: PreprocessSpec) -> bool:
+    """Whether a source is decoded or resized: files, and arrays of another size."""
+    if isinstance(source, ArraySource):
+        return source.images.shape[1:3] != preprocess.size
+    return isinstance(source, FileSource)
+
+
+def _resized(source: Source, preprocess: PreprocessSpec, channels: int) -> ArraySource:
+    assert isinstance(source, ArraySource | FileSource)
+    if isinstance(source, FileSource):
+        images, _ = raw_images(source, preprocess, channels)
+        return ArraySource(images, source.labels, source.balanced)
+    images = np.empty((len(source), *preprocess.size, channels), "uint8")
+    for start in range(0, len(source), 64):
+        images[start : start + 64] = fit(source.images[start : start + 64], preprocess).numpy()
+    return dataclasses.replace(source, images=images)
+
+
+def raw_images(
+    source: Source, preprocess: PreprocessSpec, channels: int, limit: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the images of a split at the network's size.
+
+    Args:
+        source: The split.
+        preprocess: The size, crop fraction and interpolation.
+        channels: Channels per image.
+        limit: Maximum number of examples: spread evenly over arrays and files, the first ones of
+            streams. All examples where None.
+
+    Returns:
+        uint8 images `(examples, height, width, channels)` and int64 labels.
+
+    Raises:
+        ValueError: If an image cannot be decoded; names its file.
+    """
+    count = len(source) if limit is None else min(limit, len(source))
+    if isinstance(source, ArraySource | FileSource) and count < len(source):
+        source = source.take(np.linspace(0, len(source) - 1, count).astype("int64"))
+    size = min(64, count)
+    batches = evaluation_batches(source, preprocess, channels, Share(size), raw=True)
+    images = np.empty((count, *preprocess.size, channels), "uint8")
+    labels = []
+    with naming_files(source):
+        needed = itertools.islice(batches.as_numpy_iterator(), -(-count // size))
+        for number, (batch, batch_labels, _) in enumerate(needed):
+            part = images[number * size : (number + 1) * size]
+            part[:] = batch[: len(part)]
+            labels.append(batch_labels[: len(part)])
+    return images, np.concatenate(labels)
+
+
+def measure_channels(
+    source: Source, preprocess: PreprocessSpec, channels: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Returns the mean and standard deviation of each channel, in pixel values 0..255.
+
+    Measures all images of an array, and 2,048 of other sources.
+    """
+    if isinstance(source, ArraySource) and source.images.shape[1:3] == preprocess.size:
+        images = source.images
+    else:
+        limit = None if isinstance(source, ArraySource) else 2048
+        images, _ = raw_images(source, preprocess, channels, limit)
+    # Sums over the histogram of a channel are sums of whole numbers, and so exact. `bincount`
+    # makes its input eight times as large, so it gets a few images at a time.
+    counts = np.zeros((channels, 256), "int64")
+    rows = max(1, 2**22 // max(1, images[0, ..., 0].size))
+    for start in range(0, len(images), rows):
+        for c in range(channels):
+            part = images[start : start + rows, ..., c]
+            counts[c] += np.bincount(part.ravel(), minlength=256)
+    values, pixels = np.arange(256), images[..., 0].size
+    mean = counts @ values / pixels
+    std = np.sqrt(np.maximum(counts @ values**2 / pixels - mean**2, 1e-6))
+    return tuple(map(float, mean.round(4))), tuple(map(float, std.round(4)))

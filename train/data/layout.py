@@ -1,0 +1,143 @@
+"""How a folder of images is laid out: class folders, or folders of splits with class folders."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+from .listing import examples
+from .sources import Split
+from .walk import counted, holds_images, refuse_names, subfolders
+
+_NAMES: dict[str, Split] = {
+    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("validation", "validate", "valid", "val", "dev", "devel"), "validation"),
+    **dict.fromkeys(("development",), "validation"),
+    **dict.fromkeys(("test", "testing", "tst", "holdout", "heldout"), "test"),
+}
+_EVALUATION = ("eval", "evaluation")
+_SUFFIX = re.compile(r"(set|split|data|images|imgs)$")
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Where the class folders of a data set are.
+
+    Attributes:
+        splits: The folder of class folders of each split; empty if the splits are not separate.
+        root: The folder of class folders, where the splits are not separate.
+        notes: What was assumed.
+    """
+
+    splits: dict[Split, Path]
+    root: Path
+    notes: tuple[str, ...] = ()
+
+
+def read_layout(root: Path) -> Layout:
+    """Finds the class folders below a folder.
+
+    Folders named like splits, in any case, are splits if they hold class folders: `train`,
+    `training`; `validation`, `valid`, `val`, `dev`; `test`, `testing`, `holdout`, `eval` (which is
+    validation where there is a test folder too). If they hold images themselves, they are classes.
+    A folder that holds one folder and nothing else is descended into.
+
+    Raises:
+        ValueError: If there are no class folders, two folders are named like one split, or all
+            class folders hold the same subfolders.
+    """
+    notes: list[str] = []
+    root = _descended(root, notes)
+    folders = subfolders(root)
+    if not folders:
+        raise ValueError(f"{root} has no class folders: expected {root}/CLASS/image.jpg")
+    named = _named_like_splits(root, folders)
+    inside = {split: folder for split, folder in named.items() if subfolders(folder)}
+    loose = [folder for split, folder in named.items() if split not in inside]
+    others = [name for name in folders if root / name not in named.values()]
+    if not inside:
+        if named and not others:
+            shown = ", ".join(folder.name for folder in loose)
+            raise ValueError(
+                f"{root} has folders named like splits that hold no class folders ({shown}): "
+                f"expected {root}/{loose[0].name}/CLASS/image.jpg, or a CSV file of image and label"
+            )
+        for folder in loose:
+            notes.append(
+                f"folder {folder.name!r} is taken as a class, as it is named like a split and "
+                "holds no class folders"
+            )
+        _check_classes(root, folders)
+        return Layout({}, root, tuple(notes))
+    if others and "train" not in inside and not loose:
+        raise ValueError(
+            f"{root} has folders named like splits ({', '.join(f.name for f in inside.values())}) "
+            f"beside others ({examples(others)}) and no train folder: are those classes or splits?"
+        )
+    for folder in loose:
+        notes.append(f"folder {folder.name!r} holds no class folders and is left out")
+    if others:
+        notes.append(
+            f"{counted(len(others), 'folder')} beside those of the splits left out: "
+            f"{examples(others)}"
+        )
+    splits = {split: _descended(folder, notes) for split, folder in inside.items()}
+    for folder in splits.values():
+        _check_classes(folder, subfolders(folder))
+    return Layout(splits, root, tuple(notes))
+
+
+def split_named(name: str) -> Split | None:
+    """Returns the split that a name stands for, in any case, or None.
+
+    Example:
+        >>> split_named("Val")
+        'validation'
+    """
+    plain = re.sub(r"[^a-z]", "", name.casefold())
+    plain = _SUFFIX.sub("", plain) or plain
+    return "test" if plain in _EVALUATION else _NAMES.get(plain)
+
+
+def _named_like_splits(root: Path, folders: list[str]) -> dict[Split, Path]:
+    found: dict[Split, Path] = {}
+    evaluation = [name for name in folders if name.casefold().startswith("eval")]
+    for name in sorted(folders, key=lambda name: name in evaluation):
+        split = split_named(name)
+        if split == "test" and name in evaluation and "test" in found:
+            split = "validation"
+        if split is None:
+            continue
+        if split in found:
+            raise ValueError(
+                f"{root} has two folders of the {split} split: {found[split].name} and {name}"
+            )
+        found[split] = root / name
+    return found
+
+
+def _descended(root: Path, notes: list[str]) -> Path:
+    """Returns the folder below that holds more than one folder, if each holds nothing else."""
+    while True:
+        folders = subfolders(root)
+        if len(folders) != 1 or holds_images(root) or split_named(folders[0]):
+            return root
+        inner = root / folders[0]
+        if holds_images(inner) or not subfolders(inner):
+            return root
+        notes.append(f"{root} holds only the folder {inner.name!r}, whose folders are the classes")
+        root = inner
+
+
+def _check_classes(root: Path, names: list[str]) -> None:
+    """Refuses names that cannot be written, and classes that are splits or groups of classes."""
+    refuse_names(names, root)
+    inner = [tuple(subfolders(root / name)) for name in names]
+    same = len(names) > 1 and len(inner[0]) > 1 and len(set(inner)) == 1
+    if same and not any(holds_images(root / name) for name in names):
+        raise ValueError(
+            f"All folders in {root} ({examples(names)}) hold the same folders "
+            f"({examples(inner[0])}), so they look like splits or groups and not like classes. "
+            "Name folders of splits train, validation and test, or give a folder of classes"
+        )

@@ -1,0 +1,75 @@
+"""Images that TensorFlow does not decode, or decodes wrongly: by Pillow, and `.npy` by NumPy."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+
+from .headers import format_of
+
+
+def read_pixels(content: bytes, channels: int) -> np.ndarray:
+    """Decodes an image of any format.
+
+    Args:
+        content: The content of the file.
+        channels: Number of channels. Three are colours, whatever the file has of them; for any
+            other number the file must have it.
+
+    Returns:
+        uint8, `(height, width, channels)`, not turned by an EXIF orientation.
+
+    Raises:
+        ValueError: If it is no image, is damaged, or has another number of channels.
+    """
+    if not content:
+        raise ValueError("the file is empty")
+    kind = format_of(content)
+    if kind == "npy":
+        pixels = _array(content)
+    elif kind:
+        pixels = _picture(content, channels)
+    else:
+        raise ValueError(f"no format of images begins with the bytes {content[:8]!r}")
+    if channels == 3 and pixels.shape[-1] == 1:
+        pixels = pixels.repeat(3, axis=-1)
+    if pixels.shape[-1] != channels:
+        raise ValueError(f"the image has {pixels.shape[-1]} channels, and {channels} are needed")
+    return np.ascontiguousarray(pixels)
+
+
+def _array(content: bytes) -> np.ndarray:
+    pixels = np.load(io.BytesIO(content), allow_pickle=False)
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    if pixels.ndim != 3 or pixels.dtype not in (np.uint8, np.uint16) or not pixels.size:
+        raise ValueError(
+            "an array of pixels must be uint8 or uint16 and (height, width, channels). "
+            f"Received: {pixels.dtype}, {pixels.shape}"
+        )
+    return (pixels >> 8).astype("uint8") if pixels.dtype == np.uint16 else pixels
+
+
+def _picture(content: bytes, channels: int) -> np.ndarray:
+    """Decodes by Pillow, without changing modes where channels are asked for by number."""
+    try:
+        from PIL import Image
+    except ImportError:
+        raise ValueError(
+            f"images of the format {format_of(content)} need Pillow: pip install pillow"
+        ) from None
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            if image.mode.startswith("I;16"):
+                return (np.asarray(image) >> 8).astype("uint8")[..., None]
+            if image.mode in ("I", "F"):
+                raise ValueError(f"pixels of the mode {image.mode} do not lie in 0..255")
+            if channels == 3:
+                return np.asarray(image.convert("RGB"))
+            pixels = np.asarray(image.convert("RGB") if image.mode == "P" else image)
+    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise ValueError(str(error) or type(error).__name__) from error
+    if pixels.dtype == bool:
+        pixels = pixels.astype("uint8") * 255
+    return pixels[..., None] if pixels.ndim == 2 else pixels
