@@ -181,11 +181,11 @@ class RunDirectory:
             for key in keys
             if before.get(key) != now[key]
         ]
-        if data.changes or changed:
+        changed += data.changes
+        if changed:
             raise ValueError(
-                f"The data of {self.path} has changed since the run began: "
-                f"{'; '.join((*data.changes, *changed))}. Restore the data, or choose another "
-                "--output"
+                f"The data of {self.path} has changed since the run began: {'; '.join(changed)}. "
+                "Restore the data, or choose another --output"
             )
 
     def sweep(self) -> None:
@@ -296,6 +296,10 @@ def open_run(path: Path, which: Which = "auto") -> Run:
         names, channels = tuple(record["class_names"]), int(record["channels"])
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path / 'dataset.json'} is not what was written: {error!r}") from error
+    # The data may have moved since, and a relative path means another folder elsewhere.
+    if Path(record.get("path") or "").is_absolute() and Path(record["path"]).exists():
+        moved = dataclasses.replace(config.data, dataset=record["path"])
+        config = dataclasses.replace(config, data=moved)
     with dtype_policy("float32"):
         model = keras_resnet.build(
             spec.replace(norm_sync=False),

@@ -18,7 +18,7 @@ from keras_resnet.weights.rebuild import clone_as_float32
 
 from .config import RunConfig
 from .console import Console
-from .data import ImageData, resolve_data
+from .data import ImageData, naming_files, resolve_data
 from .data.preview import augmented_examples
 from .evaluation.splits import describe_metrics, save_confusions, split_metrics
 from .pretrained import Pretrained, open_pretrained, with_pretrained
@@ -76,8 +76,9 @@ def run_training(
         trainer = _begin(
             prepare(config, directory, console, pretrained=pretrained, callbacks=callbacks)
         )
-        trainer.fit()
-        _finish(trainer)
+        with naming_files(trainer.data.train, trainer.data.validation, trainer.data.test):
+            trainer.fit()
+            _finish(trainer)
     return directory
 
 

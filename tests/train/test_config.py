@@ -40,6 +40,15 @@ OTHER = {
     "data.std": [0.1, 2.0, 1e-3],
     "data.on_bad_image": "skip",
     "data.cache": "none",
+    "data.test_size": 0.3,
+    "data.split_by": "position",
+    "data.folds": 4,
+    "data.fold": 2,
+    "data.task": "multilabel",
+    "data.label_separator": ";",
+    "data.sampling": "balanced",
+    "data.orientation": "stored",
+    "data.decoding": "fast",
     "data.classes": 10,
     "augment.crop": "scale",
     "augment.pad": 3,
@@ -104,6 +113,7 @@ OTHER = {
     "seed": 3,
 }
 FREE = {
+    "data.dataset",
     "data.data_dir",
     "runtime.strategy",
     "runtime.steps_per_call",
@@ -378,7 +388,7 @@ def test_change_of_the_wrong_type() -> None:
 def test_every_field_counts_unless_it_is_free() -> None:
     before = config()
     for name, value in OTHER.items():
-        if name in ("epochs", "steps", "data.mean", "data.std"):
+        if name in ("epochs", "steps", "data.mean", "data.std", "data.fold"):
             continue  # not free to change alone
         found = differences(before, config(**{name: value}))
         if name in FREE:

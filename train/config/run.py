@@ -203,11 +203,6 @@ class DataConfig(Section):
             )
         if self.fold and not self.folds:
             raise ValueError(f"`data.fold` needs `data.folds`. Received: data.fold={self.fold}")
-        if self.task == "multilabel" and self.sampling == "balanced":
-            raise ValueError(
-                "`data.sampling` can be 'balanced' only for the task 'classification', where each "
-                "image has one class"
-            )
         if (self.mean is None) != (self.std is None):
             raise ValueError(
                 "Give both `data.mean` and `data.std`, or neither. "

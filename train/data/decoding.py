@@ -6,19 +6,26 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from ..config import DataConfig
+
 
 @dataclasses.dataclass(frozen=True)
 class Decoding:
     """How encoded images become pixels.
 
     Attributes:
-        oriented: Whether images are turned as their EXIF orientation says.
+        oriented: Whether images are turned as their EXIF orientation says; TIFF always is.
         accurate: Whether pixel values are Pillow's. Otherwise TensorFlow decodes every format, and
             JPEG by its fast transform, as earlier versions did.
     """
 
     oriented: bool = True
     accurate: bool = True
+
+    @classmethod
+    def of(cls, config: DataConfig) -> Decoding:
+        """Returns how a run's configuration decodes images."""
+        return cls(config.orientation == "exif", config.decoding == "accurate")
 
 
 STANDARD = Decoding()
@@ -156,7 +163,7 @@ def _by_tensorflow(encoded: Any) -> Any:
 
 
 def _may_be_turned(head: Any) -> Any:
-    """Whether a file may hold an orientation, by its first 32 bytes."""
+    """Whether a file may hold an orientation, by its first 32 bytes; Pillow turns TIFF itself."""
     import tensorflow as tf
 
     jfif = _equal(head, 2, b"\xff\xe0\x00\x10") & (head[20] == 0xFF)
@@ -165,8 +172,7 @@ def _may_be_turned(head: Any) -> Any:
     plain_jpeg = tf.reduce_any(begins == [0xC0, 0xC2, 0xC4, 0xDB])
     jpeg = _equal(head, 0, b"\xff\xd8\xff") & ~plain_jpeg
     webp = _equal(head, 8, b"WEBPVP8X") & (head[20] & 0x08 != 0)
-    tiff = _equal(head, 0, b"II*\0") | _equal(head, 0, b"MM\0*")
-    return jpeg | webp | tiff | _equal(head, 0, b"\x89PNG")
+    return jpeg | webp | _equal(head, 0, b"\x89PNG")
 
 
 def _colours(encoded: Any) -> Any:

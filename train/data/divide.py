@@ -58,7 +58,8 @@ def divided(
             f"the test split's {len(files.splits['test'])} images left out, as fold "
             f"{config.fold} of {config.folds} is the test split"
         )
-        others = {split: files.splits[split] for split in files.splits if split != "test"}
+        others: dict[Split, FileSource] = dict(files.splits)
+        del others["test"]
         files = dataclasses.replace(files, splits=others)
     if request.stored is not None and _own(files, request.stored):
         sources, changes = _as_stored(files, request, notes)
@@ -76,9 +77,10 @@ def divided(
         notes += more
     notes += _shared(opened, request)
     listing = _listing(opened, files.class_names)
-    if changes == () and request.stored is not None and _own(files, request.stored):
-        changes = _contents(request.stored, listing)
-        notes += changes
+    if request.stored is not None and _own(files, request.stored):
+        other = _contents(request.stored, listing)
+        changes += other
+        notes += other
     train = opened.get("train", no_images(channels))
     if isinstance(train, FileSource) and config.sampling == "balanced":
         train = dataclasses.replace(train, balanced=True)
@@ -105,8 +107,8 @@ def _own(files: Files, stored: Listing) -> bool:
 
 
 def _all(files: Files) -> dict[str, FileSource]:
-    rest = {} if files.rest is None else {"": files.rest}
-    return {**files.splits, **rest}
+    found: dict[str, FileSource] = {str(split): files.splits[split] for split in files.splits}
+    return found if files.rest is None else {**found, "": files.rest}
 
 
 def _as_stored(
@@ -146,15 +148,13 @@ def _as_stored(
 
 
 def _contents(stored: Listing, listing: Listing) -> tuple[str, ...]:
-    return tuple(
-        sentence
-        for split, entries in listing.splits.items()
-        for sentence in changed_files(
-            {name: e for name, e in stored.splits.get(split, {}).items() if name in entries},
-            entries,
-            split,
-        )
-    )
+    """Returns a sentence for each split in which files have other content than the stored ones."""
+    found: list[str] = []
+    for split, entries in listing.splits.items():
+        known = {n: e for n, e in stored.splits.get(split, {}).items() if n in entries}
+        before = {name: Entry(entries[name].label, e.digest) for name, e in known.items()}
+        found += changed_files(before, entries, split)
+    return tuple(found)
 
 
 def _chosen(

@@ -44,7 +44,7 @@ def load_folder(root: Path, config: DataConfig, channels: int, request: Request)
             f"{layout.root} has one class, {classes[0]!r}: a classifier needs two or more class "
             "folders"
         )
-    decoding = Decoding(config.orientation == "exif", config.decoding == "accurate")
+    decoding = Decoding.of(config)
     splits: dict[Split, FileSource] = {}
     rest = None
     if layout.splits:

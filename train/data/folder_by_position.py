@@ -14,10 +14,10 @@ import numpy as np
 from ..config import DataConfig
 from .decoding import Decoding
 from .readable import read_all
-from .sources import FileSource, ImageData, hold_out
+from .sources import FileSource, ImageData, Split, hold_out
 
 _ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
-_SPLITS = {
+_SPLITS: dict[Split, tuple[str, ...]] = {
     "train": ("train", "training"),
     "validation": ("validation", "val", "valid"),
     "test": ("test", "testing"),
@@ -39,8 +39,8 @@ def load_folder_by_position(root: Path, config: DataConfig) -> ImageData:
     if folders and "train" not in folders:
         raise ValueError(f"{root} has a {next(iter(folders))} folder and no train folder")
     classes = _classes(folders.get("train", root))
-    decoding = Decoding(config.orientation == "exif", config.decoding == "accurate")
-    sources = {
+    decoding = Decoding.of(config)
+    sources: dict[Split, FileSource] = {
         split: dataclasses.replace(_scan(folder, classes), decoding=decoding)
         for split, folder in (folders or {"train": root}).items()
     }
@@ -68,9 +68,9 @@ def load_folder_by_position(root: Path, config: DataConfig) -> ImageData:
     )
 
 
-def _split_folders(root: Path) -> dict[str, Path]:
+def _split_folders(root: Path) -> dict[Split, Path]:
     """Returns the folder of each split that has one."""
-    folders = {}
+    folders: dict[Split, Path] = {}
     for split, names in _SPLITS.items():
         present = [root / name for name in names if (root / name).is_dir()]
         if present:
@@ -78,7 +78,7 @@ def _split_folders(root: Path) -> dict[str, Path]:
     return folders
 
 
-def _split_off(sources: dict[str, FileSource], split: str, fraction: float) -> None:
+def _split_off(sources: dict[Split, FileSource], split: Split, fraction: float) -> None:
     """Makes a fraction of the training images another split."""
     rest, held = hold_out(len(sources["train"]), fraction)
     sources[split] = sources["train"].take(held)

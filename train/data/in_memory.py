@@ -12,7 +12,7 @@ from keras_resnet import PreprocessSpec
 
 from ..config import AugmentConfig
 from .images import fit
-from .memory import fits, note
+from .memory import fits, notes
 from .pipeline import Share, evaluation_batches
 from .readable import naming_files
 from .sources import ArraySource, FileSource, ImageData, Source
@@ -50,9 +50,14 @@ def at_size(
     if not chosen or not fits(size, cache):
         return data
     if say is not None:
-        say(note(size))
-    resized = {name: _resized(source, preprocess, data.channels) for name, source in chosen.items()}
-    return dataclasses.replace(data, notes=(*data.notes, note(size)), **resized)
+        for text in notes(size):
+            say(text)
+
+    def resized(source: Source) -> Source:
+        taken = any(source is each for each in chosen.values())
+        return _resized(source, preprocess, data.channels) if taken else source
+
+    return dataclasses.replace(data.map(resized), notes=(*data.notes, *notes(size)))
 
 
 def _changes(source: Source, preprocess: PreprocessSpec) -> bool:

@@ -20,6 +20,7 @@ from .sources import SPLITS, ImageData, Split
 from .table import is_table, load_table
 from .tfds_source import load_tfds
 
+_Values = tuple[float, ...] | None
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R 601-2
 
 
@@ -60,6 +61,9 @@ def resolve_data(
         raise ValueError(
             f"Data set {data.name!r} has no train split to train on. It has: {present}"
         )
+    mean, std = config.data.mean, config.data.std
+    if base is None:
+        data, mean, std = _fitting(data, mean, std)
     if say is not None:
         for text in data.notes:
             say(text)
@@ -71,23 +75,29 @@ def resolve_data(
     data = at_size(data, preprocess, config.augment, config.data.cache, say)
     if base is not None:
         return data, preprocess
-    mean, std = config.data.mean, config.data.std
     if mean is None or std is None:
         mean, std = measure_channels(data.train, preprocess, data.channels)
-    if data.channels == 1 and len(mean) == 3 and len(std) == 3:
+    return data, dataclasses.replace(preprocess, mean=mean, std=std)
+
+
+def _fitting(data: ImageData, mean: _Values, std: _Values) -> tuple[ImageData, _Values, _Values]:
+    """Returns mean and standard deviation for the data's channels, with a note if they change.
+
+    Raises:
+        ValueError: If they are of another number of channels.
+    """
+    if mean is not None and std is not None and data.channels == 1 and len(mean) == len(std) == 3:
         mean, std = _luma(mean), _luma(std)
         text = (
             "`data.mean` and `data.std` are those of three channels, and the images have one: "
             f"their luma, {mean[0]:g} and {std[0]:g}, is used"
         )
         data = dataclasses.replace(data, notes=(*data.notes, text))
-        if say is not None:
-            say(text)
-    if len(mean) not in (1, data.channels):
+    if mean is not None and len(mean) not in (1, data.channels):
         raise ValueError(
             f"`mean` needs one value per channel ({data.channels}). Received: mean={mean}"
         )
-    return data, dataclasses.replace(preprocess, mean=mean, std=std)
+    return data, mean, std
 
 
 def load_data(

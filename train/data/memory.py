@@ -37,9 +37,17 @@ def free_memory() -> float:
         return float("inf")
 
 
-def note(size: int) -> str:
-    """Returns the sentence that states the memory before it is taken."""
+def notes(size: int) -> tuple[str, ...]:
+    """Returns the sentence that states the memory of decoded images before it is taken.
+
+    None below 64 MiB, as every net takes more itself.
+
+    Args:
+        size: Size of the decoded images in bytes.
+    """
+    if size < 64 * 2**20:
+        return ()
     return (
         f"the images are decoded once and kept in memory: {size / 2**20:,.0f} MiB, at most "
-        f"{size * PEAK / 2**20:,.0f} MiB while they are decoded"
+        f"{size * PEAK / 2**20:,.0f} MiB while they are decoded",
     )

@@ -18,7 +18,7 @@ def read_pixels(content: bytes, channels: int) -> np.ndarray:
             other number the file must have it.
 
     Returns:
-        uint8, `(height, width, channels)`, not turned by an EXIF orientation.
+        uint8, `(height, width, channels)`, not turned by an EXIF orientation, except TIFF.
 
     Raises:
         ValueError: If it is no image, is damaged, or has another number of channels.
@@ -54,13 +54,15 @@ def _array(content: bytes) -> np.ndarray:
 def _picture(content: bytes, channels: int) -> np.ndarray:
     """Decodes by Pillow, without changing modes where channels are asked for by number."""
     try:
-        from PIL import Image
+        from PIL import Image, ImageOps
     except ImportError:
         raise ValueError(
             f"images of the format {format_of(content)} need Pillow: pip install pillow"
         ) from None
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content)) as opened:
+            # Some versions of Pillow turn a TIFF while they load it: then this changes nothing.
+            image = ImageOps.exif_transpose(opened) if opened.format == "TIFF" else opened
             if image.mode.startswith("I;16"):
                 return (np.asarray(image) >> 8).astype("uint8")[..., None]
             if image.mode in ("I", "F"):

@@ -29,6 +29,7 @@ from .batch_changes import changes_batches, make_batch_change
 from .decoding import decode
 from .image_changes import crops_originals, make_image_change, open_image, place_images
 from .images import fit, normalize
+from .sampling import balanced_examples
 from .sources import ArraySource, FileSource, Source, StreamSource
 
 _ORDER = 1  # the key of the order; those of the augmentation are in `augment/draws.py`
@@ -127,7 +128,7 @@ def training_batches(source: Source, plan: TrainingPlan, share: Share) -> Any:
     elif isinstance(source, ArraySource) and _has_training_size(source, plan):
         dataset = _gathered(source, plan, share)
     else:
-        keys = _keys(len(source), plan, share).unbatch()
+        keys = _keys(source, plan, share).unbatch()
         encoded = keys.map(_fetch(source), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         dataset = _augmented(encoded, plan, share.per_replica, source)
     if changes_batches(plan.augment):
@@ -249,11 +250,11 @@ def _rows(plan: TrainingPlan, share: Share, step: Any, first: int | Any, count: 
     return image_plan(plan.augment, draws, size)
 
 
-def _keys(size: int, plan: TrainingPlan, share: Share) -> Any:
+def _keys(source: ArraySource | FileSource, plan: TrainingPlan, share: Share) -> Any:
     """Yields example numbers and the rows of random numbers for each step and replica."""
     import tensorflow as tf
 
-    part, different = share.per_replica, plan.different(share.batch)
+    size, part, different = len(source), share.per_replica, plan.different(share.batch)
 
     def keys(counter: Any) -> tuple[Any, Any]:
         step, replica = counter // share.replicas, counter % share.replicas
@@ -272,6 +273,8 @@ def _keys(size: int, plan: TrainingPlan, share: Share) -> Any:
             max_index=tf.constant(size - 1, tf.int64),
             rounds=8,
         )
+        if source.balanced:
+            examples = balanced_examples(source.labels, examples, epochs, plan.seed)
         return examples, _rows(plan, share, step, first, part)
 
     return _counter(plan, share).map(keys, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
@@ -291,7 +294,7 @@ def _gathered(source: ArraySource, plan: TrainingPlan, share: Share) -> Any:
         picked = place_images(source.gather(examples), rows.pop("place"), plan)
         return picked, tf.gather(labels, examples), rows
 
-    keys = _keys(len(source), plan, share)
+    keys = _keys(source, plan, share)
     if not changes_images(plan.augment):
         return keys.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     examples = keys.map(placed, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).unbatch()

@@ -47,6 +47,11 @@ def load_table(path: Path, config: DataConfig, channels: int, request: Request) 
         ValueError: If columns are missing, a label or a file is missing, a split has an unknown
             name, an image is listed with two labels, or there is only one class.
     """
+    if config.task == "multilabel" and config.sampling == "balanced":
+        raise ValueError(
+            "`data.sampling` can be 'balanced' only where each image has one class. "
+            "Received: data.task='multilabel'"
+        )
     rows = _rows(path)
     columns = {name.strip().casefold(): name for name in rows}
     image = _column(columns, _IMAGE)
@@ -60,7 +65,7 @@ def load_table(path: Path, config: DataConfig, channels: int, request: Request) 
     classes, labels = _labels(path, rows, image, split_column, config, request)
     kept = _without_repeats(path, names, labels, notes)
     splits = _splits(path, rows[split_column]) if split_column else [None] * len(names)
-    decoding = Decoding(config.orientation == "exif", config.decoding == "accurate")
+    decoding = Decoding.of(config)
 
     def part(split: Split | None) -> FileSource:
         chosen = [row for row in kept if splits[row] == split]
@@ -186,8 +191,8 @@ def _indicators(
             )
     if len(columns) < 2:
         raise ValueError(f"{path} needs a column of labels, or one column of 0 and 1 per class")
-    cells = [[values[cell.strip().casefold()] for cell in column] for column in columns.values()]
-    return tuple(columns), np.asarray(cells, "uint8").T
+    marks = [[values[cell.strip().casefold()] for cell in cells] for cells in columns.values()]
+    return tuple(columns), np.asarray(marks, "uint8").T
 
 
 def _splits(path: Path, cells: Sequence[str]) -> list[Split | None]:

@@ -14,7 +14,7 @@ from keras_resnet.nets.catalog import nearest
 
 from ..config import DataConfig
 from .decoding import Decoding, decode
-from .memory import fits, note
+from .memory import fits, notes
 from .sources import (
     SPLITS,
     ArraySource,
@@ -86,7 +86,7 @@ def load_tfds(config: DataConfig, asked: Sequence[Split] = SPLITS) -> ImageData:
         train,
         validation,
         test,
-        (note(size),) if opened.cached else (),
+        notes(size) if opened.cached else (),
         identity=builder.info.full_name,
     )
 

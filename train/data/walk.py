@@ -80,7 +80,7 @@ class Walk:
                     self.hidden += 1
                 elif entry.is_dir():
                     real = os.path.realpath(entry.path)
-                    if real in above:
+                    if any(f"{each}{os.sep}".startswith(f"{real}{os.sep}") for each in above):
                         self.loops += 1
                     else:
                         self._walk(entry.path, f"{inner}/", (*above, real), found)
