@@ -34,18 +34,41 @@ class Command(NamedTuple):
 def add_run(parser: argparse.ArgumentParser) -> None:
     """Adds the directory of a run, and the choice of its weights."""
     parser.add_argument("run", type=Path, metavar="RUN", help="directory of a training run")
+    add_checkpoint(parser)
+
+
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """Adds the choice of a run's weights."""
     parser.add_argument(
         "--checkpoint",
         choices=("auto", "best", "last"),
         default="auto",
-        help="weights to use: the finished model's (auto), or a checkpoint's",
+        help="weights of a run to use: the finished model's (auto), or a checkpoint's",
+    )
+
+
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that name a net without a run."""
+    parser.add_argument(
+        "--weights",
+        metavar="WEIGHTS",
+        help="in place of RUN: a file of weights (.keras and others), hf://owner/repository, or a "
+        "published name such as torchvision/v2",
+    )
+    parser.add_argument(
+        "--model", "--net", dest="net", metavar="NET", help="the net, for published names"
     )
 
 
 def add_data_overrides(parser: argparse.ArgumentParser) -> None:
     """Adds the options that replace the data a run was trained on."""
-    parser.add_argument("--dataset", help="another data set with the same classes")
+    parser.add_argument("--dataset", help="another data set, with the same classes or some of them")
     parser.add_argument("--data-dir", help="directory of TFDS data sets, if it has moved")
+    parser.add_argument(
+        "--on-bad-image",
+        choices=("fail", "skip", "trust"),
+        help="what to do about unreadable images, if it differs from the training",
+    )
 
 
 def comma_separated(text: str) -> list[str]:
@@ -55,7 +78,11 @@ def comma_separated(text: str) -> list[str]:
 
 def overridden(config: DataConfig, args: argparse.Namespace) -> DataConfig:
     """Returns the data's configuration with the options of `add_data_overrides` applied."""
-    given = {"dataset": args.dataset, "data_dir": args.data_dir}
+    given = {
+        "dataset": args.dataset,
+        "data_dir": args.data_dir,
+        "on_bad_image": args.on_bad_image,
+    }
     return dataclasses.replace(
         config, **{name: value for name, value in given.items() if value is not None}
     )
@@ -68,12 +95,11 @@ def run_data(run: Run, args: argparse.Namespace) -> ImageData:
         ValueError: If the data has other classes or channels than the run.
     """
     from .data import at_size, load_data
-    from .evaluation.classes import check_channels, check_classes
+    from .evaluation.classes import check_channels
 
     config = overridden(run.config.data, args)
-    data = load_data(config, run.spec)
-    net, outputs = str(run.directory.path), len(run.class_names)
-    check_classes(data.class_names, run.class_names, outputs=outputs, data=config.dataset, net=net)
+    data = load_data(config, run.spec, class_names=run.class_names, stored=run.directory.listing)
+    net = str(run.directory.path)
     check_channels(data.channels, run.model.inputs[0].shape[-1], data=config.dataset, net=net)
     return at_size(data, run.preprocess, run.config.augment, config.cache)
 

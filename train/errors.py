@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import re
 import sys
 from collections.abc import Iterator
 
@@ -12,6 +13,10 @@ from collections.abc import Iterator
 _ON_ANY_BACKEND = ("list", "info", "recipes")
 # What to install for a module that is missing; the extras of training for all others.
 _PACKAGES = {"keras_tuner": "'keras3-resnet[tune]'", "rich": "rich"}
+
+# What TensorFlow writes around the cause of an error.
+_NODES = r"\{\{.*?\}\}|\[Op:.*?\]"
+_AROUND = ("Graph execution error", "Detected at node", "File ", "<frozen", "Stack trace", "[[")
 
 
 class TrainingDivergedError(ArithmeticError):
@@ -82,10 +87,13 @@ def _missing(command: str, error: ModuleNotFoundError) -> str:
 
 def _summary(error: Exception) -> str:
     """Returns the line of a TensorFlow error with its cause, and a remedy if there is one."""
-    lines = str(getattr(error, "message", error)).splitlines()
-    noise = ("Graph execution error", "Detected at node", "File ", "<frozen", "Stack trace", "[[")
-    causes = [line.strip() for line in lines if not line.strip().startswith(noise)]
-    text = next(filter(None, causes), type(error).__name__)
+    text = cause(str(getattr(error, "message", error))) or type(error).__name__
     if type(error).__name__ == "ResourceExhaustedError":
         return f"Out of memory: lower --batch-size. {text}"
     return text
+
+
+def cause(message: str) -> str:
+    """Returns the line of a TensorFlow message with the cause, without names of nodes; or ""."""
+    lines = (line.strip() for line in re.sub(_NODES, "", message).splitlines())
+    return next((line for line in lines if line and not line.startswith(_AROUND)), "")

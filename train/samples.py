@@ -1,4 +1,4 @@
-"""Predictions that a run's report shows as pictures."""
+"""Predictions and training images that a run's report shows as pictures."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import numpy as np
 
 from keras_resnet import PreprocessSpec
 
-from .data import Source, raw_images
+from .config import RunConfig
+from .data import ImageData, Source, augmented_examples, raw_images
 
 _CANDIDATES = 1024
+_PAIRS, _PER_PAIR = 20, 3
 
 
 def pick_samples(
@@ -25,22 +27,62 @@ def pick_samples(
         count: Number of predictions; fewer if the split is smaller.
 
     Returns:
-        Arrays of equal length: `images` (uint8), `true`, `predicted` and `probability`.
+        Arrays of equal length: `images` (uint8), `true`, `predicted` and `probability`. Under the
+        same names with `confused_` in front, up to three images of each of the 20 most frequent
+        mistakes. Nothing where an image may have several labels.
     """
     channels = model.inputs[0].shape[-1]
     images, labels = raw_images(source, preprocess, channels, _CANDIDATES)
+    if labels.ndim > 1:
+        return {}
     logits = np.asarray(model.predict(preprocess.normalize(images), verbose=0))
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     probabilities = shifted / shifted.sum(axis=1, keepdims=True)
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted != labels)
-    wrong = wrong[np.argsort(-confidence[wrong])][: count // 2]
+    wrong = wrong[np.argsort(-confidence[wrong])]
+    confused = _of_pairs(wrong, labels[wrong], predicted[wrong])
+    wrong = wrong[: count // 2]
     right = np.flatnonzero(predicted == labels)
     evenly = np.linspace(0, len(right) - 1, min(len(right), count - len(wrong))).astype("int64")
+    columns = {
+        "images": images,
+        "true": labels,
+        "predicted": predicted,
+        "probability": confidence,
+    }
     chosen = np.concatenate([wrong, right[evenly]])
     return {
-        "images": images[chosen],
-        "true": labels[chosen],
-        "predicted": predicted[chosen],
-        "probability": confidence[chosen],
+        **{name: values[chosen] for name, values in columns.items()},
+        **{f"confused_{name}": values[confused] for name, values in columns.items()},
     }
+
+
+def training_samples(
+    config: RunConfig, data: ImageData, preprocess: PreprocessSpec, count: int = 16
+) -> dict[str, np.ndarray]:
+    """Returns the first training images of a run, as training saw them.
+
+    Args:
+        config: The run.
+        data: Its data.
+        preprocess: Its preprocessing.
+        count: Number of images.
+
+    Returns:
+        `augmented_images` (uint8) and `augmented_labels`, as `augmented_examples` returns them.
+    """
+    images, labels = augmented_examples(config, data, preprocess, count)
+    return {"augmented_images": images, "augmented_labels": labels}
+
+
+def _of_pairs(numbers: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Returns the first examples of each of the most frequent pairs of classes."""
+    if not len(numbers):
+        return numbers
+    pairs = np.stack([true, predicted], axis=1)
+    _, which, counts = np.unique(pairs, axis=0, return_inverse=True, return_counts=True)
+    which = which.reshape(-1)
+    most = np.argsort(-counts, kind="stable")[:_PAIRS]
+    chosen = [numbers[which == pair][:_PER_PAIR] for pair in most]
+    return np.concatenate(chosen)

@@ -25,7 +25,7 @@ from .pretrained import Pretrained, open_pretrained, with_pretrained
 from .provenance import environment
 from .run_log import RunLog
 from .rundir import Resume, RunDirectory, spec_of
-from .samples import pick_samples
+from .samples import pick_samples, training_samples
 from .starting_net import describe_start, starting_net, stated_preprocess
 from .strategies import check_name, check_strategy, is_chief, make_strategy
 from .tensorboard import TensorBoardHistory
@@ -193,8 +193,10 @@ def _finish(trainer: Trainer) -> None:
     model = clone_as_float32(trainer.model)
     model.preprocess = preprocess
     shown = data.test if data.test is not None else data.validation
+    samples = training_samples(trainer.config, data, preprocess)
     if shown is not None:
-        directory.write_samples(pick_samples(model, shown, preprocess))
+        samples |= pick_samples(model, shown, preprocess)
+    directory.write_samples(samples)
     directory.write_model(model)
     best_epoch = trainer.progress.best_epoch
     if best_epoch is not None:

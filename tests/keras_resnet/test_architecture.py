@@ -74,7 +74,7 @@ APPLICATION_LAYERS = (
     {"averaging", "data", "divergence", "steps"},
     {"batch_norm_statistics", "rundir", "samples"},
     {"evaluation", "teacher"},
-    {"command", "run_report", "trainer"},
+    {"command", "prediction", "run_report", "trainer"},
     {"run_options", "session"},
     {"studies", "tuning"},
     {"commands"},

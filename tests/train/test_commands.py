@@ -309,9 +309,10 @@ def test_predict(finished_run: pathlib.Path, tmp_path: pathlib.Path, command: Co
     first, share = next(iter(rows[0]["classes"].items()))
     assert (ended.status, ended.err) == (0, "")
     assert ended.out == f"{paths[0]}: {first} {share:.1%}\n"
-    ended = command("predict", finished_run, paths[0], tmp_path / "none.png", tmp_path)
+    missing = [tmp_path / "none.png", tmp_path / "nowhere"]
+    ended = command("predict", finished_run, paths[0], *missing)
     assert (ended.status, ended.out) == (1, "")
-    assert ended.err == f"Error: No file at {tmp_path / 'none.png'}, {tmp_path}\n"
+    assert ended.err == f"Error: No file or folder at {missing[0]}, {missing[1]}\n"
 
 
 def test_export(copied_run: pathlib.Path, command: Command) -> None:

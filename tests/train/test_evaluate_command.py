@@ -17,6 +17,7 @@ import keras_resnet
 from keras_resnet import PreprocessSpec
 from keras_resnet_train.data.embedded import load_digits
 from keras_resnet_train.evaluation import open_member
+from keras_resnet_train.evaluation.imagenet import imagenet_classes
 from keras_resnet_train.evaluation.progress import ProgressLine
 from keras_resnet_train.files import read_json
 
@@ -168,7 +169,8 @@ def test_an_ensemble_of_a_run_and_a_file(
     # The file by itself, and its images mirrored too; without a directory there are no files.
     words = ("--dataset", "digits", "--views", "multi-scale", "--scales", 16, "--json")
     ended = command("evaluate", net, *words)
-    assert (ended.status, ended.err) == (0, "")
+    note = "net.keras does not name its outputs: the classes of 'digits' are taken by their numbers"
+    assert (ended.status, ended.err.strip().endswith(note)) == (0, True)
     shares = (alone + digits_by(file, file.preprocess, 2, mirrored=True)) / 2
     assert json.loads(ended.out)["loss"] == pytest.approx(loss_of(shares), rel=1e-4)
     assert [path.name for path in net.parent.iterdir()] == ["net.keras"]
@@ -203,19 +205,19 @@ def test_errors_before_the_work(
             "`--ensemble` and RUN must name each net once. Received twice: ",
         ),
         ((run, "--ensemble", net, "--checkpoint", "best"), "`--checkpoint` applies to runs."),
-        ((run, "--net", "resnet50"), "`--net` applies to published names, not to runs"),
+        ((run, "--net", "resnet50"), "`--model` applies to published names, not to runs"),
         ((run, "--output", full), f"{full} holds thesis.tex"),
         ((run, "--output", full / "thesis.tex"), "`--output` must be a directory"),
         ((run, "--output", full / "thesis.tex" / "x"), "thesis.tex is not"),
         ((run, "--output", run), "hold an earlier evaluation, which is replaced"),
         ((net,), "is not a run, so give the data: --dataset"),
         (("torchvision/v1",), "'torchvision/v1' is not a run, so give the data: --dataset"),
-        (("torchvision/v1", *digits), "published for several nets: say which one (`net=`)"),
+        (("torchvision/v1", *digits), "published for several nets: say which one by --model"),
         ((net, *digits, "--error-cases"), "`--error-cases` needs --output, as"),
         ((tmp_path / "none.keras", *digits), "No weights file at"),
         ((bare, *digits), "does not say how its images are prepared: set `model.preprocess`"),
         ((seven, *digits), "'digits' has 10 classes, and "),
-        ((run, "--ensemble", seven), "seven.keras 7 outputs"),
+        ((run, "--ensemble", seven), "tiny has 10, "),
         ((sized, *digits), "takes images of 8 x 8 pixels, and its `preprocess` makes them 12 x"),
     ):
         ended = command("evaluate", *words)
@@ -250,13 +252,12 @@ def test_published_weights(shared: pathlib.Path, command: Command) -> None:
     if not (weights.is_file() and (data / "cifar10_sample").is_dir()):
         pytest.skip(f"no akamaster weights or cifar10_sample under {shared}")
     words = ("--dataset", "cifar10_sample", "--data-dir", data)
-    ended = command("evaluate", weights, *words)
-    assert (ended.status, ended.err) == (0, "")
+    ended = command("evaluate", "--weights", weights, *words)
+    assert ended.status == 0
     assert f"accuracy  {932 / 1017:.4f}  (" in ended.out
-    # Classes of the same number and another order of outputs.
     ended = command("evaluate", weights, "--dataset", "digits")
     assert ended.status == 1
-    assert "trained on: 0, 1, 2, 3 ... against airplane, automobile, bird" in ended.err
+    assert "images of 1 channel(s), and the net of" in ended.err
 
 
 def test_photographs_of_many_shapes(
@@ -282,9 +283,136 @@ def test_photographs_of_many_shapes(
         "--output",
         tmp_path / "out",
     )
-    assert (ended.status, ended.err) == (0, "")
+    assert ended.status == 0
+    assert "does not name its 1,000 outputs: taken for ImageNet-1k's" in ended.err
     assert "images    386" in ended.out.splitlines()
     rows = rows_of(tmp_path / "out" / "classes.csv")
     assert rows[1][:2] == ["0", "n01440764"]
     assert sorted({int(row[5]) for row in rows[1:]}) == [0, 1]
     assert sum(int(row[5]) for row in rows[1:]) == 386
+
+
+# What is opened, and which classes count.
+
+
+def write_digits(
+    folder: pathlib.Path, labels: Any, names: Any = "0123456789", each: int = 6
+) -> int:
+    """Writes test digits in one folder per class; returns their number."""
+    source, total = load_digits().test, 0
+    for label in labels:
+        place = folder / names[label]
+        place.mkdir(parents=True, exist_ok=True)
+        for number in np.flatnonzero(source.labels == label)[:each]:
+            Image.fromarray(source.images[number, ..., 0]).save(place / f"{number}.png")
+            total += 1
+    return total
+
+
+def test_a_broken_training_image_does_not_stop_the_test_split(
+    finished_run: pathlib.Path, tmp_path: pathlib.Path, command: Command
+) -> None:
+    total = write_digits(tmp_path / "test", range(10))
+    write_digits(tmp_path / "train", range(10), each=1)
+    (tmp_path / "train" / "0" / "broken.png").write_bytes(b"no image")
+    out = tmp_path / "out"
+    words = ("evaluate", finished_run, "--dataset", tmp_path, "--output", out)
+    ended = command(*words)
+    assert ended.status == 0
+    assert ended.out.splitlines()[1] == f"images    {total}"
+    assert (finished_run / "metrics.json").is_file()
+    ended = command(*words, "--split", "train")
+    assert ended.status == 1
+    assert "broken.png" in ended.err
+    ended = command(*words, "--split", "train", "--on-bad-image", "skip")
+    assert (ended.status, ended.out.splitlines()[1]) == (0, "images    10")
+
+
+def test_folders_without_training_images(
+    finished_run: pathlib.Path, tmp_path: pathlib.Path, command: Command
+) -> None:
+    """One with only `test/` or only `val/`, and one without splits, which is measured whole."""
+    words = ("evaluate", finished_run, "--output", tmp_path / "out", "--dataset")
+    for name in ("test", "val", "."):
+        total = write_digits(tmp_path / f"only-{name}" / name, range(10))
+        ended = command(*words, tmp_path / f"only-{name}")
+        assert ended.status == 0, ended.err
+        assert ended.out.splitlines()[1] == f"images    {total}"
+    assert "all its images are the test split" in ended.err
+    ended = command(*words, tmp_path / "only-val")
+    assert "has no test split: the validation split is measured" in ended.err
+    assert ", validation split" in ended.out.splitlines()[0]
+    ended = command(*words, tmp_path / "only-val", "--split", "test")
+    assert (ended.status, "has no test split. It has: validation" in ended.err) == (1, True)
+
+
+def test_a_subset_of_classes(
+    finished_run: pathlib.Path, tmp_path: pathlib.Path, command: Command
+) -> None:
+    """Counted among these classes, as the authors of ImageNet-R do, and among all."""
+    chosen = np.array([2, 5, 7])
+    write_digits(tmp_path / "data", chosen, each=30)
+    out = tmp_path / "out"
+    words = ("evaluate", finished_run, "--dataset", tmp_path / "data", "--output", out)
+    ended = command(*words)
+    assert ended.status == 0
+    test, run = load_digits().test, open_member(str(finished_run))
+    images = np.concatenate([np.flatnonzero(test.labels == label)[:30] for label in chosen])
+    logits = run.model.predict(run.preprocess.normalize(test.images[images]), verbose=0)
+    labels = test.labels[images]
+    masked = chosen[logits[:, chosen].argmax(axis=1)]
+    found = read_json(out / "evaluation.json")
+    assert found["accuracy"] == pytest.approx((masked == labels).mean())
+    every = (logits.argmax(axis=1) == labels).mean()
+    assert found["accuracy_among_all_outputs"] == pytest.approx(every)
+    assert every < found["accuracy"]
+    assert (found["classes"], found["outputs"]) == (3, 10)
+    shares = np.exp(logits[:, chosen].astype("float64"))
+    right = shares[np.arange(len(labels)), np.searchsorted(chosen, labels)] / shares.sum(axis=1)
+    assert found["loss"] == pytest.approx(-np.log(right).mean(), rel=1e-4)
+    lines = ended.out.splitlines()
+    assert lines[2].startswith("classes   3 of the net's 10; the figures are among these classes")
+    assert lines[-2].startswith(f"among all 10 outputs: accuracy {every:.4f}, top-5 ")
+    assert [row[1] for row in rows_of(out / "classes.csv")[1:]] == ["2", "5", "7"]
+    write_digits(tmp_path / "data", [0], ["cat"])
+    ended = command(*words)
+    assert ended.status == 1
+    assert "not among them: cat" in ended.err
+
+
+def test_folders_of_imagenet(tmp_path: pathlib.Path, command: Command) -> None:
+    """Named by numbers as ImageNet-V2's, whose order as text is another, or by WordNet IDs."""
+    spec = keras_resnet.get_spec("cifar_resnet8").replace(widths=(4, 4, 4))
+    model = keras_resnet.build(spec, classes=1000, input_shape=(8, 8, 1), seed=1)
+    model.preprocess = PreprocessSpec((8, 8), (60.0,), (90.0,))
+    model.save(tmp_path / "net.keras")
+    outputs = [2, 10, 100, 999]
+    wordnet = [imagenet_classes()[index].wordnet for index in outputs]
+    test = load_digits().test
+    images = np.concatenate([np.flatnonzero(test.labels == label)[:3] for label in range(4)])
+    logits = model.predict(model.preprocess.normalize(test.images[images]), verbose=0)
+    labels = np.repeat(outputs, 3)
+    shares = logits - np.log(np.exp(logits[:, outputs]).sum(axis=1, keepdims=True))
+    loss = -shares[np.arange(12), labels].mean()
+    for kind, names in (("v2", list(map(str, outputs))), ("r", wordnet)):
+        write_digits(tmp_path / kind, range(4), names, each=3)
+        ended = command(
+            *("evaluate", "--weights", tmp_path / "net.keras", "--dataset", tmp_path / kind),
+            *("--output", tmp_path / "out"),
+        )
+        assert ended.status == 0, ended.err
+        found = read_json(tmp_path / "out" / "evaluation.json")
+        assert (found["classes"], found["outputs"]) == (4, 1000)
+        assert found["loss"] == pytest.approx(loss, rel=1e-4)
+        assert [row[1] for row in rows_of(tmp_path / "out" / "classes.csv")[1:]] == wordnet
+
+
+def test_recomputed_batch_norm(copied_run: pathlib.Path, command: Command) -> None:
+    """The figures change, the run's own do not."""
+    before = (copied_run / "metrics.json").read_bytes()
+    ended = command("evaluate", copied_run, "--recompute-batch-norm", 256, "--json")
+    assert ended.status == 0
+    assert "batch-norm statistics measured anew on 256 training images" in ended.err
+    assert json.loads(ended.out)["loss"] != read_json(copied_run / "metrics.json")["test"]["loss"]
+    assert (copied_run / "metrics.json").read_bytes() == before
+    assert (copied_run / "evaluation-test-recomputed" / "evaluation.json").is_file()

@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import io
+import json
 import math
 import re
 from html.parser import HTMLParser
@@ -11,18 +12,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_resnet_train.evaluation.confusion import Confusion
 from keras_resnet_train.presentation.drawing import inline_figure
 from keras_resnet_train.presentation.formats import percent, size
 from keras_resnet_train.presentation.markup import element, escape
-from keras_resnet_train.run_report import export_table, predictions, sections
+from keras_resnet_train.run_report import export_table, pictures, predictions, sections
 from keras_resnet_train.run_report.curves import PANELS, curves
 from keras_resnet_train.run_report.data import (
+    Augmented,
+    Counts,
     ReportData,
     Sample,
     best_row,
-    confused_pairs,
 )
-from keras_resnet_train.run_report.predictions import png_address
+from keras_resnet_train.run_report.pictures import png_address
 from keras_resnet_train.run_report.write import render_report
 
 NBSP = "\N{NO-BREAK SPACE}"
@@ -42,6 +45,10 @@ EXPORTS = (
         "latency_ms": 0.2222,
     },
 )
+
+
+def counts_of(matrix: object) -> Counts:
+    return Counts.of(Confusion.from_dense(matrix))
 
 
 def make(classes: int = 3, **changes: object) -> ReportData:
@@ -68,7 +75,7 @@ def make(classes: int = 3, **changes: object) -> ReportData:
         evaluation={"accuracy": 0.8, "top5_accuracy": 0.995, "loss": 0.61234, "examples": 10},
         split="test",
         class_names=[f"class{i}" for i in range(classes)],
-        confusion=confusion,
+        counts=counts_of(confusion),
         samples=[Sample(image, 0, 0, 0.91), Sample(image[..., :1], 2, 0, 0.625)],
         exports=EXPORTS,
         config={"model": {"depths": (3, 3, 3)}, "lr": np.float32(0.5)},
@@ -143,11 +150,9 @@ def test_interval_in_the_header(right: int, total: int, shown: str) -> None:
 
 def test_confused_pairs_and_the_order_of_classes() -> None:
     confusion = np.array([[6, 2, 0], [0, 0, 0], [2, 0, 8]], np.uint32)
-    pairs = confused_pairs(confusion, 5)
-    assert pairs == [(0, 1, 2), (2, 0, 2)]
-    assert confused_pairs(confusion, 1) == pairs[:1]
-    assert confusion[0, 0] == 6  # not changed
-    part = predictions.per_class(make(confusion=confusion))
+    counts = counts_of(confusion)
+    assert counts.pairs == ((0, 1, 2), (2, 0, 2))
+    part = predictions.per_class(make(counts=counts))
     assert re.findall(r"class\d(?=</bdi>)", part) == ["class0", "class2", "class1"]
     shown = re.findall(rf">(?:</span>)?([\d.]+{NBSP}%|–)</td>", part)
     assert shown == [f"{v}{NBSP}%" for v in ("75.00", "75.00", "80.00", "100.00")] + [
@@ -289,10 +294,10 @@ def test_more_classes_show_a_matrix_without_counts() -> None:
 def test_many_classes_show_pairs_only() -> None:
     confusion = np.diag(np.full(60, 5))
     confusion[np.arange(30), np.arange(1, 31)] = np.arange(1, 31)
-    data = make(60, confusion=confusion)
+    data = make(60, counts=counts_of(confusion))
     part = predictions.confusion(data)
     assert Outline(part).count("table", "matrix") == 0
-    assert "These 20 make up 410 of 465 mistakes" in part
+    assert "These 20 pairs make up 410 of 465 mistakes" in part
     body = part[part.index("<tbody>") :]
     assert body.count("<tr>") == 20
     assert body.index("class29") < body.index("class28") < body.index("class27")
@@ -305,11 +310,86 @@ def test_thousands_of_classes_and_large_samples_stay_small() -> None:
     history = [{"epoch": i, "loss": 1 / i, "val_accuracy": 1 - 1 / i} for i in range(1, 2001)]
     page = render_report(make(1500, samples=samples, history=history))
     assert len(page.encode()) < 1_500_000
-    assert "1,000 of 1,500 classes" in page
+    assert "200 of 1,500 classes" in page
     assert "60 more are left out" in section(page, "samples")
     assert "200 of 2000 epochs" in section(page, "curves")
     square = [Sample(noise[:, :160], 0, 0, 0.5)] * 40
-    assert len(predictions.samples(make(samples=square))) < 1_000_000
+    assert len(pictures.samples(make(samples=square))) < 1_000_000
+
+
+def test_five_thousand_classes_from_their_metrics() -> None:
+    """Counts of each class and the most frequent pairs; no matrix is made on the way."""
+    classes = 5000
+    rng = np.random.default_rng(0)
+    confusion = Confusion.of(*rng.integers(0, classes, (2, 50_000)), classes)
+    stored = json.loads(json.dumps(confusion.to_dict()))
+    counts = Counts.of_metrics(stored)
+    assert counts is not None
+    assert counts.matrix is None
+    assert (counts.total, counts.mistakes) == (50_000, 50_000 - int(confusion.right.sum()))
+    data = make(counts=counts, class_names=[f"class{i}" for i in range(classes)], evaluation={})
+    page = render_report(data)
+    assert len(page.encode()) < 500_000
+    assert "200 of 5,000 classes" in page
+    true, predicted, count = confusion.pairs(1)[0]
+    row = re.search(r"<tbody><tr>(.*?)</tr>", section(page, "confusion"))
+    assert row is not None
+    assert f"class{true}<" in row[1]
+    assert f"class{predicted}<" in row[1]
+    assert f">{count}<" in row[1]
+    # Of earlier versions, whatever the number of classes.
+    earlier = Counts.of_metrics({"confusion": np.diag(np.arange(300)).tolist()})
+    assert earlier is not None
+    assert (earlier.total, earlier.mistakes, earlier.matrix) == (300 * 299 // 2, 0, None)
+
+
+def test_confused_pairs_have_examples() -> None:
+    """Up to three of each pair, with their probabilities; pairs without any have none."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
+    confused = [Sample(image, 0, 1, 0.5 + 0.1 * i) for i, image in enumerate(images[:4])]
+    part = predictions.confusion(make(confused=confused))
+    sources = [tag[1] for tag in Outline(part).tags if tag[0] == "img"]
+    assert [tag["src"] for tag in sources] == [png_address(image, 48) for image in images[:3]]
+    assert sources[0]["alt"] == f"class0, predicted as class1 with probability 50.0{NBSP}%"
+    assert "Examples" in part
+    assert "Examples" not in predictions.confusion(make())
+    large = rng.integers(0, 256, (48, 48, 3), dtype=np.uint8)
+    many = [Sample(large, i, j, 0.5) for i in range(50) for j in range(50)] * 3
+    mistakes = counts_of(1 - np.eye(50))
+    assert len(predictions.confusion(make(50, counts=mistakes, confused=many))) < 700_000
+
+
+def test_augmented_images_with_their_labels() -> None:
+    image = np.zeros((8, 8, 3), np.uint8)
+    mixed = [(2, 0.7), (0, 0.3)]
+    data = make(augmented=[Augmented(image, [(1, 1.0)]), Augmented(image, mixed)])
+    page = render_report(data)
+    part = section(page, "augmented")
+    assert 'href="#augmented"' in page
+    assert "The first 2 images of the run, augmented as in training." in part
+    words = text(part)
+    assert "class1" in words
+    assert "class2 70 %, class0 30 %" in words.replace(NBSP, " ")
+    assert 'id="augmented"' not in render_report(make())
+
+
+def test_several_labels_per_image() -> None:
+    """Average precision in place of accuracy and confusion; a class without images has none."""
+    rows = [
+        {"name": "cat", "average_precision": 0.9, "f1": 0.8, "threshold": 0.4, "support": 12},
+        {"name": "dog", "average_precision": None, "f1": None, "threshold": 0.5, "support": 0},
+        {"name": "owl", "average_precision": 0.25, "f1": 0.3, "threshold": 0.1, "support": 3},
+    ]
+    evaluation = {"mean_average_precision": 0.575, "micro_f1": 0.7, "loss": 0.1, "examples": 20}
+    page = render_report(make(counts=None, evaluation=evaluation, by_class=rows))
+    figure = f"<b>57.50{NBSP}%</b><span>mean average precision on the test split</span>"
+    assert figure in page
+    assert 'id="confusion"' not in page
+    names = re.findall(r"<bdi>(\w+)</bdi>", section(page, "classes"))
+    assert names == ["owl", "cat", "dog"]
+    assert "25.00" in section(page, "classes")
+    Outline(page)
 
 
 # What may be missing.
@@ -326,7 +406,7 @@ def test_without_anything() -> None:
         dataclasses.replace(
             make(),
             class_names=[],
-            confusion=np.zeros((0, 0), int),
+            counts=counts_of(np.zeros((0, 0), int)),
             summary={},
             history=[],
             evaluation={},
@@ -349,7 +429,7 @@ def test_accuracy_comes_from_the_counts_where_it_is_not_given() -> None:
 
 def test_perfect_predictions() -> None:
     confusion = np.diag([4, 4, 4])
-    data = make(confusion=confusion, evaluation={})
+    data = make(counts=counts_of(confusion), evaluation={})
     assert "None: every prediction is correct." in predictions.confusion(data)
     assert f"75.75–100.00{NBSP}%" in sections.header(data)
 

@@ -320,7 +320,7 @@ def test_larger_images_come_in_smaller_batches() -> None:
     """A net holds as many pixels at a time as a batch of its own size has."""
     member = pooling_member(1, PreprocessSpec((8, 8)))
     view = View("multi-scale", member.preprocess, (16,))
-    net = ensemble._Net(member, view, batch_size=9)
+    net = ensemble.Predictor(member, view, batch_size=9)
     seen: list[tuple[int, ...]] = []
 
     def run(images: np.ndarray) -> tf.Tensor:

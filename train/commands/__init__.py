@@ -46,7 +46,7 @@ COMMANDS: Mapping[str, Entry] = {
     "train": Entry("train a net, or resume its training", "commands.train"),
     "evaluate": Entry("measure a run, weights or an ensemble on a split", "commands.evaluate"),
     "export": Entry("write verified SavedModel, LiteRT and ONNX files", "commands.export"),
-    "predict": Entry("classify image files", "commands.predict"),
+    "predict": Entry("classify image files and folders", "commands.predict"),
     "report": Entry("write a run's report.html again", "commands.report"),
     "quickstart": Entry("train on the embedded digits, export and report", "commands.quickstart"),
     "convert": Entry(

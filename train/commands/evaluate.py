@@ -3,47 +3,77 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from ..command import Command, add_data_overrides, overridden
+from ..command import (
+    Command,
+    add_checkpoint,
+    add_data_overrides,
+    add_weights,
+    overridden,
+)
 from ..config import DataConfig
-from ..data import ImageData, load_data
 from ..data.sources import FileSource
-from ..evaluation import Measurement, Member, View, fully_convolutional, make_view, measure
-from ..evaluation.classes import check_channels, check_classes
+from ..evaluation import Member, View, fully_convolutional, make_view, measure
+from ..evaluation.classes import check_channels, check_classes, read_labels
+from ..evaluation.ensemble import measure_labels
+from ..evaluation.images import MeasuredImages, open_images, other_data
 from ..evaluation.members import names_run, open_member
 from ..evaluation.progress import ProgressLine
-from ..evaluation.results import check_output, write_results
+from ..evaluation.results import (
+    among_all_outputs,
+    check_output,
+    describe_labels,
+    describe_measurement,
+    write_label_results,
+    write_results,
+)
+from ..evaluation.splits import save_confusions
 from ..evaluation.views import VIEWS, parse_scales
 
 _CASES, _MOST_CASES = 24, 200
 
 
+_USAGE = """%(prog)s [-h] [--debug] [options] RUN
+       %(prog)s [options] --weights WEIGHTS [--model NET] --dataset DATASET"""
+
+
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = _USAGE
     parser.add_argument(
         "run",
+        nargs="?",
         metavar="RUN",
-        help="directory of a training run; or, with --dataset, a file of weights (.keras and "
-        "others), hf://owner/repository, or a published name such as torchvision/v2 (with --net)",
+        help="directory of a training run; or, with --dataset, what --weights takes",
     )
+    add_checkpoint(parser)
+    add_weights(parser)
     parser.add_argument(
-        "--checkpoint",
-        choices=("auto", "best", "last"),
-        default="auto",
-        help="weights of a run to use: the finished model's (auto), or a checkpoint's",
+        "--labels",
+        type=Path,
+        metavar="FILE",
+        help="names of the outputs of a net that names none, one a line",
     )
-    parser.add_argument("--net", help="the net, for published names")
     add_data_overrides(parser)
     parser.add_argument(
         "--split",
         choices=("train", "validation", "test"),
-        default="test",
-        help="split to measure on (%(default)s)",
+        help="split to measure on (test; validation where there is no test split)",
+    )
+    parser.add_argument(
+        "--recompute-batch-norm",
+        type=int,
+        metavar="IMAGES",
+        help="first measure the batch-norm statistics of a run's weights anew, on so many of its "
+        "training images",
     )
     parser.add_argument(
         "--batch-size", type=int, default=256, help="images per batch (%(default)s)"
@@ -91,51 +121,163 @@ def _run(args: argparse.Namespace) -> int:
         open_member(text, checkpoint=args.checkpoint, net=args.net)
         for text in (args.run, *args.ensemble)
     ]
-    output = _output(args, members[0])
+    members[0] = _named(members[0], args.labels)
+    config = DataConfig() if members[0].run is None else members[0].run.config.data
+    config = other_data(overridden(config, args), config)
+    images = open_images(config, members[0], args.split, other=args.dataset is not None)
+    _check_ensemble(members, images)
+    output = _output(args, members[0], images.split)
+    for note in dict.fromkeys((*members[0].notes, *images.notes)):
+        print(f"Note: {note}", file=sys.stderr)
+    if args.recompute_batch_norm:
+        print(f"Note: {_recompute(members[0], args.recompute_batch_norm)}", file=sys.stderr)
     views = [make_view(args.views, each.preprocess, each.spec, scales) for each in members]
-    data = _data(members, args)
-    source = data.split(args.split)
     viewed = [
         (fully_convolutional(member) if args.views == "multi-scale" else member, view)
         for member, view in zip(members, views, strict=True)
     ]
-    with ProgressLine(len(source)) as progress:
-        findings = measure(
-            viewed,
-            source,
-            batch_size=args.batch_size,
-            error_cases=args.error_cases,
-            progress=progress,
-        )
-    metrics = {
-        **findings.evaluation.to_dict(),
-        "calibration_error": findings.calibration.error,
-        "views": args.views,
-    }
-    if output is not None:
-        files = source.paths if isinstance(source, FileSource) else ()
-        facts = _facts(viewed, data, args)
-        write_results(output, findings, data.class_names, facts, files)
+    several = members[0].multilabel
+    result = (_measure_labels if several else _measure)(viewed, images, args, output)
     run = members[0].run
-    plain = args.views == "center" and not args.ensemble and args.dataset is None
-    if run is not None and run.weights == "model.keras" and plain:
-        run.directory.update_metrics(**{args.split: metrics})
+    plain = args.views == "center" and not args.ensemble and not args.recompute_batch_norm
+    if run is not None and run.weights == "model.keras" and plain and args.dataset is None:
+        run.directory.update_metrics(**{images.split: result.metrics})
+        result.save_counts(run.directory.path)
     if args.json:
-        print(json.dumps(metrics))
+        print(json.dumps(result.metrics))
         return 0
-    _print(viewed, data, args, findings)
+    names = " + ".join(str(each) for each, _ in viewed)
+    print(f"{names} on {images.data.name}, {images.split} split")
+    print("\n".join(result.lines))
+    if args.views != "center":
+        for text in dict.fromkeys(str(view) for _, view in viewed):
+            print(f"views     {text}")
     if output is not None:
         print(f"files     {output}")
     return 0
 
 
+class _Result(NamedTuple):
+    """What is printed and kept of a measurement."""
+
+    metrics: dict[str, Any]
+    lines: list[str]
+    save_counts: Callable[[Path], None]
+
+
+def _measure(
+    viewed: Sequence[tuple[Member, View]],
+    images: MeasuredImages,
+    args: argparse.Namespace,
+    output: Path | None,
+) -> _Result:
+    """Measures images of one label, and writes the files."""
+    with ProgressLine(len(images.source)) as progress:
+        findings = measure(
+            viewed,
+            images.source,
+            batch_size=args.batch_size,
+            error_cases=args.error_cases,
+            subset=images.subset,
+            progress=progress,
+        )
+    evaluation = findings.evaluation
+    metrics = {
+        **evaluation.to_dict(),
+        **among_all_outputs(findings),
+        "calibration_error": findings.calibration.error,
+        "views": args.views,
+    }
+    if output is not None:
+        files = images.source.paths if isinstance(images.source, FileSource) else ()
+        write_results(output, findings, images.names, _facts(viewed, images, args), files)
+    lines = describe_measurement(findings)
+    if args.error_cases and not findings.mistakes:
+        lines.append("mistakes  none")
+    save = partial(save_confusions, {images.split: evaluation})
+    return _Result(metrics, lines, save)
+
+
+def _measure_labels(
+    viewed: Sequence[tuple[Member, View]],
+    images: MeasuredImages,
+    args: argparse.Namespace,
+    output: Path | None,
+) -> _Result:
+    """Measures images that may have several labels, and writes the files."""
+    with ProgressLine(len(images.source)) as progress:
+        evaluation = measure_labels(
+            viewed, images.source, batch_size=args.batch_size, progress=progress
+        )
+    metrics = {**evaluation.to_dict(viewed[0][0].thresholds), "views": args.views}
+    if output is not None:
+        write_label_results(output, metrics, images.names, _facts(viewed, images, args))
+    return _Result(metrics, describe_labels(metrics), lambda folder: None)
+
+
+def _named(member: Member, labels: Path | None) -> Member:
+    """Returns the net with the names of a file."""
+    if labels is None:
+        return member
+    if member.class_names is not None:
+        raise ValueError(f"`--labels` applies to nets that name no outputs, not to {member.name}")
+    return dataclasses.replace(member, class_names=tuple(read_labels(labels, member.classes)))
+
+
+def _check_ensemble(members: Sequence[Member], images: MeasuredImages) -> None:
+    """Checks that all nets have the outputs and the channels of the first."""
+    first = members[0]
+    for each in members[1:]:
+        if each.classes != first.classes:
+            raise ValueError(
+                f"The nets of an ensemble need the same outputs: {first.name} has {first.classes}, "
+                f"{each.name} {each.classes}"
+            )
+        if each.class_names is not None and each.class_names != images.data.class_names:
+            check_classes(
+                images.data.class_names, each.class_names, data=images.data.name, net=each.name
+            )
+        check_channels(first.channels, each.channels, data=images.data.name, net=each.name)
+
+
+def _recompute(member: Member, images: int) -> str:
+    """Measures the batch-norm statistics of a run's weights anew; returns what was done."""
+    from ..batch_norm_statistics import recompute_batch_norm, statistics_batches
+    from ..data import load_data
+
+    run = member.run
+    if run is None:
+        raise ValueError(
+            "`--recompute-batch-norm` needs a run, whose training images are known. "
+            f"Received: {member.name}"
+        )
+    data = load_data(
+        run.config.data,
+        member.spec.replace(input_channels=member.channels),
+        splits=("train",),
+        class_names=run.class_names,
+        stored=run.directory.listing,
+    )
+    batches = statistics_batches(run.config, data, run.preprocess, images)
+    count = recompute_batch_norm(member.model, batches)
+    return f"batch-norm statistics measured anew on {count:,} training images"
+
+
 def _check(args: argparse.Namespace) -> tuple[int, ...] | None:
     """Checks the options before a net is opened, and returns the scales."""
+    if (args.run is None) == (args.weights is None):
+        args.parser.error("give RUN or --weights, one of the two")
+    args.run = args.run or args.weights
     if args.batch_size < 1:
         raise ValueError(f"`--batch-size` must be at least 1. Received: {args.batch_size}")
     if args.error_cases and not 1 <= args.error_cases <= _MOST_CASES:
         raise ValueError(
             f"`--error-cases` must be in 1..{_MOST_CASES}. Received: {args.error_cases}"
+        )
+    if args.recompute_batch_norm is not None and args.recompute_batch_norm < 1:
+        raise ValueError(
+            "`--recompute-batch-norm` needs a number of images of at least 1. "
+            f"Received: {args.recompute_batch_norm}"
         )
     if args.scales is not None and args.views != "multi-scale":
         raise ValueError(f"`--scales` needs --views multi-scale. Received: --views {args.views}")
@@ -146,7 +288,7 @@ def _check(args: argparse.Namespace) -> tuple[int, ...] | None:
             f"`--ensemble` and RUN must name each net once. Received twice: {repeated}"
         )
     if args.net is not None and all(map(names_run, nets)):
-        raise ValueError(f"`--net` applies to published names, not to runs. Received: {args.net}")
+        raise ValueError(f"`--model` applies to published names, not to runs. Received: {args.net}")
     if args.dataset is None and not names_run(args.run):
         raise ValueError(
             f"{args.run!r} is not a run, so give the data: --dataset, and --data-dir for TFDS"
@@ -158,7 +300,7 @@ def _check(args: argparse.Namespace) -> tuple[int, ...] | None:
     return None if args.scales is None else parse_scales(args.scales)
 
 
-def _output(args: argparse.Namespace, member: Member) -> Path | None:
+def _output(args: argparse.Namespace, member: Member, split: str) -> Path | None:
     """Returns the directory of the results; None if there is none to write in."""
     if args.output is not None or member.run is None:
         return args.output
@@ -168,9 +310,10 @@ def _output(args: argparse.Namespace, member: Member) -> Path | None:
             raise ValueError(f"`--error-cases` needs --output: {folder} is read-only")
         return None
     parts = (
-        args.split,
+        split,
         "" if args.views == "center" else args.views,
         "ensemble" if args.ensemble else "",
+        "recomputed" if args.recompute_batch_norm else "",
         "" if args.checkpoint == "auto" else args.checkpoint,
         args.dataset and re.sub(r"[^\w.-]+", "-", Path(args.dataset).name),
     )
@@ -179,25 +322,8 @@ def _output(args: argparse.Namespace, member: Member) -> Path | None:
     return path
 
 
-def _data(members: Sequence[Member], args: argparse.Namespace) -> ImageData:
-    """Opens the data of RUN, or the data of the options, and checks that it fits all members."""
-    run = members[0].run
-    config = overridden(DataConfig() if run is None else run.config.data, args)
-    data = load_data(config, members[0].spec)
-    for each in members:
-        check_classes(
-            data.class_names,
-            each.class_names,
-            outputs=each.classes,
-            data=config.dataset,
-            net=each.name,
-        )
-        check_channels(data.channels, each.channels, data=config.dataset, net=each.name)
-    return data
-
-
 def _facts(
-    viewed: Sequence[tuple[Member, View]], data: ImageData, args: argparse.Namespace
+    viewed: Sequence[tuple[Member, View]], images: MeasuredImages, args: argparse.Namespace
 ) -> dict[str, Any]:
     """Returns the nets, data and views that were measured."""
     from ..session import environment
@@ -213,33 +339,12 @@ def _facts(
             }
             for member, view in viewed
         ],
-        "data": data.name,
-        "split": args.split,
+        "data": images.data.name,
+        "split": images.split,
+        "notes": list(images.notes),
         "views": args.views,
         "environment": environment(),
     }
-
-
-def _print(
-    viewed: Sequence[tuple[Member, View]],
-    data: ImageData,
-    args: argparse.Namespace,
-    findings: Measurement,
-) -> None:
-    metrics = findings.evaluation.to_dict()
-    print(f"{' + '.join(str(each) for each, _ in viewed)} on {data.name}, {args.split} split")
-    print(f"images    {metrics['examples']}")
-    for label, key in (("accuracy", "accuracy"), ("top-5", "top5")):
-        low, high = metrics[f"{key}_interval"]
-        share = metrics["accuracy" if key == "accuracy" else "top5_accuracy"]
-        print(f"{label:<10}{share:.4f}  (95 % interval {low:.4f} to {high:.4f})")
-    print(f"loss      {metrics['loss']:.4f}  (negative log likelihood)")
-    print(f"ECE       {findings.calibration.error:.4f}  (expected calibration error)")
-    if args.views != "center":
-        for text in dict.fromkeys(str(view) for _, view in viewed):
-            print(f"views     {text}")
-    if args.error_cases and not findings.mistakes:
-        print("mistakes  none")
 
 
 COMMAND = Command(_add_arguments, _run)

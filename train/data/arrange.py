@@ -75,10 +75,12 @@ def relabelled(data: ImageData, class_names: tuple[str, ...]) -> ImageData:
             f"{', '.join(have[:4])} ... against {', '.join(class_names[:4])} ... "
             f"({len(have)} against {len(class_names)}); not among them: {examples(unknown)}"
         )
+    subset = None
     if len(have) < len(class_names):
+        subset = tuple(sorted(lookup.tolist()))
         notes.append(f"{data.name} has {len(have)} of the net's {len(class_names)} classes")
     changed = data.map(lambda source: _with_labels(source, lookup, len(class_names)))
-    return dataclasses.replace(changed, class_names=class_names, notes=tuple(notes))
+    return dataclasses.replace(changed, class_names=class_names, notes=tuple(notes), subset=subset)
 
 
 def _are_indices(have: Sequence[str], class_names: Sequence[str]) -> bool:

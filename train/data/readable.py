@@ -8,12 +8,12 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
+from ..errors import cause
 from .decoding import Decoding
 from .headers import format_of, notable
 from .listing import printable
@@ -156,10 +156,7 @@ def reason(error: Exception) -> str:
         >>> reason(ValueError("{{function_node a_device_/b}} Bad PNG [Op:DecodeImage]"))
         'Bad PNG'
     """
-    text = str(getattr(error, "message", error))
-    text = re.sub(r"\{\{\w+ [^}]*\}\}", "", text)
-    text = re.sub(r"\[Op:\w+\]( name:.*)?|\[\[.*?\]\]", "", text).strip()
-    line = next(filter(None, (line.strip() for line in text.splitlines())), type(error).__name__)
+    line = cause(str(getattr(error, "message", error))) or type(error).__name__
     return line.removeprefix("ValueError: ")
 
 

@@ -143,6 +143,8 @@ class ImageData:
         listing: The files of each split, for data sets of files.
         changes: How the files differ from those that a run began with, where that keeps the run
             from going on.
+        subset: Indices of the classes that the data has, where labels are indices of a net's
+            classes and it has only some of them.
     """
 
     name: str
@@ -157,6 +159,7 @@ class ImageData:
     path: str = ""
     listing: Listing | None = None
     changes: tuple[str, ...] = ()
+    subset: tuple[int, ...] | None = None
 
     def split(self, name: str) -> Source:
         """Returns the source of `train`, `validation` or `test`.

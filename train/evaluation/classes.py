@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,10 +25,7 @@ CIFAR10 = (
     "truck",
 )
 _OF_CIFAR10 = ("akamaster", "mlperf_tiny")
-# The classes of ImageNet-1k have the order of their WordNet numbers.
-_WORDNET = re.compile(r"n\d{8}")
 _MATRIX_UP_TO = 1000  # classes in the CSV of a confusion matrix
-_IMAGENET_CLASSES, _IMAGENET_ENDS = 1000, ("n01440764", "n15075141")
 
 
 def known_classes(layout: str) -> tuple[str, ...] | None:
@@ -36,46 +33,47 @@ def known_classes(layout: str) -> tuple[str, ...] | None:
     return CIFAR10 if layout in _OF_CIFAR10 else None
 
 
-def check_classes(
-    names: Sequence[str], wanted: Sequence[str] | None, *, outputs: int, data: str, net: str
-) -> None:
-    """Checks that the data's classes are the net's outputs, in the same order.
+def check_classes(names: Sequence[str], wanted: Sequence[str], *, data: str, net: str) -> None:
+    """Checks that the data's classes are the net's, in the same order.
 
     Args:
         names: The data's classes.
-        wanted: The net's classes; None if unknown. A net with 1,000 outputs is then assumed to
-            be one of ImageNet-1k, and any other to have the data's classes in their order.
-        outputs: Number of the net's outputs.
+        wanted: The net's classes.
         data: Name of the data set, for messages.
         net: Name of the net or run, for messages.
 
     Raises:
         ValueError: If their number or order differs.
     """
-    if wanted is not None:
-        if tuple(names) == tuple(wanted):
-            return
-        same = len(names) == len(wanted)
+    if tuple(names) == tuple(wanted):
+        return
+    same = len(names) == len(wanted)
+    raise ValueError(
+        f"The classes of {data!r} are not those that {net} was "
+        f"trained on: {', '.join(names[:4])} ... against {', '.join(wanted[:4])} ..."
+        + ("" if same else f" ({len(names)} against {len(wanted)})")
+    )
+
+
+def read_labels(path: Path, outputs: int) -> list[str]:
+    """Reads the names of a net's outputs, one a line.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not text, or does not have one line for each output.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"`--labels` must be UTF-8 text. Received: {path}: {error}") from error
+    while lines and not lines[-1].strip():
+        lines.pop()
+    if len(lines) != outputs:
         raise ValueError(
-            f"The classes of {data!r} are not those that {net} was "
-            f"trained on: {', '.join(names[:4])} ... against {', '.join(wanted[:4])} ..."
-            + ("" if same else f" ({len(names)} against {len(wanted)})")
+            f"`--labels` needs one line for each of the net's {outputs:,} outputs. "
+            f"Received: {path}, {len(lines):,} lines"
         )
-    if len(names) != outputs:
-        raise ValueError(
-            f"The data's classes must be the net's outputs: {data!r} has {len(names)} classes, "
-            f"and {net} {outputs} outputs"
-        )
-    if outputs == _IMAGENET_CLASSES and all(map(_WORDNET.fullmatch, names)):
-        late = next((i for i in range(1, outputs) if names[i] <= names[i - 1]), None)
-        where = f"they run from {names[0]} to {names[-1]}, not from {' to '.join(_IMAGENET_ENDS)}"
-        if late is not None:
-            where = f"class {late} is {names[late]}, after {names[late - 1]}"
-        if late is not None or (names[0], names[-1]) != _IMAGENET_ENDS:
-            raise ValueError(
-                f"The classes of {data!r} must be ImageNet-1k's, in the order of their WordNet "
-                f"numbers, as the outputs of {net} are: {where}"
-            )
+    return [line.strip() for line in lines]
 
 
 def check_channels(have: int, wanted: int, *, data: str, net: str) -> None:

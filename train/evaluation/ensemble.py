@@ -6,8 +6,9 @@ He et al. 2015 (arXiv:1512.03385), section 4.1, Tables 4 and 5.
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ import numpy as np
 from ..data import Source
 from .examples import Chunk, by_shape, chunks
 from .members import Member
+from .multilabel import MultilabelEvaluation
+from .subset import UnmaskedTally, among
 from .tally import Measurement, Tally
 from .views import View
 
@@ -25,6 +28,7 @@ def measure(
     *,
     batch_size: int = 256,
     error_cases: int = 0,
+    subset: np.ndarray | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Measurement:
     """Evaluates nets on every image of a split.
@@ -38,33 +42,81 @@ def measure(
         source: The images and labels.
         batch_size: Images per batch at the net's own size; fewer of larger images.
         error_cases: Number of the most confident mistakes to keep.
+        subset: Indices of the outputs that the metrics are counted among, ascending; all where
+            None. Classes are then positions in `subset`.
         progress: Called with the number of images done.
 
     Raises:
         ValueError: If a label is not a class, or a net's outputs are not finite.
     """
+    first = members[0][0]
+    tally = Tally(first.classes if subset is None else len(subset), error_cases)
+    unmasked = UnmaskedTally()
+    for chunk, found in _predicted(members, source, batch_size):
+        labels = chunk.labels
+        if subset is not None:
+            unmasked.add(found, labels)
+            found, labels = among(found, labels, subset)
+        tally.add(found, labels, first=chunk.first, image=chunk.versions[0].__getitem__)
+        if progress is not None:
+            progress(chunk.first + len(labels))
+    result = tally.result()
+    return result if subset is None else dataclasses.replace(result, unmasked=unmasked.result())
+
+
+def measure_labels(
+    members: Sequence[tuple[Member, View]],
+    source: Source,
+    *,
+    batch_size: int = 256,
+    progress: Callable[[int], None] | None = None,
+) -> MultilabelEvaluation:
+    """Evaluates nets on images that may have several labels.
+
+    Args:
+        members: As in `measure`.
+        source: The images and labels.
+        batch_size: As in `measure`.
+        progress: As in `measure`.
+
+    Raises:
+        ValueError: If a net's outputs are not finite.
+    """
+    scores, labels, loss = [], [], 0.0
+    for chunk, found in _predicted(members, source, batch_size):
+        if not np.isfinite(found).all():
+            raise ValueError(
+                f"The net's outputs must be finite numbers: they are not in the "
+                f"chunk from image {chunk.first} on"
+            )
+        absent = np.log1p(-np.minimum(np.exp(found), 1 - 1e-15))
+        loss -= float(np.where(chunk.labels > 0, found, absent).sum())
+        scores.append(np.exp(found).astype("float32"))
+        labels.append(chunk.labels > 0)
+        if progress is not None:
+            progress(chunk.first + len(chunk.labels))
+    if not scores:
+        raise ValueError("There are no images to measure on")
+    every = np.concatenate(scores)
+    return MultilabelEvaluation(every, np.concatenate(labels), loss / every.size)
+
+
+def _predicted(
+    members: Sequence[tuple[Member, View]], source: Source, batch_size: int
+) -> Iterator[tuple[Chunk, np.ndarray]]:
+    """Yields the images in chunks, with the logarithms of their probabilities."""
     if batch_size < 1:
         raise ValueError(f"`batch_size` must be at least 1. Received: {batch_size}")
-    nets = [_Net(member, view, batch_size) for member, view in members]
-    first = members[0][0]
+    nets = [Predictor(member, view, batch_size) for member, view in members]
 
     def prepare(image: Any) -> tuple[Any, ...]:
         return tuple(version for _, view in members for version in view.prepare(image))
 
-    tally = Tally(first.classes, error_cases)
-    for chunk in chunks(source, first.channels, prepare, batch_size):
-        tally.add(
-            _average(nets, chunk),
-            chunk.labels,
-            first=chunk.first,
-            image=chunk.versions[0].__getitem__,
-        )
-        if progress is not None:
-            progress(chunk.first + len(chunk.labels))
-    return tally.result()
+    for chunk in chunks(source, members[0][0].channels, prepare, batch_size):
+        yield chunk, _average(nets, chunk)
 
 
-def _average(nets: Sequence[_Net], chunk: Chunk) -> np.ndarray:
+def _average(nets: Sequence[Predictor], chunk: Chunk) -> np.ndarray:
     """Returns the logarithms of the probabilities, averaged over the nets."""
     total, start = np.array(-np.inf), 0
     for net in nets:
@@ -80,7 +132,7 @@ def _added(one: np.ndarray, other: np.ndarray) -> np.ndarray:
         return np.logaddexp(one, other)
 
 
-class _Net:
+class Predictor:
     """A net whose prediction for an image is the average over its views.
 
     Probabilities are kept as float64 logarithms: in float32, those of a confident net would
@@ -98,7 +150,8 @@ class _Net:
 
         def log_probabilities(images: Any) -> Any:
             logits = member.model(member.preprocess.normalize(images), training=False)
-            return tf.nn.log_softmax(tf.cast(logits, tf.float64))
+            logits = tf.cast(logits, tf.float64)
+            return tf.math.log_sigmoid(logits) if member.multilabel else tf.nn.log_softmax(logits)
 
         self._run = tf.function(log_probabilities, input_signature=[tf.TensorSpec(shape, tf.uint8)])
 

@@ -7,18 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 import keras_resnet
 from keras_resnet import PreprocessSpec, ResNet, ResNetSpec
 from keras_resnet.nets.precision import dtype_policy
 from keras_resnet.weights import SOURCES, open_weights
 from keras_resnet.weights.rebuild import copy_weights, rebuild, without_activation
+from keras_resnet.weights.resolve import names_source
 from keras_resnet.weights.saved_nets import stored_spec
+from keras_resnet.weights.sources import find_source
 
+from ..data.decoding import STANDARD, Decoding
 from ..files import read_json
 from ..rundir import Run, Which, open_run
 from .classes import known_classes
 
+_FOREIGN_KEYS = {"architecture", "architectures", "pretrained_cfg", "model_type", "class_name"}
 _ENDINGS = (".keras", ".h5", ".safetensors", ".pth", ".pt", ".th", ".bin", ".tar", ".ckpt")
 
 
@@ -34,6 +39,7 @@ class Member:
         weights: Description of its weights.
         class_names: Names of its outputs, in order; None if unknown.
         run: The run that it comes from, or None.
+        notes: What was assumed, for the user.
     """
 
     name: str
@@ -43,6 +49,33 @@ class Member:
     weights: str
     class_names: tuple[str, ...] | None = None
     run: Run | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def decoding(self) -> Decoding:
+        """How image files become pixels: as in the run's training."""
+        if self.run is None:
+            return STANDARD
+        config = self.run.config.data
+        return Decoding(config.orientation == "exif", config.decoding == "accurate")
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether an image may have several labels: each output is then a label of its own."""
+        return self.run is not None and self.run.config.data.task == "multilabel"
+
+    @property
+    def thresholds(self) -> np.ndarray:
+        """Probability of each output above which an image has that label.
+
+        They were chosen on the run's validation images; 1/2 where there were none.
+        """
+        metrics = {} if self.run is None else self.run.directory.metrics
+        for split in ("validation", "test"):
+            stored = metrics.get(split, {}).get("thresholds")
+            if stored is not None and len(stored) == self.classes:
+                return np.asarray(stored, "float64")
+        return np.full(self.classes, 0.5)
 
     @property
     def channels(self) -> int:
@@ -62,14 +95,17 @@ class Member:
 def names_run(text: str) -> bool:
     """Whether RUN is a run's directory rather than a file or a published name."""
     path = Path(text)
-    if (path / "config.json").is_file():
-        return True
+    config = path / "config.json"
+    if config.is_file():  # also in folders of timm, transformers and KerasHub, with their own keys
+        return not _FOREIGN_KEYS & set(read_json(config))
     if text.startswith("hf://") or any(text == source.name for source in SOURCES.values()):
         return False
     return not path.is_file() and (path.is_dir() or not text.endswith(_ENDINGS))
 
 
-def open_member(text: str, *, checkpoint: Which = "auto", net: str | None = None) -> Member:
+def open_member(
+    text: str, *, checkpoint: Which = "auto", net: str | None = None, default_net: bool = False
+) -> Member:
     """Opens a net.
 
     Args:
@@ -77,6 +113,8 @@ def open_member(text: str, *, checkpoint: Which = "auto", net: str | None = None
             published weights.
         checkpoint: Which weights of a run.
         net: The net, for published names.
+        default_net: Whether a published name without `net` stands for the first net of `SOURCES`
+            that has such weights; a note says so.
 
     Raises:
         FileNotFoundError: If there is nothing of that name.
@@ -88,29 +126,53 @@ def open_member(text: str, *, checkpoint: Which = "auto", net: str | None = None
         return Member(text, run.spec, run.preprocess, run.model, run.weights, run.class_names, run)
     if checkpoint != "auto":
         raise ValueError(f"`--checkpoint` applies to runs. Received: {checkpoint}, for {text!r}")
-    layout = ""
-    if stored_spec(text) is not None:
-        model = _own(text)
-        names = _names_beside(Path(text))
-        weights = Path(text).name
-    else:
-        found = open_weights(text, net=net)
-        with dtype_policy("float32"):
-            model = keras_resnet.from_pretrained(
-                found, input_shape=(None, None, found.spec.input_channels)
-            )
-        layout, weights = found.layout.name, Path(text).name if Path(text).is_file() else text
-        names = None
-    if not model.preprocess:
+    own = stored_spec(text) is not None
+    if own and net is not None:
+        raise ValueError(f"{text!r} says which net it is: leave out --model. Received: {net}")
+    member = _own_member(text) if own else _published(text, net, default_net=default_net)
+    _check_size(member)
+    return member
+
+
+def _stated(text: str, model: ResNet) -> PreprocessSpec:
+    """Returns the preprocessing that a net states."""
+    if not isinstance(model.preprocess, PreprocessSpec):
         raise ValueError(
             f"{text!r} does not say how its images are prepared: set `model.preprocess` to a "
             "PreprocessSpec and save the model anew"
         )
-    member = Member(text, model.spec, model.preprocess, model, weights, names)
-    _check_size(member)
-    if names is None:
-        member = dataclasses.replace(member, class_names=known_classes(layout))
-    return member
+    return model.preprocess
+
+
+def _own_member(text: str) -> Member:
+    """Opens a file of this package."""
+    model, path = _own(text), Path(text)
+    preprocess = _stated(text, model)
+    return Member(text, model.spec, preprocess, model, path.name, _names_beside(path))
+
+
+def _published(text: str, net: str | None, *, default_net: bool) -> Member:
+    """Opens weights of other libraries."""
+    notes = []
+    if net is None and names_source(text):
+        if not default_net:
+            raise ValueError(f"{text!r} is published for several nets: say which one by --model")
+        net = find_source(text).net
+        notes.append(f"{text} is taken for {net}'s; --model names another net")
+    found = open_weights(text, net=net)
+    if found.assumed:
+        notes.append(
+            f"{text} does not state {', '.join(found.assumed)}: taken as {found.layout.library} "
+            "usually has them"
+        )
+    with dtype_policy("float32"):
+        model = keras_resnet.from_pretrained(
+            found, input_shape=(None, None, found.spec.input_channels)
+        )
+    weights = Path(text).name if Path(text).is_file() else text
+    names = known_classes(found.layout.name)
+    preprocess = _stated(text, model)
+    return Member(text, model.spec, preprocess, model, weights, names, notes=tuple(notes))
 
 
 def fully_convolutional(member: Member) -> Member:

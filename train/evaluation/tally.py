@@ -10,6 +10,7 @@ import numpy as np
 from .calibration import Calibration
 from .classify import Evaluation
 from .confusion import Confusion
+from .subset import Unmasked
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -33,11 +34,19 @@ class Mistake:
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """The metrics of a split; `mistakes` are the most confident ones, the worst first."""
+    """The metrics of a split.
+
+    Attributes:
+        evaluation: The metrics; where the data has only some of a net's classes, among these.
+        calibration: The calibration of the same probabilities.
+        mistakes: The most confident mistakes, the worst first.
+        unmasked: The accuracy among all outputs, where the data has only some of the classes.
+    """
 
     evaluation: Evaluation
     calibration: Calibration
     mistakes: tuple[Mistake, ...]
+    unmasked: Unmasked | None = None
 
 
 class Tally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
 
 DASH = "–"
 
@@ -56,3 +57,16 @@ def cell_text(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def file_text(path: object, *, line: bool = False) -> str:
+    """Returns a path as text that can be written; bytes that are not UTF-8 become escapes.
+
+    Args:
+        path: The path.
+        line: Whether to write characters that end or change a line as escapes too.
+    """
+    text = os.fsencode(str(path)).decode("utf-8", "backslashreplace")
+    if not line:
+        return text
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)

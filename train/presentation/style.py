@@ -119,6 +119,8 @@ svg * { stroke-linejoin: round; stroke-linecap: butt; }
   object-fit: contain; margin: 0 auto .5rem; image-rendering: pixelated; }
 .samples strong { display: block; color: var(--right); }
 .samples .wrong strong { color: var(--wrong); }
+.samples.plain li { border: 1px solid var(--line); }
+img.small { vertical-align: middle; image-rendering: pixelated; border-radius: 3px; }
 .samples span { color: var(--muted); display: block; }
 details { margin-top: .75rem; }
 summary { cursor: pointer; color: var(--accent); width: fit-content; }

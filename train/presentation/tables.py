@@ -17,6 +17,8 @@ from .page import scrollable
 if TYPE_CHECKING:
     import rich.table
 
+# What begins a formula in a spreadsheet, also behind which one may begin.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 _NUMBER = re.compile(r"-?[\d.]+(\s|$)")
 
 
@@ -145,11 +147,31 @@ class Table:
 
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Returns rows under their headings as CSV; None and NaN become empty cells."""
+    return "".join(csv_line(cells) for cells in (columns, *rows))
+
+
+def csv_line(cells: Iterable[object]) -> str:
+    """Returns one row of a CSV file; None and NaN become empty cells.
+
+    A spreadsheet runs text that begins with `=`, `+`, `-`, `@`, a tab or a line break as a formula,
+    `=cmd|...` for instance. Such text, unless it is a number, gets an apostrophe in front.
+    """
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(
-        ["" if isinstance(cell, float) and math.isnan(cell) else cell for cell in row]
-        for row in rows
-    )
+    csv.writer(text, lineterminator="\n").writerow(map(_cell, cells))
     return text.getvalue()
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, float) and math.isnan(value):
+        return ""
+    if isinstance(value, str) and value.startswith(_FORMULA) and not _is_number(value):
+        return f"'{value}"
+    return value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

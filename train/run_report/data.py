@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+
+from ..evaluation.confusion import DENSE_UP_TO, Confusion
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -27,6 +30,74 @@ class Sample:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Augmented:
+    """One training image as training saw it.
+
+    Attributes:
+        image: pixels, uint8 of shape (height, width, channels) with 1 or 3 channels.
+        labels: shares of classes, most of one class first: index of the class and share, 0..1.
+    """
+
+    image: np.ndarray
+    labels: Sequence[tuple[int, float]]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Counts:
+    """Counts of predictions, in memory that grows with the classes and not with their square.
+
+    Attributes:
+        support: images of each true class, int64.
+        predicted: images of each predicted class, int64.
+        correct: images of each class that were predicted right, int64.
+        pairs: mistakes (true class, predicted class, count), most frequent first.
+        matrix: counts of shape (classes, classes), row = true class; None with many classes.
+    """
+
+    support: np.ndarray
+    predicted: np.ndarray
+    correct: np.ndarray
+    pairs: tuple[tuple[int, int, int], ...]
+    matrix: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, confusion: Confusion) -> Counts:
+        """Returns the counts of all pairs of classes."""
+        return cls(
+            confusion.support,
+            confusion.taken,
+            confusion.right,
+            tuple(confusion.pairs()),
+            confusion.dense() if confusion.classes <= DENSE_UP_TO else None,
+        )
+
+    @classmethod
+    def of_metrics(cls, measured: Mapping[str, Any]) -> Counts | None:
+        """Returns the counts in a split's metrics, as any version wrote them; None without."""
+        if "confusion" in measured:
+            return cls.of(Confusion.from_dense(measured["confusion"]))
+        if "class_counts" not in measured:
+            return None
+        stored = measured["class_counts"]
+        return cls(
+            np.asarray(stored["support"], "int64"),
+            np.asarray(stored["predicted"], "int64"),
+            np.asarray(stored["correct"], "int64"),
+            tuple((true, taken, count) for true, taken, count in measured["confused_pairs"]),
+        )
+
+    @property
+    def total(self) -> int:
+        """Number of images."""
+        return int(self.support.sum())
+
+    @property
+    def mistakes(self) -> int:
+        """Number of images that were predicted wrong."""
+        return self.total - int(self.correct.sum())
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class ReportData:
     """Everything that a report shows; strings are shown as text, never as markup.
 
@@ -37,10 +108,14 @@ class ReportData:
             `accuracy`, `val_loss` and `val_accuracy` or, where no images are held out,
             `test_loss` and `test_accuracy`; values may be missing or not finite.
         evaluation: final figures; `accuracy`, `top5_accuracy` (0..1), `loss`, `examples`, others.
-        split: name of the split that `evaluation`, `confusion` and `samples` come from.
+        split: name of the split that `evaluation`, `counts` and `samples` come from.
         class_names: one name per class.
-        confusion: counts of shape (classes, classes); row = true class, column = predicted class.
+        counts: counts of its predictions; None where an image may have several labels.
         samples: examples to picture, in this order.
+        confused: further examples that were predicted wrong, for the most confused pairs.
+        augmented: training images as training saw them.
+        by_class: rows of figures by class where an image may have several labels: `name`,
+            `average_precision`, `f1`, `threshold` and `support`.
         exports: one row per format, the Keras model included, with any of `format`, `precision`,
             `file`, `bytes`, `accuracy`, `top1_agreement` (0..1), `max_abs_difference` (of logits)
             and `latency_ms` (milliseconds per image).
@@ -53,20 +128,13 @@ class ReportData:
     evaluation: Mapping[str, float]
     split: str
     class_names: Sequence[str]
-    confusion: np.ndarray
+    counts: Counts | None
     samples: Sequence[Sample]
     exports: Sequence[Mapping[str, object]]
     config: Mapping[str, object]
-
-
-def confused_pairs(confusion: np.ndarray, limit: int) -> list[tuple[int, int, int]]:
-    """Returns up to `limit` mistakes (true class, predicted class, count), most frequent first."""
-    errors = np.array(confusion, np.int64)
-    np.fill_diagonal(errors, 0)
-    # A stable sort keeps ties in class order, so equal data gives an equal report.
-    order = np.argsort(-errors, axis=None, kind="stable")[:limit]
-    places = zip(*np.unravel_index(order, errors.shape), strict=True)
-    return [(int(i), int(j), int(errors[i, j])) for i, j in places if errors[i, j]]
+    confused: Sequence[Sample] = ()
+    augmented: Sequence[Augmented] = ()
+    by_class: Sequence[Mapping[str, Any]] = ()
 
 
 def column(rows: Sequence[Mapping[str, float]], key: str) -> np.ndarray:

@@ -34,9 +34,21 @@ _HISTORY_COLUMNS: Mapping[str, tuple[str, Callable[[Any], str]]] = {
     "test_accuracy": ("Test accuracy", percent),
 }
 
+_SEVERAL_LABELS = {
+    "micro_f1": "F1 of all labels together",
+    "macro_f1": "mean F1 of the classes",
+    "accuracy": "labels right at a threshold of 1/2",
+    "loss": "loss",
+}
+
 
 def header(data: ReportData) -> Html:
     """Returns title and key figures: accuracy with its interval, error, and other metrics."""
+    keys = _several_labels(data) if data.counts is None else _one_label(data)
+    return join([element("h1", data.title), element("div", *keys, class_="figures")])
+
+
+def _one_label(data: ReportData) -> list[Html]:
     accuracy, total = _accuracy(data)
     keys = [_key(percent(accuracy), f"accuracy on the {data.split} split", main=True)]
     if total and 0 <= accuracy <= 1:
@@ -49,16 +61,29 @@ def header(data: ReportData) -> Html:
         if name not in ("accuracy", "examples"):
             label = name.replace("_", " ").replace("top5", "top-5")
             keys.append(_key(percent(value) if "accuracy" in name else number(value), label))
-    return join([element("h1", data.title), element("div", *keys, class_="figures")])
+    return keys
+
+
+def _several_labels(data: ReportData) -> list[Html]:
+    """Returns the figures where an image may have several labels."""
+    precision = percent(data.evaluation.get("mean_average_precision"))
+    keys = [_key(precision, f"mean average precision on the {data.split} split", main=True)]
+    for name, label in _SEVERAL_LABELS.items():
+        if name in data.evaluation:
+            value = data.evaluation[name]
+            keys.append(_key(number(value) if name == "loss" else percent(value), label))
+    examples = data.evaluation.get("examples")
+    return [*keys, _key(number(examples, ",.0f"), "images")] if examples else keys
 
 
 def _accuracy(data: ReportData) -> tuple[float, int]:
     """Returns accuracy (NaN if unknown) and the number of examples behind it (0 if unknown)."""
-    total = int(data.confusion.sum())
+    assert data.counts is not None
+    total = data.counts.total
     accuracy = data.evaluation.get("accuracy")
     if accuracy is not None and is_number(accuracy):
         return float(accuracy), int(data.evaluation.get("examples", total))
-    return (float(np.trace(data.confusion) / total), total) if total else (math.nan, 0)
+    return ((total - data.counts.mistakes) / total, total) if total else (math.nan, 0)
 
 
 def _key(value: str, label: object, *, main: bool = False) -> Html:
