@@ -66,7 +66,9 @@ def _export_tflite(
 
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (_CALIBRATION, *workload.shape), dtype="uint8")
-    _export(workload, path, "export_tflite", net, precision=precision, calibration=images)
+    # Whole batches are measured too.
+    options = {"precision": precision, "calibration": images, "batch": "open"}
+    _export(workload, path, "export_tflite", net, **options)
 
 
 def _applications_onnx(workload: Workload, path: Path) -> None:

@@ -4,8 +4,10 @@ TensorFlow and the runtimes are imported inside functions, so this package impor
 """
 
 from keras_resnet.export.limits import Limits as Limits
+from keras_resnet.export.metadata import Description as Description
 from keras_resnet.export.onnx import export_onnx as export_onnx
 from keras_resnet.export.pipeline import ExportError as ExportError
+from keras_resnet.export.pipeline import Rejected as Rejected
 from keras_resnet.export.pipeline import export as export
 from keras_resnet.export.request import ExportRequest as ExportRequest
 from keras_resnet.export.saved_model import export_saved_model as export_saved_model
@@ -15,10 +17,12 @@ from keras_resnet.export.verify import Verification as Verification
 from keras_resnet.export.verify import verify as verify
 
 __all__ = [
+    "Description",
     "ExportError",
     "ExportRequest",
     "Limits",
     "Reference",
+    "Rejected",
     "Verification",
     "export",
     "export_onnx",

@@ -14,10 +14,6 @@ Inputs = Literal["raw", "normalized"]
 Precision = Literal["float32", "float16", "int8"]
 Format = Literal["saved_model", "tflite", "onnx"]
 
-# The name of an artifact's input says what to feed. Its dtype does not: int8 files take integers
-# in both modes.
-INPUT_NAMES: dict[Inputs, str] = {"raw": "images_uint8", "normalized": "images_normalized"}
-
 
 def check_choice(argument: str, value: object, choices: Any) -> None:
     """Checks that `value` is one of the values of a `Literal`.
@@ -46,9 +42,7 @@ def check_backend() -> None:
         )
 
 
-def check_export(
-    model: keras.Model, preprocess: PreprocessSpec, inputs: Inputs
-) -> tuple[int, int, int]:
+def check_export(model: keras.Model, preprocess: PreprocessSpec) -> tuple[int, int, int]:
     """Checks everything that all formats need.
 
     Returns:
@@ -56,11 +50,9 @@ def check_export(
 
     Raises:
         RuntimeError: If Keras does not run on TensorFlow.
-        ValueError: If `inputs` is unknown, the model cannot be exported, or `preprocess` does not
-            fit it.
+        ValueError: If the model cannot be exported, or `preprocess` does not fit it.
     """
     check_backend()
-    check_choice("inputs", inputs, Inputs)
     _check_model(model)
     return image_shape(model, preprocess)
 
@@ -123,8 +115,9 @@ def _check_model(model: keras.Model) -> None:
     squashing = (keras.activations.softmax, keras.activations.sigmoid)
     if activation in squashing or isinstance(last, keras.layers.Softmax):
         raise ValueError(
-            "An exported model must return logits; the export adds the softmax: build it with "
-            f"`classifier_activation=None`. Received: model that ends in {last.name!r}"
+            "An exported model must return logits: build it with `classifier_activation=None` "
+            "(SavedModels return the probabilities too). "
+            f"Received: model that ends in {last.name!r}"
         )
 
 

@@ -12,9 +12,18 @@ from pathlib import Path
 
 import keras
 
-from keras_resnet.export.checks import INPUT_NAMES, Inputs, check_export
+from keras_resnet.export.checks import Inputs, check_export
+from keras_resnet.export.interface import (
+    Activation,
+    Batch,
+    Interface,
+    NumberType,
+    activated,
+    make_interface,
+    network_input,
+)
+from keras_resnet.export.metadata import Description
 from keras_resnet.export.quiet import quiet
-from keras_resnet.export.saved_model import input_dtype, normalized_input
 from keras_resnet.nets.model import deep_graph
 from keras_resnet.preprocessing import PreprocessSpec
 
@@ -43,23 +52,32 @@ def export_onnx(
     *,
     preprocess: PreprocessSpec,
     inputs: Inputs = "raw",
+    batch: Batch = "open",
+    input_type: NumberType | None = None,
+    activation: Activation = "none",
+    description: Description | None = None,
 ) -> None:
-    """Converts a model to a float32 ONNX file with an open batch size.
+    """Converts a model to a float32 ONNX file.
 
     | `inputs` | input | values |
     | --- | --- | --- |
     | `"raw"` | `images_uint8`, uint8 `(batch, height, width, channels)` | RGB pixels 0..255 |
     | `"normalized"` | `images_normalized`, float32, same shape | `preprocess.normalize(pixels)` |
 
-    Output: `logits`, float32 `(batch, classes)`. The layout is channels-last, as in all exports;
-    runtimes transpose once. This function does not compare the file with the model: see `verify`
-    and `export`.
+    `input_type="float32"` or `"int8"` takes pixels as floats, or pixel - 128. Output: `logits`, or
+    `probabilities` with `activation="softmax"`, float32 `(batch, classes)`. The layout is
+    channels-last, as in all exports; runtimes transpose once. This function does not compare the
+    file with the model: see `verify` and `export`.
 
     Args:
         model: Float32 model that maps normalised images to logits.
         path: File to write.
         preprocess: Size and normalisation.
         inputs: `"raw"` to include the normalisation in the file, or `"normalized"`.
+        batch: Batch size, or `"open"`.
+        input_type: Type of the input; None for that of the table.
+        activation: `"softmax"` to return probabilities.
+        description: Name, labels and more to write into the file's `metadata_props`.
 
     Raises:
         RuntimeError: If Keras does not run on TensorFlow.
@@ -74,21 +92,30 @@ def export_onnx(
         )
         ```
     """
-    shape = check_export(model, preprocess, inputs)
+    interface = make_interface(
+        "onnx",
+        "float32",
+        inputs=inputs,
+        batch=batch,
+        input_type=input_type,
+        activation=activation,
+    )
+    shape = check_export(model, preprocess)
     check_onnx()
-    dtype = input_dtype(inputs)
+    dtype, size = interface.graph_type, interface.batch_size
     with deep_graph():
-        images = keras.Input(shape, dtype=dtype, name=INPUT_NAMES[inputs])
-        logits = model(normalized_input(images, preprocess, inputs), training=False)
-        served = keras.Model(images, {"logits": logits})
-        served(keras.ops.zeros((1, *shape), dtype))  # Keras exports models that have been called
+        images = keras.Input(shape, batch_size=size, dtype=dtype, name=interface.input_name)
+        logits = model(network_input(images, preprocess, interface), training=False)
+        served = keras.Model(images, {interface.output_name: activated(logits, interface)})
+        # Keras exports models that have been called.
+        served(keras.ops.zeros((size or 1, *shape), dtype))
         with tempfile.TemporaryDirectory() as folder:
             converted = Path(folder, "model.onnx")
             with quiet(), _functions_inlined(), warnings.catch_warnings():
                 # Keras reads a NumPy name for tf2onnx that NumPy 2 has removed.
                 warnings.filterwarnings("ignore", message="In the future `np.object`")
                 served.export(converted, format="onnx", opset_version=_OPSET, verbose=False)
-            _write_checked(converted, Path(path))
+            _write_checked(converted, Path(path), interface, description)
 
 
 @contextlib.contextmanager
@@ -108,13 +135,21 @@ def _functions_inlined() -> Iterator[None]:
         tf.config.run_functions_eagerly(before)
 
 
-def _write_checked(converted: Path, path: Path) -> None:
+def _write_checked(
+    converted: Path, path: Path, interface: Interface, description: Description | None
+) -> None:
     """Names the batch axis of a converted file, checks the file against ONNX's rules, writes it."""
     import onnx
 
     proto = onnx.load(converted)
     for value in (*proto.graph.input, *proto.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+        axis = value.type.tensor_type.shape.dim[0]
+        if interface.batch_size is None:
+            axis.dim_param = "batch"
+        else:
+            axis.dim_value = interface.batch_size
+    if description is not None:
+        onnx.helper.set_model_props(proto, description.properties())
     try:
         onnx.checker.check_model(proto)
     except onnx.checker.ValidationError as error:

@@ -1,13 +1,14 @@
-"""Exports of a model: fold, convert, verify, and only then move the files into place."""
+"""Exports of a model: fold, convert, verify, and only then move each file into place."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.metadata
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ import keras
 import numpy as np
 
 from keras_resnet.export import artifacts
-from keras_resnet.export.checks import Precision
+from keras_resnet.export.interface import OUTPUT_NAMES
 from keras_resnet.export.limits import Failure
+from keras_resnet.export.metadata import Description
 from keras_resnet.export.onnx import export_onnx
-from keras_resnet.export.request import ONNX_NAME, SAVED_MODEL, ExportRequest, check_request
+from keras_resnet.export.request import ExportRequest, Target, check_request, notes
 from keras_resnet.export.saved_model import export_saved_model
 from keras_resnet.export.tflite import export_tflite
 from keras_resnet.export.verify import Reference, Verification, verify
@@ -29,33 +31,73 @@ _PACKAGES = ("keras", "tensorflow", "numpy")
 _ONNX_PACKAGES = ("onnx", "tf2onnx")
 
 
-class ExportError(ValueError):
-    """An artifact exceeded its limits; no artifact was written to the directory.
+@dataclasses.dataclass(frozen=True)
+class Rejected:
+    """An artifact that was not written.
 
     Attributes:
-        verification: The measurements of the artifact.
-        failures: The failed checks.
+        file: Its name.
+        verification: Its measurements; None if it could not be converted or run.
+        failures: The failed checks; empty if it could not be converted or run.
+        error: The error of the conversion, or None.
+
+    Example:
+        >>> error.rejected[0].file, error.rejected[0].failures[0].check
+        ('model_int8.tflite', 'signal-to-noise ratio of the logits, dB')
+    """
+
+    file: str
+    verification: Verification | None = None
+    failures: tuple[Failure, ...] = ()
+    error: Exception | None = None
+
+    def describe(self, options: Mapping[str, str]) -> str:
+        """Returns the reason in words; `options` names what sets a limit, by field of `Limits`."""
+        v = self.verification
+        if v is None:
+            return f"{self.file} could not be converted: {self.error}"
+        checks = []
+        for failure in self.failures:
+            check = f"{failure.check} {failure.value:.6g}, limit {failure.limit:.6g}"
+            named = options.get(failure.field, failure.field and f"Limits.{failure.field}")
+            checks.append(f"{check} ({named})" if named else check)
+        return (
+            f"{self.file} ({v.format}, {v.precision}) differs from the Keras model on {v.images} "
+            f"images: {'; '.join(checks)}"
+        )
+
+
+class ExportError(ValueError):
+    """Artifacts exceeded their limits or could not be converted; the others were written.
+
+    Attributes:
+        rejected: The artifacts that were not written.
+        verifications: The measurements of those that were written.
 
     Example:
         ```python
         try:
             keras_resnet.export.export(model, "exports", request)
         except keras_resnet.export.ExportError as error:
-            print(error.verification.file, error.failures)
+            print([each.file for each in error.rejected], len(error.verifications))
         ```
     """
 
-    def __init__(self, verification: Verification, failures: Sequence[Failure]) -> None:
-        self.verification = verification
-        self.failures = tuple(failures)
-        checks = "; ".join(
-            f"{failure.check} {failure.value:.6g}, limit {failure.limit:.6g}"
-            for failure in failures
-        )
-        super().__init__(
-            f"{verification.file} ({verification.format}, {verification.precision}) differs from "
-            f"the Keras model on {verification.images} images: {checks}"
-        )
+    def __init__(self, rejected: Sequence[Rejected], verifications: Sequence[Verification]) -> None:
+        self.rejected = tuple(rejected)
+        self.verifications = tuple(verifications)
+        super().__init__(self.describe({}))
+
+    def describe(self, options: Mapping[str, str]) -> str:
+        """Returns the message.
+
+        Args:
+            options: What sets a limit, by field of `Limits`, such as
+                `{"int8_accuracy_drop": "--max-accuracy-drop"}`.
+        """
+        written = ", ".join(v.file for v in self.verifications) or "nothing"
+        reasons = [each.describe(options) for each in self.rejected]
+        return ". ".join([*reasons, f"Written: {written}"])
 
 
 def export(
@@ -64,14 +106,15 @@ def export(
     """Exports a model and verifies each artifact under its own runtime.
 
     Writes `saved_model/`, `model.tflite`, `model_float16.tflite`, `model_int8.tflite` and
-    `model.onnx` as requested, `labels.txt` if there are class names, and `manifest.json`. The
-    export is all or nothing: artifacts are written to a hidden directory beside their final places,
-    and replace earlier ones after all of them have passed.
+    `model.onnx` as requested, `labels.txt` if there are class names, and `manifest.json`.
+    Each artifact stands for itself: it is written to a hidden directory beside its final place, and
+    replaces an earlier one as soon as it has passed, whatever becomes of the others.
 
-    If a check fails, earlier artifacts of the requested names are renamed to `<name>.stale` and
-    removed from the manifest, so that nothing mistakes them for this model. After any other error
-    (a wrong argument, a full disk, an interrupt) they are unchanged. Artifacts of other names stay
-    in the manifest; its `weights_sha256` shows which artifacts belong to the same model.
+    If an artifact fails a check or cannot be converted, an earlier one of its name is renamed to
+    `<name>.stale` and removed from the manifest, so that nothing mistakes it for this model. After
+    any other error (a wrong argument, a full disk, an interrupt) it is unchanged. Artifacts of
+    other names stay in the manifest; its `weights_sha256` shows which artifacts belong to the same
+    model.
 
     Args:
         model: Float32 functional model that maps normalised images to logits. It is not changed.
@@ -82,7 +125,8 @@ def export(
         One verification per artifact: SavedModel, LiteRT files, ONNX.
 
     Raises:
-        ExportError: If an artifact exceeds `request.limits`.
+        ExportError: If an artifact exceeds `request.limits` or cannot be converted; after the
+            others have been written.
         RuntimeError: If Keras does not run on TensorFlow.
         TypeError: If an argument has the wrong type.
         ValueError: If an argument has a value that does not fit. Checked before anything is
@@ -99,33 +143,35 @@ def export(
     """
     directory = Path(directory)
     check_request(model, directory, request)
+    for note in notes(model, request):
+        _report(request, note)
     _report(request, f"Keras: running {model.name} on {len(request.images)} images")
     reference = Reference.of(model, request.images, request.labels, request.preprocess)
     _report(request, "Folding batch norm")
-    folded = deploy(model)
+    folded, weights = deploy(model), _weights_sha256(model)
     directory.mkdir(parents=True, exist_ok=True)
-    names = [name for name, _, _ in request.targets]
     staging = Path(tempfile.mkdtemp(prefix=".export.tmp", dir=directory))
+    verifications: list[Verification] = []
+    rejected: list[Rejected] = []
     try:
-        verifications = [
-            _export_verified(folded, staging / name, precision, reference, request)
-            for name, _, precision in request.targets
-        ]
-        entries = {v.file: _manifest_entry(model, v, request) for v in verifications}
-        if request.class_names is not None:
-            labels = "".join(f"{name}\n" for name in request.class_names)
-            artifacts.write_text(staging / artifacts.LABELS, labels)
-            names.append(artifacts.LABELS)
-        artifacts.publish(staging, directory, names)
-        if request.class_names is None:
-            # The class names of an earlier model do not belong to this one.
-            artifacts.withdraw(directory, [artifacts.LABELS])
-        artifacts.write_manifest(directory, {**artifacts.read_manifest(directory), **entries})
-    except ExportError:
-        artifacts.withdraw(directory, names)
-        raise
+        for target in request.targets:
+            path = staging / target.name
+            result = _export_verified(folded, path, target, reference, request, weights)
+            if isinstance(result, Rejected):
+                _report(request, f"Rejected {result.file}")
+                rejected.append(result)
+                artifacts.withdraw(directory, [result.file])
+                continue
+            if not verifications:
+                _write_labels(staging, directory, request)
+            artifacts.publish(staging, directory, [result.file])
+            entry = {result.file: _manifest_entry(model, result, request, weights)}
+            artifacts.write_manifest(directory, {**artifacts.read_manifest(directory), **entry})
+            verifications.append(result)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+    if rejected:
+        raise ExportError(rejected, verifications)
     return verifications
 
 
@@ -134,39 +180,78 @@ def _report(request: ExportRequest, line: str) -> None:
         request.progress(line)
 
 
+def _write_labels(staging: Path, directory: Path, request: ExportRequest) -> None:
+    """Writes the class names, or withdraws those of an earlier model."""
+    if request.class_names is None:
+        artifacts.withdraw(directory, [artifacts.LABELS])
+        return
+    labels = "".join(f"{name}\n" for name in request.class_names)
+    artifacts.write_text(staging / artifacts.LABELS, labels)
+    artifacts.publish(staging, directory, [artifacts.LABELS])
+
+
 def _export_verified(
     model: keras.Model,
     path: Path,
-    precision: Precision,
+    target: Target,
     reference: Reference,
     request: ExportRequest,
-) -> Verification:
-    """Writes one artifact and verifies it; raises `ExportError` if it fails."""
-    preprocess, inputs = request.preprocess, request.inputs
-    _report(request, f"Exporting {path.name}")
-    if path.name == SAVED_MODEL:
-        names = request.class_names
-        export_saved_model(model, path, preprocess=preprocess, inputs=inputs, class_names=names)
-    elif path.name == ONNX_NAME:
-        export_onnx(model, path, preprocess=preprocess, inputs=inputs)
+    weights: str,
+) -> Verification | Rejected:
+    """Writes one artifact and verifies it."""
+    try:
+        _report(request, f"Exporting {path.name}")
+        _convert(model, path, target, request, weights)
+        _report(request, f"Verifying {path.name}")
+        verification = verify(path, reference, precision=target.precision)
+    except (OSError, MemoryError):
+        raise  # of the machine, not of the file
+    except Exception as error:  # converters raise what they like
+        return Rejected(path.name, error=error)
+    failures = request.limits.failures(verification)
+    if failures:
+        return Rejected(path.name, verification, tuple(failures))
+    return verification
+
+
+def _convert(
+    model: keras.Model, path: Path, target: Target, request: ExportRequest, weights: str
+) -> None:
+    interface = request.interface(target)
+    common: dict[str, Any] = {
+        "preprocess": request.preprocess,
+        "inputs": interface.inputs,
+        "batch": interface.batch,
+        "input_type": interface.input_type,
+    }
+    if target.format != "saved_model":
+        common["description"] = Description(
+            name=model.name,
+            description=f"Image classifier, {target.precision}, {interface.inputs} input",
+            version=f"weights {weights[:12]}",
+            author=request.author,
+            license=request.license,
+            labels=request.class_names,
+        )
+    if target.format == "saved_model":
+        export_saved_model(model, path, class_names=request.class_names, **common)
+    elif target.format == "onnx":
+        export_onnx(model, path, activation=interface.activation, **common)
     else:
         export_tflite(
             model,
             path,
-            precision=precision,
-            preprocess=preprocess,
-            inputs=inputs,
+            precision=target.precision,
             calibration=request.calibration,
+            output_type=interface.output_type,
+            activation=interface.activation,
+            **common,
         )
-    _report(request, f"Verifying {path.name}")
-    verification = verify(path, reference, precision=precision)
-    failures = request.limits.failures(verification)
-    if failures:
-        raise ExportError(verification, failures)
-    return verification
 
 
-def _manifest_entry(model: keras.Model, v: Verification, request: ExportRequest) -> dict[str, Any]:
+def _manifest_entry(
+    model: keras.Model, v: Verification, request: ExportRequest, weights: str
+) -> dict[str, Any]:
     """Returns an artifact's entry in the manifest."""
     names = request.class_names
     measured = v.to_dict()
@@ -174,10 +259,12 @@ def _manifest_entry(model: keras.Model, v: Verification, request: ExportRequest)
     return {
         **{key: measured.pop(key) for key in ("format", "precision", "bytes", "sha256", "input")},
         "model": model.name,
-        "weights_sha256": _weights_sha256(model),
+        "weights_sha256": weights,
         "preprocess": request.preprocess.to_dict(),
         "class_names": None if names is None else list(names),
-        "outputs": ["logits", "probabilities"] if v.format == "saved_model" else ["logits"],
+        "outputs": ["logits", "probabilities"]
+        if v.format == "saved_model"
+        else [OUTPUT_NAMES[v.activation]],
         "verification": measured,
         "versions": {name: importlib.metadata.version(name) for name in packages},
     }

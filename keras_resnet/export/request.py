@@ -6,7 +6,7 @@ import dataclasses
 import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -22,6 +22,13 @@ from keras_resnet.export.checks import (
     check_images,
     check_labels,
 )
+from keras_resnet.export.interface import (
+    Activation,
+    Batch,
+    Interface,
+    NumberType,
+    make_interface,
+)
 from keras_resnet.export.limits import Limits
 from keras_resnet.export.onnx import check_onnx
 from keras_resnet.export.tflite import check_calibration
@@ -36,6 +43,18 @@ TFLITE_NAMES: dict[Precision, str] = {
 }
 
 
+# Below, int8 ranges are uncertain: ResNet-20 has 12 dB with 1 image, 22 with 8 and 28 with 64.
+FEW_CALIBRATION_IMAGES = 100
+
+
+class Target(NamedTuple):
+    """A file to write."""
+
+    name: str
+    format: Format
+    precision: Precision
+
+
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class ExportRequest:
     """Options of `export`, and the images that verify it.
@@ -43,13 +62,22 @@ class ExportRequest:
     Attributes:
         preprocess: Size and normalisation of the model's input.
         images: Evaluation images, uint8 RGB pixels `(images, height, width, channels)`.
-        labels: Class numbers of the images, `(images,)`.
+        labels: Class numbers of the images, `(images,)`; None to verify the logits and the
+            agreement only.
         formats: Any of `"saved_model"`, `"tflite"` and `"onnx"`.
         precisions: Precisions of the LiteRT files: any of `"float32"`, `"float16"` and `"int8"`. A
             SavedModel and an ONNX file are float32.
         inputs: Whether the artifacts take `"raw"` pixels or `"normalized"` values.
+        batch: Batch size of the files, or `"open"`. None: 1 for LiteRT files, open for the others.
+        input_type: Type of the input. None: uint8 pixels; normalised values as float32, or as int8
+            in int8 files.
+        output_type: Type of the output of int8 files, int8 for None. All others return float32.
+        activation: `"softmax"` for probabilities in place of logits. A SavedModel returns both.
         calibration: For int8: uint8 TRAINING images, shaped as `images`.
-        class_names: One name per class, written to `labels.txt`, or None.
+        class_names: One name per class, written to `labels.txt` and into LiteRT and ONNX files; or
+            None.
+        author: Author, written into LiteRT and ONNX files.
+        license: Licence, written into them too.
         limits: Limits that every artifact must keep.
         progress: Called with a line of text before each stage of the work.
 
@@ -68,29 +96,52 @@ class ExportRequest:
 
     preprocess: PreprocessSpec
     images: np.ndarray
-    labels: np.ndarray
+    labels: np.ndarray | None
     formats: Sequence[Format] = ("saved_model", "tflite")
     precisions: Sequence[Precision] = ("float32",)
     inputs: Inputs = "raw"
+    batch: Batch | None = None
+    input_type: NumberType | None = None
+    output_type: NumberType | None = None
+    activation: Activation = "none"
     calibration: np.ndarray | None = None
     class_names: Sequence[str] | None = None
+    author: str = ""
+    license: str = ""
     limits: Limits = dataclasses.field(default_factory=Limits)
     progress: Callable[[str], None] | None = None
 
+    def interface(self, target: Target) -> Interface:
+        """Returns what a file takes and returns.
+
+        Raises:
+            ValueError: If its format cannot have it.
+        """
+        integer = target.precision == "int8"
+        return make_interface(
+            target.format,
+            target.precision,
+            inputs=self.inputs,
+            batch=self.batch,
+            input_type=self.input_type,
+            output_type=self.output_type if integer else None,
+            activation="none" if target.format == "saved_model" else self.activation,
+        )
+
     @property
-    def targets(self) -> list[tuple[str, Format, Precision]]:
-        """File name, format and precision of each requested artifact."""
-        targets: list[tuple[str, Format, Precision]] = []
+    def targets(self) -> list[Target]:
+        """The requested artifacts."""
+        targets: list[Target] = []
         if "saved_model" in self.formats:
-            targets.append((SAVED_MODEL, "saved_model", "float32"))
+            targets.append(Target(SAVED_MODEL, "saved_model", "float32"))
         if "tflite" in self.formats:
             targets += [
-                (name, "tflite", precision)
+                Target(name, "tflite", precision)
                 for precision, name in TFLITE_NAMES.items()
                 if precision in self.precisions
             ]
         if "onnx" in self.formats:
-            targets.append((ONNX_NAME, "onnx", "float32"))
+            targets.append(Target(ONNX_NAME, "onnx", "float32"))
         return targets
 
 
@@ -102,12 +153,16 @@ def check_request(model: keras.Model, directory: Path, request: ExportRequest) -
         TypeError: If an argument has the wrong type.
         ValueError: If an argument has a value that does not fit.
     """
-    shape = check_export(model, request.preprocess, request.inputs)
+    shape = check_export(model, request.preprocess)
     _check_names("formats", request.formats, Format)
     _check_names("precisions", request.precisions, Precision)
+    _check_precisions(request)
+    for target in request.targets:
+        request.interface(target)
     classes = model.outputs[0].shape[-1]
     check_images("images", request.images, shape)
-    check_labels(request.labels, len(request.images), classes)
+    if request.labels is not None:
+        check_labels(request.labels, len(request.images), classes)
     check_class_names(request.class_names, classes)
     if "tflite" in request.formats:
         if "int8" in request.precisions:
@@ -119,6 +174,46 @@ def check_request(model: keras.Model, directory: Path, request: ExportRequest) -
     if directory.exists() and not directory.is_dir():
         raise ValueError(f"`directory` must be a directory. Received: the file {str(directory)!r}")
     read_manifest(directory)
+
+
+def notes(model: keras.Model, request: ExportRequest) -> list[str]:
+    """Returns what an export decides without being asked, one line each."""
+    lines = []
+    if None in model.inputs[0].shape[1:]:
+        height, width = request.preprocess.size
+        lines.append(f"The model leaves its input size open: the files take {height}x{width}")
+    others = sorted({"float16", "int8"} & set(request.precisions))
+    exact = [name for name in ("saved_model", "onnx") if name in request.formats]
+    if others and exact:
+        lines.append(f"{' and '.join(exact)}: float32; {' and '.join(others)} apply to tflite")
+    if "int8" in request.precisions and request.calibration is not None:
+        count = len(request.calibration)
+        if count < FEW_CALIBRATION_IMAGES:
+            lines.append(
+                f"Warning: int8 is calibrated on {count} images; below {FEW_CALIBRATION_IMAGES} "
+                "its ranges are uncertain"
+            )
+    return lines
+
+
+def _check_precisions(request: ExportRequest) -> None:
+    """Checks that each precision has a format that can have it."""
+    others = [name for name in request.precisions if name != "float32"]
+    if others and "tflite" not in request.formats:
+        raise ValueError(
+            f"`precisions` {', '.join(map(repr, others))} apply to the format 'tflite'; SavedModel "
+            f"and ONNX files are float32. Received: formats={list(request.formats)}"
+        )
+    if request.output_type not in (None, "float32") and "int8" not in others:
+        raise ValueError(
+            f"`output_type={request.output_type!r}` applies to int8 files. "
+            f"Received: precisions={list(request.precisions)}"
+        )
+    if request.activation == "softmax" and set(request.formats) == {"saved_model"}:
+        raise ValueError(
+            "`activation='softmax'` applies to LiteRT and ONNX files; a SavedModel returns logits "
+            "and probabilities"
+        )
 
 
 def _check_names(argument: str, values: Sequence[str], choices: Any) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_resnet.export.checks import INPUT_NAMES, Format, Inputs
+from keras_resnet.export.checks import Format, Inputs
+from keras_resnet.export.interface import OUTPUT_NAMES, Activation, mode_of
 from keras_resnet.export.quiet import quiet
 from keras_resnet.preprocessing import PreprocessSpec
 
@@ -43,9 +44,18 @@ class Runtime(abc.ABC):
 
     Attributes:
         input: The artifact's input.
+        activation: Whether it returns logits or probabilities.
+        output_type: Type of its output.
     """
 
     input: InputDescription
+    activation: Activation = "none"
+    output_type: str = "float32"
+
+    @property
+    def integer(self) -> bool:
+        """Whether the network computes its output in integers."""
+        return "QUANTIZE" in self.operators or self.output_type != "float32"
 
     @property
     @abc.abstractmethod
@@ -53,12 +63,31 @@ class Runtime(abc.ABC):
         """Number of occurrences of each operator, the most frequent first."""
 
     @abc.abstractmethod
+    def run_batch(self, batch: np.ndarray) -> np.ndarray:
+        """Returns the float32 output `(batch, classes)` of a batch of the artifact's size."""
+
     def run(self, batch: np.ndarray) -> np.ndarray:
-        """Returns float32 logits `(batch, classes)` of prepared images."""
+        """Returns the float32 output `(batch, classes)` of any number of prepared images.
+
+        An artifact with a fixed batch size runs as often as it takes; the last batch is filled up.
+        """
+        size = self.input.shape[0]
+        if size is None or len(batch) == size:
+            return self.run_batch(batch)
+        outputs = []
+        for start in range(0, len(batch), size):
+            part = batch[start : start + size]
+            full = np.resize(part, (size, *part.shape[1:])) if len(part) < size else part
+            outputs.append(self.run_batch(full)[: len(part)])
+        return np.concatenate(outputs)
 
     def prepare(self, pixels: np.ndarray, preprocess: PreprocessSpec) -> np.ndarray:
         """Returns uint8 RGB pixels as the artifact takes them."""
-        return pixels if self.input.mode == "raw" else preprocess.normalize(pixels)
+        if self.input.mode == "normalized":
+            return preprocess.normalize(pixels)
+        if self.input.dtype == "int8":
+            return (pixels.astype("int16") - 128).astype("int8")
+        return pixels.astype(self.input.dtype, copy=False)
 
 
 def load(path: str | os.PathLike[str]) -> Runtime:
@@ -100,7 +129,7 @@ class SavedModelRuntime(Runtime):
             ) from error
         ((name, spec),) = self._function.structured_input_signature[1].items()
         self.input = InputDescription(
-            name, _mode(name), spec.dtype.name, tuple(spec.shape.as_list())
+            name, mode_of(name), spec.dtype.name, tuple(spec.shape.as_list())
         )
 
     @property
@@ -110,8 +139,8 @@ class SavedModelRuntime(Runtime):
         functions = {function.signature.name: function for function in graph.library.function}
         return dict(_count_operators(graph.node, functions).most_common())
 
-    def run(self, batch: np.ndarray) -> np.ndarray:
-        """Returns float32 logits `(batch, classes)` of prepared images."""
+    def run_batch(self, batch: np.ndarray) -> np.ndarray:
+        """Returns float32 outputs `(batch, classes)` of prepared images."""
         import tensorflow as tf
 
         return self._function(**{self.input.name: tf.constant(batch)})["logits"].numpy()
@@ -163,12 +192,15 @@ class LiteRTRuntime(Runtime):
         (name,) = signature["inputs"]
         self.input = InputDescription(
             name,
-            _mode(name),
+            mode_of(name),
             np.dtype(source["dtype"]).name,
             tuple(None if size < 0 else int(size) for size in source["shape_signature"]),
             float(scale) if scale else None,
             int(zero_point) if scale else None,
         )
+        (output,) = signature["outputs"]
+        self.activation = activation_of(output)
+        self.output_type = np.dtype(self._output["dtype"]).name
 
     @property
     def operators(self) -> dict[str, int]:
@@ -199,8 +231,8 @@ class LiteRTRuntime(Runtime):
         integers = np.round(x / self.input.scale) + self.input.zero_point
         return np.clip(integers, limits.min, limits.max).astype(self.input.dtype)
 
-    def run(self, batch: np.ndarray) -> np.ndarray:
-        """Returns float32 logits `(batch, classes)` of prepared images, dequantised."""
+    def run_batch(self, batch: np.ndarray) -> np.ndarray:
+        """Returns float32 outputs `(batch, classes)` of prepared images, dequantised."""
         if len(batch) != self._batch_size:
             self._interpreter.resize_tensor_input(self._index, batch.shape)
             self._interpreter.allocate_tensors()
@@ -229,10 +261,13 @@ class OnnxRuntime(Runtime):
         except Exception as error:  # ONNX Runtime's own exceptions are private
             raise ValueError(f"{str(path)!r} is not a valid ONNX file: {error}") from error
         (source,) = self._session.get_inputs()
+        (output,) = self._session.get_outputs()
+        self._output = output.name
+        self.activation = activation_of(output.name)
         self.input = InputDescription(
             source.name,
-            _mode(source.name),
-            {"tensor(uint8)": "uint8", "tensor(float)": "float32"}[source.type],
+            mode_of(source.name),
+            {"tensor(uint8)": "uint8", "tensor(int8)": "int8"}.get(source.type, "float32"),
             tuple(size if isinstance(size, int) else None for size in source.shape),
         )
 
@@ -247,17 +282,21 @@ class OnnxRuntime(Runtime):
         )
         return dict(counts.most_common())
 
-    def run(self, batch: np.ndarray) -> np.ndarray:
-        """Returns float32 logits `(batch, classes)` of prepared images."""
-        return np.asarray(self._session.run(["logits"], {self.input.name: batch})[0])
+    def run_batch(self, batch: np.ndarray) -> np.ndarray:
+        """Returns float32 outputs `(batch, classes)` of prepared images."""
+        return np.asarray(self._session.run([self._output], {self.input.name: batch})[0])
 
 
-def _mode(name: str) -> Inputs:
-    """Returns the input mode that the name of an input stands for."""
-    for mode, input_name in INPUT_NAMES.items():
-        if input_name == name:
-            return mode
+def activation_of(name: str) -> Activation:
+    """Returns whether an output of that name holds logits or probabilities.
+
+    Raises:
+        ValueError: If no file of this package has an output of that name.
+    """
+    for activation, output_name in OUTPUT_NAMES.items():
+        if output_name == name:
+            return activation
     raise ValueError(
-        f"The input of an artifact must be named {' or '.join(INPUT_NAMES.values())}. "
+        f"The output of an artifact must be named {' or '.join(OUTPUT_NAMES.values())}. "
         f"Received: {name!r}"
     )

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
 
-from keras_resnet.export.checks import INPUT_NAMES, Inputs, check_class_names, check_export
+from keras_resnet.export.checks import Inputs, check_class_names, check_export
+from keras_resnet.export.interface import (
+    Batch,
+    Interface,
+    NumberType,
+    make_interface,
+    network_input,
+)
 from keras_resnet.export.quiet import quiet_python
 from keras_resnet.nets.tensor import Tensor
 from keras_resnet.preprocessing import PreprocessSpec
@@ -21,6 +27,8 @@ def export_saved_model(
     *,
     preprocess: PreprocessSpec,
     inputs: Inputs = "raw",
+    batch: Batch = "open",
+    input_type: NumberType | None = None,
     class_names: Sequence[str] | None = None,
 ) -> None:
     """Writes a SavedModel with one signature, `serving_default`.
@@ -28,6 +36,7 @@ def export_saved_model(
     | `inputs` | input tensor | values |
     | --- | --- | --- |
     | `"raw"` | `images_uint8`, uint8 `(batch, height, width, channels)` | RGB pixels 0..255 |
+    | `"raw"`, `input_type="float32"` | `images_float32`, float32, same shape | the same |
     | `"normalized"` | `images_normalized`, float32, same shape | `preprocess.normalize(pixels)` |
 
     Outputs: `logits` and `probabilities`, float32 `(batch, classes)`. In both modes the caller
@@ -39,6 +48,8 @@ def export_saved_model(
         path: Directory to write.
         preprocess: Size and normalisation.
         inputs: `"raw"` to include the normalisation in the artifact, or `"normalized"`.
+        batch: Batch size, or `"open"`.
+        input_type: Type of the input; None for uint8 pixels or float32 values.
         class_names: Names to write to `assets.extra/labels.txt`, where TensorFlow Serving looks
             for files that are not part of the graph.
 
@@ -54,14 +65,21 @@ def export_saved_model(
         )
         ```
     """
-    shape = check_export(model, preprocess, inputs)
+    interface = make_interface(
+        "saved_model", "float32", inputs=inputs, batch=batch, input_type=input_type
+    )
+    shape = check_export(model, preprocess)
     check_class_names(class_names, model.outputs[0].shape[-1])
+    import tensorflow as tf
 
     def serve(images: Tensor) -> dict[str, Tensor]:
-        logits = model(normalized_input(images, preprocess, inputs), training=False)
+        # A loaded signature does not check the rank, and a convolution aborts the process for an
+        # image without a batch axis. This makes it an error that can be caught.
+        images = tf.ensure_shape(images, (interface.batch_size, *shape))
+        logits = model(network_input(images, preprocess, interface), training=False)
         return {"logits": logits, "probabilities": keras.ops.softmax(logits)}
 
-    write_signature(serve, path, INPUT_NAMES[inputs], shape, input_dtype(inputs))
+    write_signature(serve, path, interface, shape)
     if class_names is not None:
         extra = Path(path, "assets.extra")
         extra.mkdir()
@@ -69,49 +87,30 @@ def export_saved_model(
         (extra / "labels.txt").write_text(labels, encoding="utf-8", newline="\n")
 
 
-def input_dtype(inputs: Inputs) -> str:
-    """Returns the dtype of the input of a float artifact."""
-    return "uint8" if inputs == "raw" else "float32"
-
-
-def normalized_input(images: Tensor, preprocess: PreprocessSpec, inputs: Inputs) -> Tensor:
-    """Returns an artifact's input as the network takes it: normalised by the graph if raw.
-
-    The result equals `preprocess.normalize(images)`. The channels are reversed by a slice, which
-    converts to an exact STRIDED_SLICE. The LiteRT 2.3 converter turns `ops.flip` into a REVERSE_V2
-    that returned wrong values in int8 files (the logits were off by their own size).
-    """
-    if inputs == "normalized":
-        return images
-    if preprocess.channel_order == "bgr":
-        images = images[..., ::-1]
-        preprocess = dataclasses.replace(preprocess, channel_order="rgb")
-    return preprocess.normalize(images)
-
-
 def write_signature(
     function: Callable[[Tensor], dict[str, Tensor]],
     path: str | os.PathLike[str],
-    name: str,
-    shape: tuple[int, int, int],
-    dtype: str,
+    interface: Interface,
+    shape: tuple[int, ...],
+    dtype: str | None = None,
 ) -> None:
     """Writes a function of images as the `serving_default` signature of a SavedModel.
 
     Args:
         function: Maps images to named outputs.
         path: Directory to write.
-        name: Name of the input in the signature.
-        shape: `(height, width, channels)`; the batch size stays open.
-        dtype: Dtype of the input.
+        interface: Name, type and batch size of the input.
+        shape: `(height, width, channels)`.
+        dtype: Type of the input, if it is not the interface's.
     """
     import tensorflow as tf
 
     # `keras.export.ExportArchive` saves the forward pass and its variables. `tf.saved_model.save`
     # would save Keras's object graph too.
     archive = keras.export.ExportArchive()
-    archive.add_endpoint(
-        "serving_default", function, [tf.TensorSpec((None, *shape), dtype, name=name)]
+    images = tf.TensorSpec(
+        (interface.batch_size, *shape), dtype or interface.graph_type, name=interface.input_name
     )
+    archive.add_endpoint("serving_default", function, [images])
     with quiet_python():
         archive.write_out(os.fspath(path), verbose=False)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import os
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +19,7 @@ import numpy as np
 from keras_resnet.export.artifacts import size_and_sha256
 from keras_resnet.export.checks import (
     Format,
+    Inputs,
     Precision,
     check_backend,
     check_choice,
@@ -24,11 +27,27 @@ from keras_resnet.export.checks import (
     check_labels,
     image_shape,
 )
+from keras_resnet.export.comparison import (
+    changed_margins,
+    log_probabilities,
+    permitted_by,
+    ratio,
+    signal_to_noise,
+    softmax,
+    spread_of,
+)
+from keras_resnet.export.interface import Activation
+from keras_resnet.export.rounding import rounded_constants
 from keras_resnet.export.runtimes import InputDescription, Runtime, format_of, load
+from keras_resnet.export.tflite import export_tflite
 from keras_resnet.preprocessing import PreprocessSpec
+from keras_resnet.reparam import deploy
 
 # Largest number of input values of one batch, which bounds the memory.
 _BATCH_VALUES = 4_000_000
+# Largest difference between two float32 computations, in units of the spread.
+_EXACT = 1e-4
+_SENSITIVITY_IMAGES = 32
 _LATENCY_RUNS = 30
 _LATENCY_SECONDS = 2.0
 
@@ -39,9 +58,10 @@ class Reference:
 
     Attributes:
         images: uint8 RGB pixels, `(images, height, width, channels)`.
-        labels: Class numbers, `(images,)`.
+        labels: Class numbers, `(images,)`; None where they are unknown.
         logits: Logits of the Keras model, float32 `(images, classes)`.
         preprocess: Normalisation of the model's input.
+        model: The Keras model, by which float16 files are verified; or None.
 
     Example:
         ```python
@@ -51,16 +71,20 @@ class Reference:
     """
 
     images: np.ndarray
-    labels: np.ndarray
+    labels: np.ndarray | None
     logits: np.ndarray
     preprocess: PreprocessSpec
+    model: keras.Model | None = None
+    _rounded: dict[Inputs, np.ndarray] = dataclasses.field(
+        default_factory=dict, init=False, repr=False
+    )
 
     @classmethod
     def of(
         cls,
         model: keras.Model,
         images: np.ndarray,
-        labels: np.ndarray,
+        labels: np.ndarray | None,
         preprocess: PreprocessSpec,
     ) -> Reference:
         """Runs a model in inference on uint8 images.
@@ -68,7 +92,7 @@ class Reference:
         Args:
             model: Float32 model that maps normalised images to logits.
             images: uint8 RGB pixels, `(images, height, width, channels)`.
-            labels: Class numbers, `(images,)`.
+            labels: Class numbers, `(images,)`, or None to verify the agreement only.
             preprocess: Normalisation of the model's input.
 
         Raises:
@@ -78,13 +102,63 @@ class Reference:
         """
         check_backend()
         check_images("images", images, image_shape(model, preprocess))
-        check_labels(labels, len(images), model.outputs[0].shape[-1])
-        import tensorflow as tf
+        if labels is not None:
+            check_labels(labels, len(images), model.outputs[0].shape[-1])
+        logits = in_batches(lambda batch: _forward(model, preprocess.normalize(batch)), images)
+        return cls(images, labels, logits, preprocess, model)
 
-        # `predict` would use the settings that the model was compiled with, such as XLA.
-        forward = tf.function(lambda x: model(x, training=False), reduce_retracing=True)
-        logits = in_batches(lambda batch: forward(preprocess.normalize(batch)).numpy(), images)
-        return cls(images, labels, logits, preprocess)
+    @functools.cached_property
+    def sensitivity(self) -> float:
+        """Largest change of a logit when the input is rounded otherwise, relative to the spread.
+
+        Nets that amplify rounding (fresh nets with squeeze-and-excitation, by 1e-4 of the spread)
+        have logits that no two float32 computations agree on. At most 32 images are used.
+        """
+        if self.model is None:
+            return 0.0
+        inputs = self.preprocess.normalize(self.images[:_SENSITIVITY_IMAGES])
+        relative = np.random.default_rng(0).uniform(-1, 1, inputs.shape) * 2.0**-22
+        rounded = (inputs * (1 + relative)).astype("float32")
+        logits = _forward(self.model, rounded)
+        return ratio(_largest(logits, self.logits[: len(rounded)]), spread_of(self.logits))
+
+    def rounded_logits(self, inputs: Inputs) -> np.ndarray | None:
+        """Returns the logits of the model as a LiteRT file with constants rounded to float16.
+
+        The file is first held to the model in float32, so the logits are the model's but for the
+        rounding.
+
+        Args:
+            inputs: What the file takes: pixels, with the normalisation's constants rounded too, or
+                normalised values.
+
+        Returns:
+            The logits; None without a model.
+
+        Raises:
+            ValueError: If the float32 file differs from the model.
+        """
+        if self.model is None:
+            return None
+        if inputs not in self._rounded:
+            self._rounded[inputs] = self._rounded_file(self.model, inputs)
+        return self._rounded[inputs]
+
+    def _rounded_file(self, model: keras.Model, inputs: Inputs) -> np.ndarray:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "float32.tflite")
+            export_tflite(
+                deploy(model), path, precision="float32", preprocess=self.preprocess, inputs=inputs
+            )
+            exact = _run(load(path), self)
+            difference = ratio(_largest(exact, self.logits), spread_of(self.logits))
+            if not difference <= max(_EXACT, permitted_by(self.sensitivity)):
+                raise ValueError(
+                    "The float32 file of the same model, by which float16 files are verified, "
+                    f"differs from the Keras model: {difference:.3g} of the spread of the logits"
+                )
+            path.write_bytes(rounded_constants(path.read_bytes()))
+            return _run(load(path), self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,14 +174,30 @@ class Verification:
         images: Number of images compared.
         non_finite: Number of logits that are NaN or infinite, on either side.
         max_difference: Largest absolute difference of a (dequantised) logit; NaN if one is NaN.
+            Where the file returns probabilities: of their logarithms, above 1e-6; of int8 files,
+            of the probabilities.
         mean_difference: Mean absolute difference of the logits.
         max_logit: Largest absolute logit of the Keras model.
+        spread: Standard deviation of the Keras model's logits over the classes, or 1/16 of
+            `max_logit` if that is more.
+        relative_difference: `max_difference / spread`.
+        conversion_difference: For float16: largest difference from the same model with constants
+            rounded to float16, relative to `spread`; otherwise None.
+        sensitivity: Change of the Keras model's logits when its input is rounded otherwise,
+            relative to `spread`; 0 where `relative_difference` is too small for it to matter.
+        signal_to_noise: Signal-to-noise ratio of the logits, dB; infinite where they are equal.
         agreement: Share of images with the same top-1 class; of equal logits the first counts.
-        keras_accuracy: Top-1 accuracy of the Keras model, 0..1.
-        accuracy: Top-1 accuracy of the artifact, 0..1.
+        changed_margins: Margins of the Keras model between its class and the artifact's, for the
+            images where they differ, relative to `spread`, largest first.
+        keras_accuracy: Top-1 accuracy of the Keras model, 0..1; None without labels.
+        accuracy: Top-1 accuracy of the artifact, 0..1; None without labels.
+        lost: Number of images that only the Keras model classifies correctly.
+        gained: Number of images that only the artifact classifies correctly.
         operators: Number of occurrences of each operator.
         latency_ms: Median time for one image at batch size 1 on this machine, milliseconds.
         input: The artifact's input.
+        output_type: Type of the artifact's output.
+        activation: `"none"` for logits, `"softmax"` for probabilities.
 
     Example:
         ```python
@@ -126,16 +216,40 @@ class Verification:
     max_difference: float
     mean_difference: float
     max_logit: float
+    spread: float
+    relative_difference: float
+    conversion_difference: float | None
+    sensitivity: float
+    signal_to_noise: float
     agreement: float
-    keras_accuracy: float
-    accuracy: float
+    changed_margins: tuple[float, ...]
+    keras_accuracy: float | None
+    accuracy: float | None
+    lost: int
+    gained: int
     operators: dict[str, int]
     latency_ms: float
     input: InputDescription
+    output_type: str = "float32"
+    activation: Activation = "none"
+
+    @property
+    def accuracy_drop(self) -> float | None:
+        """Loss of top-1 accuracy, 0..1; None without labels."""
+        if self.accuracy is None or self.keras_accuracy is None:
+            return None
+        return self.keras_accuracy - self.accuracy
+
+    @property
+    def largest_changed_margin(self) -> float:
+        """Largest of `changed_margins`; 0 if no class changed."""
+        return max(self.changed_margins, default=0.0)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns values for JSON; NaN and infinity, which JSON does not have, become None."""
         values = dataclasses.asdict(self)
+        values["changed"] = len(values.pop("changed_margins"))
+        values["largest_changed_margin"] = self.largest_changed_margin
         values["input"]["shape"] = list(self.input.shape)
         return {
             key: None if isinstance(value, float) and not math.isfinite(value) else value
@@ -181,15 +295,26 @@ def verify(
             f"{path.name} takes images of shape {runtime.input.shape[1:]}. "
             f"Received: images of shape {images.shape[1:]}"
         )
-    logits = in_batches(
-        lambda batch: runtime.run(runtime.prepare(batch, reference.preprocess)), images
-    )
+    logits = _run(runtime, reference)
     if logits.shape != expected.shape:
         raise ValueError(
             f"{path.name} returns logits {logits.shape}, the Keras model {expected.shape}"
         )
+    rounded = reference.rounded_logits(runtime.input.mode) if precision == "float16" else None
+    spread = spread_of(expected)
+    if runtime.activation == "softmax" and runtime.integer:
+        # Steps of 1/256 say nothing about the logits of unlikely classes.
+        expected = softmax(expected)
+        spread = spread_of(expected)
+    elif runtime.activation == "softmax":
+        logits, expected = log_probabilities(logits), log_probabilities(softmax(expected))
+        rounded = None if rounded is None else log_probabilities(softmax(rounded))
     with np.errstate(invalid="ignore"):  # of infinity minus infinity
         difference = np.abs(logits.astype("float64") - expected)
+    relative, exact = ratio(float(difference.max()), spread), precision == "float32"
+    ours, theirs = logits.argmax(1), expected.argmax(1)
+    labels = reference.labels
+    right, kept = (None, None) if labels is None else (ours == labels, theirs == labels)
     size, digest = size_and_sha256(path)
     return Verification(
         format=format_of(path),
@@ -202,12 +327,48 @@ def verify(
         max_difference=float(difference.max()),
         mean_difference=float(difference.mean()),
         max_logit=float(np.abs(expected).max()),
-        agreement=float(np.mean(logits.argmax(1) == expected.argmax(1))),
-        keras_accuracy=float(np.mean(expected.argmax(1) == reference.labels)),
-        accuracy=float(np.mean(logits.argmax(1) == reference.labels)),
+        spread=spread,
+        relative_difference=relative,
+        conversion_difference=(
+            None if rounded is None else ratio(_largest(logits, rounded), spread)
+        ),
+        sensitivity=reference.sensitivity if relative > _EXACT and exact else 0.0,
+        signal_to_noise=signal_to_noise(logits, expected),
+        agreement=float(np.mean(ours == theirs)),
+        changed_margins=tuple(
+            ratio(float(margin), spread) for margin in changed_margins(logits, expected)
+        ),
+        keras_accuracy=None if kept is None else float(kept.mean()),
+        accuracy=None if right is None else float(right.mean()),
+        lost=0 if right is None else int(np.sum(kept & ~right)),
+        gained=0 if right is None else int(np.sum(right & ~kept)),
         operators=runtime.operators,
         latency_ms=_latency_ms(runtime, runtime.prepare(images[:1], reference.preprocess)),
         input=runtime.input,
+        output_type=runtime.output_type,
+        activation=runtime.activation,
+    )
+
+
+def _largest(one: np.ndarray, other: np.ndarray) -> float:
+    """Returns the largest absolute difference; NaN if a value is NaN."""
+    with np.errstate(invalid="ignore"):  # of infinity minus infinity
+        return float(np.abs(one.astype("float64") - other).max())
+
+
+def _forward(model: keras.Model, inputs: np.ndarray) -> np.ndarray:
+    """Returns a model's logits for normalised images."""
+    import tensorflow as tf
+
+    # `predict` would use the settings that the model was compiled with, such as XLA.
+    return np.asarray(tf.function(lambda x: model(x, training=False))(inputs))
+
+
+def _run(runtime: Runtime, reference: Reference) -> np.ndarray:
+    """Returns an artifact's logits for the reference's images."""
+    preprocess = reference.preprocess
+    return in_batches(
+        lambda batch: runtime.run(runtime.prepare(batch, preprocess)), reference.images
     )
 
 

@@ -78,6 +78,8 @@ def test_saved_model(model, images, tmp_path, inputs, preprocess):
         np.testing.assert_allclose(outputs["logits"], logits, atol=1e-5)
         probabilities = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
         np.testing.assert_allclose(outputs["probabilities"], probabilities, atol=1e-5)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"\[8,8,3\] is not compatible with"):
+        served(**{name: tf.constant(batch[0])})  # without a batch axis; it aborted the process
     assert (path / "assets.extra/labels.txt").read_text(encoding="utf-8") == "a\nb\nc\nä\n"
 
 
@@ -111,7 +113,7 @@ def test_tflite(model, images, tmp_path, capfd, precision, inputs, preprocess):
     assert capfd.readouterr() == ("", "")
     described = runtime.input
     assert described.name == NAMES[inputs]
-    assert described.shape == (None, 8, 8, 3)
+    assert described.shape == (1, 8, 8, 3)
     assert all(name == name.upper() for name in runtime.operators)
     assert runtime.operators["CONV_2D"] == 5
     if precision == "int8":

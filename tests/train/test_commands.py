@@ -316,7 +316,7 @@ def test_predict(finished_run: pathlib.Path, tmp_path: pathlib.Path, command: Co
 
 
 def test_export(copied_run: pathlib.Path, command: Command) -> None:
-    """A failed export leaves no file, withdraws the earlier one, and keeps the others."""
+    """A rejected file is not written, withdraws the earlier one, and leaves the others."""
 
     def shown() -> str:
         return (copied_run / "report.html").read_text().replace("<wbr>", "")
@@ -331,7 +331,8 @@ def test_export(copied_run: pathlib.Path, command: Command) -> None:
     assert ended.status == 1
     (line,) = ended.err.splitlines()
     assert line.startswith("Error: model_float16.tflite (tflite, float16) differs from the Keras")
-    assert "logit difference" in line
+    assert "logit difference relative to the spread" in line
+    assert line.endswith("limit 0 (--max-float16-difference). Written: nothing")
     assert not list(copied_run.glob("*.tflite"))
     assert not list(copied_run.glob(".export*"))
     assert "exports" not in read_json(copied_run / "metrics.json")
@@ -341,9 +342,11 @@ def test_export(copied_run: pathlib.Path, command: Command) -> None:
     assert "model_float16.tflite" in shown()
     ended = command(
         *("export", copied_run, "--precision", "int8", "--evaluation-images", 50),
-        *("--calibration-images", 50, "--max-accuracy-drop", 1),
+        *("--calibration-images", 50, "--max-accuracy-drop", 1, "--min-signal-to-noise", 0),
+        *("--min-agreement", 0),
     )
     assert (ended.status, ended.err) == (0, "")
+    assert "Warning: int8 is calibrated on 50 images" in ended.out
     for name in ("saved_model/saved_model.pb", "model_int8.tflite"):
         assert (copied_run / name).is_file()
     rows = read_json(copied_run / "metrics.json")["exports"]
@@ -357,9 +360,38 @@ def test_export(copied_run: pathlib.Path, command: Command) -> None:
     assert all(row["images"] == 50 for row in rows[1:])
     assert "model_int8.tflite" in shown()
 
+    both = ("--precision", "float32,float16", "--max-float16-difference", 0)
+    ended = command("export", copied_run, "--evaluation-images", 50, "--formats", "tflite", *both)
+    assert ended.status == 1
+    assert ended.err.endswith(". Written: model.tflite\n")
+    assert "model.tflite" in exported()
+    (copied_run / "model.tflite").unlink()
+
     assert command(*failing).status == 1
     assert exported() == ["model.keras", "saved_model", "model_int8.tflite"]
     assert "model_float16.tflite" not in shown()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--formats", "onnx", "--precision", "int8"), "`--precision int8` applies to the format"),
+        (("--max-accuracy-drop", 0.1), "`--max-accuracy-drop` applies to int8 files"),
+        (("--calibration-images", 9), "`--calibration-images` applies to int8 files"),
+        (("--max-float16-difference", 1), "`--max-float16-difference` applies to float16 files"),
+        (("--output-type", "uint8"), "`--output-type` applies to int8 files"),
+        (("--batch", 0), "`batch` must be 'open' or at least 1. Received: batch=0"),
+        (
+            ("--formats", "saved_model", "--activation", "softmax"),
+            "`activation='softmax'` applies to LiteRT and ONNX files",
+        ),
+        (("--evaluation-images", 0), "`--evaluation-images` must be at least 1. Received: 0"),
+    ],
+)
+def test_export_ignores_no_option(finished_run, command: Command, options, message) -> None:
+    ended = command("export", finished_run, *options)
+    assert ended.status == 1
+    assert ended.err.startswith(f"Error: {message}")
 
 
 # How commands end.

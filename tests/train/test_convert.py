@@ -357,10 +357,64 @@ def test_what_a_library_cannot_express(refused, tmp_path, to):
     assert "torchvision has no net like cifar_resnet8: shortcut='A' (not 'B')" in line
 
 
-def test_a_net_without_a_classifier(refused, tmp_path, to):
+@pytest.mark.parametrize("options", [("--net", "resnet50"), ("--prefix", "x.")])
+def test_options_of_other_libraries_are_not_ignored(refused, run_folder, to, options):
+    line = refused(run_folder, "--to", to / "net.safetensors", *options)
+    assert f"{options[0]} applies to weights of other libraries" in line
+
+
+def test_images_are_not_ignored_without_the_top(refused, file, to):
+    line = refused(file, "--to", to / "net.keras", "--no-top", "--inputs", to / "none.npy")
+    assert "--inputs are images to compare logits on, which --no-top leaves out" in line
+
+
+# A missing proof does not block the product.
+
+
+@pytest.fixture
+def unproven(command: Command, to) -> Callable[..., Any]:
+    """Converts to `net.*`, with and without `--certificate`; returns why there is no proof."""
+
+    def run(source: object, name: str) -> str:
+        ended = command("convert", source, "--to", to / name)
+        assert (ended.status, ended.err) == (0, "")
+        first = (to / name).read_bytes()
+        (to / name).unlink()
+        again = command("convert", source, "--to", to / name, "--certificate", to / "c.json")
+        assert again.status == 1
+        assert again.err.startswith(f"Error: {to / name} was written without a certificate")
+        assert again.out == ended.out
+        assert _names(to) == [name]
+        assert len(first) == len((to / name).read_bytes())
+        (line,) = (line for line in again.out.splitlines() if line.startswith("not compared: "))
+        return line
+
+    return run
+
+
+def test_without_a_reference(unproven, monkeypatch, file, to, net):
+    def missing(*arguments: Any, **options: Any) -> None:
+        raise weights.certificate.NoReferenceError("there is no other implementation here")
+
+    monkeypatch.setattr(convert, "certify", missing)
+    line = unproven(file, "net.keras")
+    assert line == "not compared: there is no other implementation here"
+    _equal(keras.saving.load_model(to / "net.keras"), net)
+
+
+def test_a_comparison_that_proves_nothing(unproven, tmp_path):
+    """Zero weights: equal logits whatever the image."""
+    model = keras_resnet.build(SPEC)
+    model.set_weights([np.zeros_like(array) for array in model.get_weights()])
+    weights.save(model, tmp_path / "zero.safetensors")
+    line = unproven(tmp_path / "zero.safetensors", "net.keras")
+    assert "returns the same logits for every input, so a comparison proves nothing" in line
+
+
+def test_a_net_without_a_classifier(unproven, tmp_path):
     keras_resnet.build(SPEC, include_top=False).save(tmp_path / "net.keras")
-    line = refused(tmp_path / "net.keras", "--to", to / "net.safetensors")
-    assert "net.keras has no classifier, so there are no logits to compare" in line
+    line = unproven(tmp_path / "net.keras", "net.safetensors")
+    assert line == "not compared: it has no classifier, so there are no logits"
 
 
 def test_a_difference_writes_nothing(refused, monkeypatch, file, to):
@@ -376,15 +430,6 @@ def test_a_difference_writes_nothing(refused, monkeypatch, file, to):
     monkeypatch.setattr(convert, "from_pretrained", other)
     line = refused(file, "--to", to / "net.keras", "--certificate", to / "c.json")
     assert re.search(r"the logits differ by .*, more than .*: nothing was written", line)
-
-
-def test_a_comparison_that_proves_nothing(refused, tmp_path, to):
-    """Zero weights: equal logits whatever the image."""
-    model = keras_resnet.build(SPEC)
-    model.set_weights([np.zeros_like(array) for array in model.get_weights()])
-    weights.save(model, tmp_path / "zero.safetensors")
-    line = refused(tmp_path / "zero.safetensors", "--to", to / "net.keras")
-    assert "returns the same logits for every input, so a comparison proves nothing" in line
 
 
 @pytest.mark.parametrize("name", ["net.keras", "net.weights.h5", "net.safetensors"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -102,21 +103,30 @@ def _convert_foreign(args: argparse.Namespace, images: np.ndarray | None) -> int
         print(warning.message)
     if weights.prefix and not caught:
         print(weights.describe_rest())
-    certificate = None
-    if not args.no_top:
-        try:
-            certificate = certify(
-                model,
-                weights.tensors,
-                weights.layout,
-                source=source_of(weights),
-                images=_normalized(model, images),
-            )
-        except NoReferenceError as error:
-            if args.certificate is not None:
-                raise
-            print(f"not compared: {error}")
-    return _finish(model, certificate, args)
+    if args.no_top:
+        return _finish(model, None, args)
+    inputs = _normalized(model, images)
+    proof = _proof(
+        lambda: certify(
+            model, weights.tensors, weights.layout, source=source_of(weights), images=inputs
+        )
+    )
+    return _finish(model, proof, args)
+
+
+def _proof(compare: Callable[[], Certificate]) -> Certificate | str:
+    """Returns a certificate, or the reason why there is none."""
+    try:
+        certificate = compare()
+    except (NoReferenceError, ImportError, KeyError, NotImplementedError, MemoryError) as error:
+        # The reference misses something: that says nothing about the net.
+        return str(error) if isinstance(error, NoReferenceError) else repr(error)
+    if certificate.spread <= certificate.limit:
+        return (
+            "the net returns the same logits for every input, so a comparison proves nothing "
+            f"(they vary by {certificate.spread:.2g} at most)"
+        )
+    return certificate
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -127,6 +137,8 @@ def _check(args: argparse.Namespace) -> None:
         raise FileExistsError(f"{args.to} exists: remove it or choose another name")
     if args.layout and args.to.suffix != ".safetensors":
         raise ValueError("--layout applies to --to FILE.safetensors")
+    if args.inputs is not None and args.no_top:
+        raise ValueError("--inputs are images to compare logits on, which --no-top leaves out")
     if args.certificate and args.no_top:
         raise ValueError("--certificate compares logits, which --no-top leaves out")
     if args.certificate is not None and args.certificate.resolve() == args.to.resolve():
@@ -177,10 +189,17 @@ def _convert_own(
         raise ValueError(f"{path} is a file of this package: convert it with --to FILE.safetensors")
     if args.no_top:
         raise ValueError(f"--no-top applies to weights of other libraries. Received: {path}")
-    if classifier_of(model) is None:
-        raise ValueError(f"{path} has no classifier, so there are no logits to compare")
+    for option in ("net", "prefix"):
+        if getattr(args, option) is not None:
+            raise ValueError(
+                f"--{option} applies to weights of other libraries. "
+                f"Received: {path}, a file of this package"
+            )
     layout = target_layout(args.layout or "torchvision", model.spec)
-    return _finish(model, _certify_file(model, path, layout, args, images), args)
+    if classifier_of(model) is None:
+        return _finish(model, "it has no classifier, so there are no logits", args)
+    inputs = _normalized(model, images)
+    return _finish(model, _proof(lambda: _certify_file(model, path, layout, args, inputs)), args)
 
 
 def _certify_file(
@@ -188,7 +207,7 @@ def _certify_file(
     path: Path,
     layout: Layout,
     args: argparse.Namespace,
-    images: np.ndarray | None,
+    inputs: np.ndarray | None,
 ) -> Certificate:
     """Compares the net's logits with those that the other library computes from its file."""
     with tempfile.TemporaryDirectory() as folder:
@@ -204,20 +223,38 @@ def _certify_file(
         tensors,
         layout,
         source={"name": str(path)},
-        images=_normalized(model, images),
+        images=inputs,
     )
 
 
 def _finish(
-    model: keras_resnet.ResNet, certificate: Certificate | None, args: argparse.Namespace
+    model: keras_resnet.ResNet, proof: Certificate | str | None, args: argparse.Namespace
 ) -> int:
-    """Writes the net and then its certificate; neither if the certificate does not hold."""
-    if certificate is not None:
-        _check_certificate(certificate)
+    """Writes the net and then its certificate; neither if the logits differ.
+
+    Args:
+        model: The net.
+        proof: The certificate, the reason why there is none, or None if none is due.
+        args: The options.
+
+    Raises:
+        ValueError: If the logits differ; or, after the net was written, if a certificate was asked
+            for and there is none.
+    """
+    if isinstance(proof, Certificate):
+        _check_certificate(proof)
+    elif proof is not None:
+        print(f"not compared: {proof}")
     _write(model, args)
-    if certificate is not None and args.certificate is not None:
-        write_text(args.certificate, certificate.to_json())
-        print(f"wrote {args.certificate}")
+    if args.certificate is None:
+        return 0
+    if not isinstance(proof, Certificate):
+        raise ValueError(
+            f"{args.to} was written without a certificate, so there is no {args.certificate}: "
+            f"{proof}"
+        )
+    write_text(args.certificate, proof.to_json())
+    print(f"wrote {args.certificate}")
     return 0
 
 
@@ -227,11 +264,6 @@ def _check_certificate(certificate: Certificate) -> None:
         f"{certificate.limit:.2g}, largest logit {certificate.max_logit:.3g}), compared with "
         f"{certificate.compared_with}"
     )
-    if certificate.spread <= certificate.limit:
-        raise ValueError(
-            "the net returns the same logits for every input, so a comparison proves nothing: "
-            "nothing was written"
-        )
     if not certificate.holds:
         raise ValueError(
             f"the logits differ by {certificate.max_difference:.3g}, more than "

@@ -6,8 +6,21 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from keras_resnet.export import ExportError, ExportRequest, Limits, export
+from keras_resnet.export.interface import Batch
+
 from ..command import Command, add_data_overrides, add_run, comma_separated, run_data, split_images
 from ..rundir import RunDirectory
+
+_CALIBRATION_IMAGES = 512
+# Option by field of `Limits`.
+_LIMITS = {
+    "float32_difference": "--max-difference",
+    "float16_difference": "--max-float16-difference",
+    "int8_signal_to_noise": "--min-signal-to-noise",
+    "int8_agreement": "--min-agreement",
+    "int8_accuracy_drop": "--max-accuracy-drop",
+}
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +45,28 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         default="raw",
         help="input of the files: raw uint8 pixels, normalized inside, or normalized floats (raw)",
     )
+    parser.add_argument(
+        "--batch",
+        type=_batch,
+        metavar="1|N|open",
+        help="batch size of the files (1 for LiteRT, whose clients in browsers and on NPUs take no "
+        "other; open for SavedModel and ONNX)",
+    )
+    types = ("float32", "uint8", "int8")
+    parser.add_argument(
+        "--input-type",
+        choices=types,
+        help="type of the input: of raw pixels uint8, int8 (pixel - 128) or float32 (uint8)",
+    )
+    parser.add_argument(
+        "--output-type", choices=types, help="type of the output of int8 files (int8)"
+    )
+    parser.add_argument(
+        "--activation",
+        choices=("none", "softmax"),
+        default="none",
+        help="softmax: LiteRT and ONNX files return probabilities; a SavedModel returns both",
+    )
     parser.add_argument("--output", type=Path, help="directory of the files (the run's)")
     parser.add_argument(
         "--split",
@@ -48,52 +83,76 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--calibration-images",
         type=int,
-        default=512,
-        help="training images that calibrate int8 (%(default)s)",
+        help=f"training images that calibrate int8 ({_CALIBRATION_IMAGES})",
     )
     parser.add_argument(
         "--max-accuracy-drop",
         type=float,
-        default=0.02,
-        help="largest loss of accuracy by int8; above it the export fails (%(default)s)",
+        help="largest loss of accuracy by int8, as a share of the images "
+        f"({Limits.int8_accuracy_drop})",
+    )
+    parser.add_argument(
+        "--min-agreement",
+        type=float,
+        help="smallest share of images whose class int8 keeps, where the margin exceeds the noise "
+        f"({Limits.int8_agreement})",
+    )
+    parser.add_argument(
+        "--min-signal-to-noise",
+        type=float,
+        metavar="DB",
+        help="smallest signal-to-noise ratio of int8 logits, in dB "
+        f"({Limits.int8_signal_to_noise:g})",
     )
     parser.add_argument(
         "--max-float16-difference",
         type=float,
-        default=1e-2,
-        help="largest change of a logit by float16, relative where logits exceed 10 (%(default)s)",
+        help="largest change of a logit by float16, in units of the spread of the logits "
+        f"({Limits.float16_difference})",
+    )
+    parser.add_argument(
+        "--max-difference",
+        type=float,
+        help="largest difference of a float32 logit, in units of the spread of the logits "
+        f"({Limits.float32_difference})",
     )
 
 
-def export_run(args: argparse.Namespace) -> list[dict[str, Any]]:
+def _batch(text: str) -> Batch:
+    if text == "open":
+        return "open"
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number or open, not {text!r}") from None
+
+
+def export_run(
+    args: argparse.Namespace,
+) -> tuple[list[dict[str, Any]], ExportError | None]:
     """Exports a run, and records the verified files in the run's metrics.
 
     Args:
         args: The options of this command.
 
     Returns:
-        A row of the report's table for the Keras model, and one for each file.
+        A row of the report's table for the Keras model, and one for each file; and the error if
+        a file was rejected.
 
     Raises:
-        ValueError: If an option is wrong, or a file fails its checks.
+        ValueError: If an option is wrong.
     """
-    from keras_resnet.export import ExportError, ExportRequest, Limits, export
-
     from ..run_report import write_run_report
     from ..rundir import open_run
 
-    for option in ("evaluation_images", "calibration_images"):
-        if getattr(args, option) < 1:
-            raise ValueError(
-                f"`--{option.replace('_', '-')}` must be at least 1. "
-                f"Received: {getattr(args, option)}"
-            )
+    _check(args)
     run = open_run(args.run, args.checkpoint)
     data = run_data(run, args)
     images, labels = split_images(run, data, args.split, args.evaluation_images)
     calibration = None
     if "int8" in args.precision:
-        calibration, _ = split_images(run, data, "train", args.calibration_images)
+        count = args.calibration_images or _CALIBRATION_IMAGES
+        calibration, _ = split_images(run, data, "train", count)
     request = ExportRequest(
         preprocess=run.preprocess,
         images=images,
@@ -101,40 +160,84 @@ def export_run(args: argparse.Namespace) -> list[dict[str, Any]]:
         formats=args.formats,
         precisions=args.precision,
         inputs=args.inputs,
+        batch=args.batch,
+        input_type=args.input_type,
+        output_type=args.output_type,
+        activation=args.activation,
         calibration=calibration,
         class_names=run.class_names,
-        limits=Limits(
-            float16_difference=args.max_float16_difference,
-            int8_accuracy_drop=args.max_accuracy_drop,
-        ),
+        limits=_limits(args),
         progress=lambda line: print(line, flush=True),
     )
     output = args.output or run.directory.path
+    failure = None
     try:
-        verified = [each.to_dict() for each in export(run.model, output, request)]
-    except ExportError:
-        if args.output is None and "exports" in run.directory.metrics:
-            # The failed export removed an earlier file: the report must not list it.
-            run.directory.update_metrics(exports=_recorded(run.directory))
-            write_run_report(args.run)
-        raise
-    rows = [_row(values) for values in verified]
+        verifications = export(run.model, output, request)
+    except ExportError as error:
+        failure, verifications = error, list(error.verifications)
+    rows = [_row(each.to_dict()) for each in verifications]
     keras = {
         "format": "keras",
         "precision": "float32",
         "file": "model.keras",
         "bytes": run.directory.model.stat().st_size if run.directory.model.is_file() else None,
-        "accuracy": verified[0]["keras_accuracy"],
+        "accuracy": rows[0]["keras_accuracy"] if rows else None,
         "top1_agreement": None,
         "max_abs_difference": None,
         "latency_ms": None,
     }
-    if args.output is not None:
-        return [keras, *rows]
-    replaced = {keras["file"], *(row["file"] for row in rows)}
-    kept = [row for row in _recorded(run.directory) if row["file"] not in replaced]
-    run.directory.update_metrics(exports=[keras, *kept, *rows])
-    return [keras, *kept, *rows]
+    kept = []
+    if args.output is None:
+        replaced = {keras["file"], *(row["file"] for row in rows)}
+        kept = [row for row in _recorded(run.directory) if row["file"] not in replaced]
+        if rows:
+            run.directory.update_metrics(exports=[keras, *kept, *rows])
+        elif "exports" in run.directory.metrics:
+            # The failed export withdrew an earlier file: the report must not list it.
+            run.directory.update_metrics(exports=_recorded(run.directory))
+            write_run_report(args.run)
+    return [keras, *kept, *rows], failure
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Checks the options before the run is opened.
+
+    Raises:
+        ValueError: If a value is wrong, or an option applies to nothing that is exported.
+    """
+    for option in ("evaluation_images", "calibration_images"):
+        value = getattr(args, option)
+        if value is not None and value < 1:
+            raise ValueError(
+                f"`--{option.replace('_', '-')}` must be at least 1. Received: {value}"
+            )
+    others = [name for name in args.precision if name != "float32"]
+    if others and "tflite" not in args.formats:
+        raise ValueError(
+            f"`--precision {','.join(others)}` applies to the format tflite; the others are "
+            f"float32. Received: --formats {','.join(args.formats)}"
+        )
+    needs = {
+        "output_type": "int8",
+        "calibration_images": "int8",
+        "max_accuracy_drop": "int8",
+        "min_agreement": "int8",
+        "min_signal_to_noise": "int8",
+        "max_float16_difference": "float16",
+    }
+    for option, precision in needs.items():
+        if getattr(args, option) is not None and precision not in args.precision:
+            raise ValueError(
+                f"`--{option.replace('_', '-')}` applies to {precision} files. "
+                f"Received: --precision {','.join(args.precision)}"
+            )
+
+
+def _limits(args: argparse.Namespace) -> Limits:
+    given = {
+        field: getattr(args, option[2:].replace("-", "_")) for field, option in _LIMITS.items()
+    }
+    return Limits(**{field: value for field, value in given.items() if value is not None})
 
 
 def _recorded(directory: RunDirectory) -> list[dict[str, Any]]:
@@ -157,10 +260,13 @@ def _run(args: argparse.Namespace) -> int:
 
     from ..run_report import export_table, write_run_report
 
-    rows = export_run(args)
-    if args.output is None:
-        write_run_report(args.run)
-    Console().print(export_table(rows))
+    rows, failure = export_run(args)
+    if len(rows) > 1:
+        if args.output is None:
+            write_run_report(args.run)
+        Console().print(export_table(rows))
+    if failure is not None:
+        raise ValueError(failure.describe(_LIMITS))
     return 0
 
 

@@ -38,7 +38,7 @@ def _run(args: argparse.Namespace) -> int:
     directory = run_training(config, args.output)
     parser = argparse.ArgumentParser()
     EXPORT.add_arguments(parser)
-    rows = export_run(parser.parse_args([str(args.output), "--precision", "float32,int8"]))
+    rows, failure = export_run(parser.parse_args([str(args.output), "--precision", "float32,int8"]))
     report = write_run_report(args.output)
     training = directory.metrics["training"]
     print()
@@ -49,6 +49,8 @@ def _run(args: argparse.Namespace) -> int:
         f"the whole quickstart took {time.monotonic() - started:.0f} s"
     )
     print(f"Report: {report.resolve()}")
+    if failure is not None:
+        raise failure
     return 0
 
 
