@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_resnet import PreprocessSpec, ResNetSpec, get_spec
-from keras_resnet.weights import from_pretrained, open_weights
+from keras_resnet.nets.catalog import nearest
+from keras_resnet.weights import SOURCES, from_pretrained, open_weights
+from keras_resnet.weights.pretrained import names_source
 from keras_resnet.weights.rebuild import copy_weights, rebuild
 from keras_resnet.weights.saved_nets import SavedNet, read_saved
 
@@ -225,6 +227,17 @@ def _of_saved(source: str, path: str, saved: SavedNet, spec: ResNetSpec) -> Pret
 
 def _of_published(source: str, net: ResNetSpec | None) -> Pretrained:
     """Returns published weights, or those in a file of another library."""
+    if net is None and names_source(source):
+        nets = [each.net for each in SOURCES.values() if each.name == source]
+        if not nets:
+            known = sorted({each.name for each in SOURCES.values()})
+            raise ValueError(
+                f"There is no file or folder {source!r}, and no weights of this name. "
+                f"{nearest(source, known)}"
+            )
+        raise ValueError(
+            f"{source!r} is published for several nets: choose one with --model ({', '.join(nets)})"
+        )
     weights = open_weights(source, net=net, include_top=False)
     return Pretrained(
         source,

@@ -67,16 +67,21 @@ RANKS = {
 # The application's modules from the bottom up, folders as a whole: a module imports only modules of
 # lower layers.
 APPLICATION_LAYERS = (
-    {"agreement", "console", "errors", "files", "measurement", "provenance", "signals"},
-    {"strategies", "tensorboard", "throughput"},
-    {"checkpoint", "config", "presentation"},
+    {
+        *("agreement", "console", "errors", "files", "measurement", "profiler", "provenance"),
+        "signals",
+    },
+    {"run_log", "strategies", "throughput"},
+    {"checkpoint", "config", "presentation", "tensorboard"},
     {"augment", "best_weights", "length", "losses", "optimizers", "recipes", "schedules"},
-    {"averaging", "data", "divergence", "steps"},
-    {"batch_norm_statistics", "rundir", "samples"},
-    {"evaluation", "teacher"},
+    {"averaging", "data", "divergence", "phases", "steps", "tracking"},
+    {"batch_norm_statistics", "linear_probe", "rundir", "samples"},
+    {"evaluation", "pretrained", "teacher"},
+    {"finetuning", "starting_net"},
+    {"learner"},
     {"command", "prediction", "run_report", "trainer"},
     {"run_options", "session"},
-    {"studies", "tuning"},
+    {"cross_validation", "dry_run", "studies", "tuning"},
     {"commands"},
     {"cli"},
     {"__main__"},

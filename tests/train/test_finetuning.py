@@ -188,7 +188,11 @@ def test_a_run_with_the_same_classes_keeps_its_classifier(
         ({"model.freeze": "two"}, r"`model.freeze` must be 'all' or a number .*'two'"),
         ({"model.spec": {"norm_eps": 0.1}}, r"`model.spec.norm_eps` must be as in .*1e-05. .*0.1"),
         ({"model.name": "resnet18"}, r"does not hold resnet18: its net has depths=\(1, 1, 1\)"),
-        ({"model.weights": "torchvision/v2"}, r"published for several nets: say which one"),
+        (
+            {"model.weights": "torchvision/v2"},
+            r"choose one with --model \(resnet50, ",
+        ),
+        ({"model.weights": "torchvison/v2"}, r"no weights of this name. Nearest: torchvision/v2"),
         ({"model.weights": "none.pth"}, r"none.pth"),
         ({"model.weights": None}, r"`model.name` can be 'auto' only with `model.weights`"),
     ],

@@ -116,5 +116,7 @@ RECIPE = Recipe(
         "schedule.warmup_epochs": 4,
     },
     by_images=settings_for,
+    here="akamaster's CIFAR ResNet-20 on 500 images of cifar10_sample, three seeds: 97.7 +- 0.1 % "
+    "in 2 superclasses, 93.7 +- 0.1 % in 4; from random weights 87.9 +- 0.8 % and 65.0 +- 1.8 %",
     weights="torchvision/v2",
 )
