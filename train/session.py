@@ -14,7 +14,7 @@ import numpy as np
 
 from keras_resnet import PreprocessSpec
 from keras_resnet.nets.precision import dtype_policy
-from keras_resnet.weights.rebuild import clone_as_float32
+from keras_resnet.weights.rebuild import clone_as_float32, copy_weights, rebuild
 
 from .config import RunConfig
 from .console import Console
@@ -191,6 +191,10 @@ def _finish(trainer: Trainer) -> None:
     )
     save_confusions(evaluated, directory.path)
     model = clone_as_float32(trainer.model)
+    if model.inputs[0].shape[1] is None:  # a net for training images of several sizes
+        sized = rebuild(model, shape=(*preprocess.size, data.channels))
+        copy_weights(model, sized)
+        model = sized
     model.preprocess = preprocess
     shown = data.test if data.test is not None else data.validation
     samples = training_samples(trainer.config, data, preprocess)

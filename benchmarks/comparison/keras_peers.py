@@ -151,6 +151,36 @@ def pipeline(workload: Workload, timer: PhaseTimer) -> Runner:
     return Runner(time_batches(data.map(finish, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)))
 
 
+def augmented(workload: Workload, timer: PhaseTimer) -> Runner:
+    """`image_dataset_from_directory`, crop and flip, and one of Keras's layers on whole batches."""
+    with timer("import"):
+        import keras
+        import tensorflow as tf
+
+        from .images import jpeg_folder
+    layers, size = keras.layers, workload.size
+    larger = size * 8 // 7
+    data = keras.utils.image_dataset_from_directory(
+        jpeg_folder(workload),
+        image_size=(larger, larger),
+        batch_size=workload.batch,
+        label_mode="categorical",
+        verbose=False,
+    ).repeat()
+    crop = keras.Sequential([layers.RandomCrop(size, size), layers.RandomFlip("horizontal")])
+    name = workload.augment["layer"]
+    layer: Any = getattr(layers, name)() if name else None
+
+    def finish(images: Any, labels: Any) -> Any:
+        images = crop(tf.cast(images, "float32"), training=True)
+        if name == "MixUp":
+            mixed = layer({"images": images, "labels": labels}, training=True)
+            return mixed["images"], mixed["labels"]
+        return layer(images, training=True) if name else images, labels
+
+    return Runner(time_batches(data.map(finish, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)))
+
+
 def checkpoint(workload: Workload, timer: PhaseTimer) -> Runner:
     """Keras's `.keras` file of a compiled model, optimizer included."""
     with timer("import"):

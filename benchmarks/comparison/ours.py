@@ -101,9 +101,10 @@ def pipeline(workload: Workload, timer: PhaseTimer) -> Runner:
     if workload.mode == "memory":
         source, augment = ArraySource(*pixels(workload)), AugmentConfig("pad", flip=True)
     else:
-        source, augment = FileSource(*jpeg_files(workload)), AugmentConfig("resized", flip=True)
+        source = FileSource(*jpeg_files(workload))
+        augment = AugmentConfig("resized", flip=True, **workload.augment)
     preprocess = PreprocessSpec((workload.size, workload.size), mean=MEAN, std=STD)
-    plan = TrainingPlan(preprocess, augment, 3, 0, 0, 10**6)
+    plan = TrainingPlan(preprocess, augment, 3, 0, 0, 10**6, workload.classes)
     return Runner(time_batches(training_batches(source, plan, Share(workload.batch))))
 
 

@@ -180,6 +180,44 @@ def _pipeline(settings: Settings) -> list[Comparison]:
     return found
 
 
+def _augment(settings: Settings) -> list[Comparison]:
+    """Crop and flip alone, then with each augmentation: images/s relative to the first."""
+    sizes = settings.sizes
+    workload = settings.workload("resnet50", sizes.imagenet_size, 2 * sizes.imagenet_batch, 2)
+    workload = replace(workload, mode=files.JPEG)
+    kinds: Mapping[str, Mapping[str, object]] = {
+        "crop and flip": {},
+        "RandAugment": {"policy": "rand", "policy_magnitude": 7.0},
+        "TrivialAugment": {"policy": "trivial"},
+        "AutoAugment (CIFAR)": {"policy": "autoaugment"},
+        "AugMix": {"policy": "augmix"},
+        "3-Augment": {"policy": "three"},
+        "colour jitter": {"color_jitter": 0.4},
+        "PCA noise": {"pca_noise": 0.1},
+        "erasing": {"erasing": 0.25},
+        "mixup and cutmix": {"mixup": 0.2, "cutmix": 1.0},
+        "three repeats": {"repeats": 3},
+    }
+    ours = [
+        _contender(OURS, name, "ours:pipeline", replace(workload, augment=fields))
+        for name, fields in kinds.items()
+    ]
+    keras = "keras_peers:augmented"
+    theirs = [
+        _contender("Keras", name, keras, replace(workload, augment={"layer": layer}))
+        for name, layer in (
+            ("crop and flip", ""),
+            ("RandAugment", "RandAugment"),
+            ("AugMix", "AugMix"),
+            ("erasing", "RandomErasing"),
+            ("mixup", "MixUp"),
+        )
+    ]
+    title = f"augmentation, JPEG files, {workload.size} px, batch {workload.batch}"
+    contenders = (*ours, *theirs)
+    return [Comparison("augment", title, contenders, sizes.batches[1], {"": title}, baseline=True)]
+
+
 def _start(settings: Settings) -> list[Comparison]:
     workload = settings.imagenet(settings.sizes.imagenet_batch)
     contenders = _contenders(
@@ -262,9 +300,10 @@ SECTIONS: Mapping[str, Callable[[Settings], list[Comparison]]] = {
     "train": _train,
     "inference": _inference,
     "pipeline": _pipeline,
+    "augment": _augment,
     "start": _start,
     "checkpoint": _checkpoint,
     "options": _options,
     "remat": _remat,
 }
-BESIDE_PEERS = ("train", "inference", "pipeline", "start", "checkpoint")
+BESIDE_PEERS = ("train", "inference", "pipeline", "augment", "start", "checkpoint")

@@ -31,6 +31,7 @@ class Workload:
         xla: Whether XLA compiles the step.
         mode: Which of a library's ways is measured, or the name of the file to read.
         runtime: Fields of this package's `RuntimeConfig` that differ from the defaults.
+        augment: Fields of this package's `AugmentConfig` beside crop and flip.
     """
 
     net: str
@@ -45,6 +46,7 @@ class Workload:
     xla: bool = False
     mode: str = ""
     runtime: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    augment: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, int, int]:

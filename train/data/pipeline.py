@@ -29,10 +29,8 @@ from .batch_changes import changes_batches, make_batch_change
 from .decoding import decode
 from .image_changes import crops_originals, make_image_change, open_image, place_images
 from .images import fit, normalize
-from .sampling import balanced_examples
+from .order import ORDER, make_balanced_order, shuffled
 from .sources import ArraySource, FileSource, Source, StreamSource
-
-_ORDER = 1  # the key of the order; those of the augmentation are in `augment/draws.py`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -255,26 +253,16 @@ def _keys(source: ArraySource | FileSource, plan: TrainingPlan, share: Share) ->
     import tensorflow as tf
 
     size, part, different = len(source), share.per_replica, plan.different(share.batch)
+    groups = make_balanced_order(source.labels, plan.seed) if source.balanced else None
 
     def keys(counter: Any) -> tuple[Any, Any]:
         step, replica = counter // share.replicas, counter % share.replicas
         first = (share.worker * share.replicas + replica) * part
         rows = first + tf.range(part, dtype=tf.int64)
         positions = step * different + rows % different
-        epochs = positions // size
-        order = tf.fill([part], tf.constant(_ORDER, tf.int64))
-        seeds = tf.stack([order, tf.fill([part], tf.constant(plan.seed, tf.int64)), epochs], axis=1)
-        # `tf.random.experimental.index_shuffle` rejects one seed per index, contrary to its
-        # documentation. With its 4 rounds, up to 38 % more pairs of examples than by chance share
-        # a batch in the next epoch; with 8 rounds, no more than by chance.
-        examples = tf.raw_ops.RandomIndexShuffle(
-            index=positions % size,
-            seed=tf.cast(seeds, tf.int32),
-            max_index=tf.constant(size - 1, tf.int64),
-            rounds=8,
-        )
-        if source.balanced:
-            examples = balanced_examples(source.labels, examples, epochs, plan.seed)
+        if groups is not None:
+            return groups(positions), _rows(plan, share, step, first, part)
+        examples = shuffled(plan.seed, positions // size, positions % size, size)
         return examples, _rows(plan, share, step, first, part)
 
     return _counter(plan, share).map(keys, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
@@ -338,7 +326,7 @@ def _streamed(source: StreamSource, plan: TrainingPlan, share: Share) -> Any:
         # that the process's seed would change the order; with 0, TensorFlow fails on a symbolic
         # comparison.
         tf.random.set_seed(1)
-        key = tf.random.experimental.stateless_fold_in([plan.seed, _ORDER], number)
+        key = tf.random.experimental.stateless_fold_in([plan.seed, ORDER], number)
         # Draws with the whole key: half of the key is the same in each epoch.
         return source.open(tf.random.stateless_uniform((), key, None, None, tf.int64))
 
