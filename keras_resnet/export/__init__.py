@@ -4,14 +4,17 @@ TensorFlow and the runtimes are imported inside functions, so this package impor
 """
 
 from keras_resnet.export.limits import Limits as Limits
+from keras_resnet.export.litert_file import export_tflite as export_tflite
 from keras_resnet.export.metadata import Description as Description
-from keras_resnet.export.onnx import export_onnx as export_onnx
+from keras_resnet.export.onnx_file import export_onnx as export_onnx
 from keras_resnet.export.pipeline import ExportError as ExportError
 from keras_resnet.export.pipeline import Rejected as Rejected
 from keras_resnet.export.pipeline import export as export
 from keras_resnet.export.request import ExportRequest as ExportRequest
-from keras_resnet.export.saved_model import export_saved_model as export_saved_model
-from keras_resnet.export.tflite import export_tflite as export_tflite
+from keras_resnet.export.saved_model_directory import export_saved_model as export_saved_model
+from keras_resnet.export.single import onnx as onnx
+from keras_resnet.export.single import saved_model as saved_model
+from keras_resnet.export.single import tflite as tflite
 from keras_resnet.export.verify import Reference as Reference
 from keras_resnet.export.verify import Verification as Verification
 from keras_resnet.export.verify import verify as verify
@@ -28,5 +31,8 @@ __all__ = [
     "export_onnx",
     "export_saved_model",
     "export_tflite",
+    "onnx",
+    "saved_model",
+    "tflite",
     "verify",
 ]

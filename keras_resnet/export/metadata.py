@@ -11,8 +11,7 @@ import dataclasses
 import io
 import zipfile
 from collections.abc import Callable, Sequence
-
-import flatbuffers
+from typing import Any
 
 from keras_resnet.preprocessing import PreprocessSpec
 
@@ -74,6 +73,7 @@ def with_metadata(
         preprocess: How a client normalises pixels; None where the file does.
     """
     mean, std = ((0.0,), (1.0,)) if preprocess is None else (preprocess.mean, preprocess.std)
+    import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
@@ -109,6 +109,8 @@ def _metadata(
     description: Description, channels: int, mean: Sequence[float], std: Sequence[float]
 ) -> bytes:
     """Returns the metadata flatbuffer; slots are numbered as fields are in the schema."""
+    import flatbuffers
+
     builder = flatbuffers.Builder(1024)
     text = builder.CreateString
     table = _Tables(builder)
@@ -162,7 +164,7 @@ def _metadata(
 class _Tables:
     """Tables and vectors of a flatbuffer whose code was not generated."""
 
-    def __init__(self, builder: flatbuffers.Builder) -> None:
+    def __init__(self, builder: Any) -> None:
         self._builder = builder
         self._add: dict[str, Callable[[int, int], None]] = {
             "int8": lambda slot, value: builder.PrependInt8Slot(slot, value, 0),

@@ -18,11 +18,11 @@ import numpy as np
 from keras_resnet.export import artifacts
 from keras_resnet.export.interface import OUTPUT_NAMES
 from keras_resnet.export.limits import Failure
+from keras_resnet.export.litert_file import export_tflite
 from keras_resnet.export.metadata import Description
-from keras_resnet.export.onnx import export_onnx
+from keras_resnet.export.onnx_file import export_onnx
 from keras_resnet.export.request import ExportRequest, Target, check_request, notes
-from keras_resnet.export.saved_model import export_saved_model
-from keras_resnet.export.tflite import export_tflite
+from keras_resnet.export.saved_model_directory import export_saved_model
 from keras_resnet.export.verify import Reference, Verification, verify
 from keras_resnet.reparam import deploy
 

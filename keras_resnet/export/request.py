@@ -30,8 +30,8 @@ from keras_resnet.export.interface import (
     make_interface,
 )
 from keras_resnet.export.limits import Limits
-from keras_resnet.export.onnx import check_onnx
-from keras_resnet.export.tflite import check_calibration
+from keras_resnet.export.litert_file import check_calibration
+from keras_resnet.export.onnx_file import check_onnx
 from keras_resnet.preprocessing import PreprocessSpec
 
 SAVED_MODEL = "saved_model"

@@ -37,9 +37,9 @@ from keras_resnet.export.comparison import (
     spread_of,
 )
 from keras_resnet.export.interface import Activation
+from keras_resnet.export.litert_file import export_tflite
 from keras_resnet.export.rounding import rounded_constants
 from keras_resnet.export.runtimes import InputDescription, Runtime, format_of, load
-from keras_resnet.export.tflite import export_tflite
 from keras_resnet.preprocessing import PreprocessSpec
 from keras_resnet.reparam import deploy
 

@@ -148,8 +148,8 @@ def measure_latency(
     """
     from ai_edge_litert.interpreter import Interpreter
 
+    from keras_resnet.export.litert_file import export_tflite
     from keras_resnet.export.quiet import quiet
-    from keras_resnet.export.tflite import export_tflite
     from keras_resnet.reparam import deploy
 
     model = build(spec.replace(norm_sync=False), classes=classes, input_shape=input_shape, seed=0)

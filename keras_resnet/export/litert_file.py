@@ -30,7 +30,7 @@ from keras_resnet.export.interface import (
 )
 from keras_resnet.export.metadata import Description, with_metadata
 from keras_resnet.export.quiet import quiet
-from keras_resnet.export.saved_model import write_signature
+from keras_resnet.export.saved_model_directory import write_signature
 from keras_resnet.nets.tensor import Tensor
 from keras_resnet.preprocessing import PreprocessSpec
 

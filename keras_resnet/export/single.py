@@ -1,0 +1,195 @@
+"""Exports in one line: `tflite`, `onnx` and `saved_model` fold, convert and verify."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_resnet.export.checks import Precision, image_shape
+from keras_resnet.export.limits import Limits
+from keras_resnet.export.litert_file import export_tflite
+from keras_resnet.export.onnx_file import export_onnx
+from keras_resnet.export.pipeline import ExportError, Rejected
+from keras_resnet.export.saved_model_directory import export_saved_model
+from keras_resnet.export.verify import Reference, Verification, verify
+from keras_resnet.nets.model import ResNet
+from keras_resnet.preprocessing import PreprocessSpec
+from keras_resnet.reparam import deploy
+from keras_resnet.weights.files.file_system import replace
+from keras_resnet.weights.rebuild import clone_as_float32, without_activation
+
+# Random images that a file is verified on if none are given: they show that it computes the same
+# function, not how accurate it is.
+_RANDOM_IMAGES = 16
+
+
+def tflite(
+    model: keras.Model,
+    path: str | os.PathLike[str],
+    *,
+    precision: Precision = "float32",
+    preprocess: PreprocessSpec | None = None,
+    images: np.ndarray | None = None,
+    labels: np.ndarray | None = None,
+    limits: Limits | None = None,
+    **options: Any,
+) -> Verification:
+    """Writes a verified LiteRT file.
+
+    Batch norm is folded; a net in mixed precision or with an activation is exported as its float32
+    copy that returns logits. The file replaces an earlier one when it has passed.
+
+    Args:
+        model: The net.
+        path: File to write.
+        precision: Precision of the file; int8 needs `calibration`.
+        preprocess: Size and normalisation; None for `model.preprocess`.
+        images: uint8 images to verify the file on; None for 16 random ones.
+        labels: Their class numbers, if the accuracy is to be measured.
+        limits: Limits that the file must keep.
+        **options: Further arguments of `export_tflite`, such as `calibration` or `activation`.
+
+    Returns:
+        The measurements.
+
+    Raises:
+        ExportError: If the file exceeds the limits. Nothing is written.
+        ValueError: If an argument has a value that does not fit.
+
+    Example:
+        >>> model = keras_resnet.ResNet50(weights="torchvision/v2")
+        >>> keras_resnet.export.tflite(model, "resnet50.tflite", activation="softmax").bytes
+    """
+
+    def write(net: keras.Model, file: Path, spec: PreprocessSpec) -> None:
+        export_tflite(net, file, precision=precision, preprocess=spec, **options)
+
+    return _verified(model, Path(path), write, precision, preprocess, images, labels, limits)
+
+
+def onnx(
+    model: keras.Model,
+    path: str | os.PathLike[str],
+    *,
+    preprocess: PreprocessSpec | None = None,
+    images: np.ndarray | None = None,
+    labels: np.ndarray | None = None,
+    limits: Limits | None = None,
+    **options: Any,
+) -> Verification:
+    """Writes a verified ONNX file.
+
+    Args:
+        model: The net.
+        path: File to write; its name must end in `.onnx`.
+        preprocess: As for `tflite`.
+        images: As for `tflite`.
+        labels: As for `tflite`.
+        limits: As for `tflite`.
+        **options: Further arguments of `export_onnx`, such as `batch`.
+
+    Returns:
+        The measurements.
+
+    Raises:
+        ExportError: If the file exceeds the limits. Nothing is written.
+        ValueError: If an argument has a value that does not fit.
+
+    Example:
+        >>> keras_resnet.export.onnx(model, "resnet50.onnx").max_difference
+    """
+    if Path(path).suffix != ".onnx":
+        raise ValueError(f"`path` must end in .onnx. Received: path={os.fspath(path)!r}")
+
+    def write(net: keras.Model, file: Path, spec: PreprocessSpec) -> None:
+        export_onnx(net, file, preprocess=spec, **options)
+
+    return _verified(model, Path(path), write, "float32", preprocess, images, labels, limits)
+
+
+def saved_model(
+    model: keras.Model,
+    path: str | os.PathLike[str],
+    *,
+    preprocess: PreprocessSpec | None = None,
+    images: np.ndarray | None = None,
+    labels: np.ndarray | None = None,
+    limits: Limits | None = None,
+    **options: Any,
+) -> Verification:
+    """Writes a verified SavedModel.
+
+    Args:
+        model: The net.
+        path: Directory to write; it must not exist.
+        preprocess: As for `tflite`.
+        images: As for `tflite`.
+        labels: As for `tflite`.
+        limits: As for `tflite`.
+        **options: Further arguments of `export_saved_model`, such as `class_names`.
+
+    Returns:
+        The measurements.
+
+    Raises:
+        ExportError: If it exceeds the limits. Nothing is written.
+        FileExistsError: If the directory exists.
+        ValueError: If an argument has a value that does not fit.
+
+    Example:
+        >>> keras_resnet.export.saved_model(model, "models/resnet50/1").operators["Conv2D"]
+    """
+    if Path(path).exists():
+        raise FileExistsError(f"{os.fspath(path)!r} exists: remove it or choose another name")
+
+    def write(net: keras.Model, file: Path, spec: PreprocessSpec) -> None:
+        export_saved_model(net, file, preprocess=spec, **options)
+
+    return _verified(model, Path(path), write, "float32", preprocess, images, labels, limits)
+
+
+def _verified(
+    model: keras.Model,
+    path: Path,
+    write: Callable[[keras.Model, Path, PreprocessSpec], None],
+    precision: Precision,
+    preprocess: PreprocessSpec | None,
+    images: np.ndarray | None,
+    labels: np.ndarray | None,
+    limits: Limits | None,
+) -> Verification:
+    """Writes an artifact beside its final place, verifies it and moves it there."""
+    preprocess = preprocess or getattr(model, "preprocess", None)
+    if isinstance(model, ResNet):
+        model = clone_as_float32(without_activation(model))
+    if not preprocess:
+        raise ValueError(
+            "`preprocess` must say how images are prepared, as the model has no `preprocess`. "
+            "Received: preprocess=None"
+        )
+    shape = image_shape(model, preprocess)
+    if images is None:
+        if labels is not None:
+            raise ValueError("`labels` need `images`. Received: images=None")
+        rng = np.random.default_rng(0)
+        images = rng.integers(0, 256, (_RANDOM_IMAGES, *shape), dtype="uint8")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=".export.tmp", dir=path.parent))
+    try:
+        reference = Reference.of(model, images, labels, preprocess)
+        write(deploy(model), staging / path.name, preprocess)
+        verification = verify(staging / path.name, reference, precision=precision)
+        failures = (limits or Limits()).failures(verification)
+        if failures:
+            raise ExportError([Rejected(path.name, verification, tuple(failures))], [])
+        replace(staging / path.name, path)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return verification
