@@ -42,6 +42,7 @@ LIBRARY = (
     "tests/keras_resnet/test_finetune.py",
     "tests/keras_resnet/test_export_formats.py",
     "tests/keras_resnet/weights/test_tensor_file.py",
+    "tests/test_notebooks.py::test_a_notebook_runs[app]",
 )
 TRAINING = (
     "tests/train/test_checkpoint.py",
@@ -282,12 +283,12 @@ def main() -> int:
     if unknown or (args.venv and len(args.names) != 1):
         parser.error(f"give names of {', '.join(known)}, and one with --venv")
     all_passed = True
-    table = [f"{'environment':<13}{'stage':<15}{'result':<9}{'seconds':>7}  note"]
+    table = [f"{'environment':<16}{'stage':<15}{'result':<9}{'seconds':>7}  note"]
     for name in args.names or known:
         checks = Checks(name, known[name], quick=args.quick, venv=args.venv)
         passed, rows = check(checks)
         all_passed &= passed
-        table += [f"{name:<13}{s:<15}{r:<9}{t:7.0f}  {n}".rstrip() for s, r, n, t in rows]
+        table += [f"{name:<16}{s:<15}{r:<9}{t:7.0f}  {n}".rstrip() for s, r, n, t in rows]
         print("\n".join(table[-len(rows) :]), flush=True)
     print("\n".join(["", *table]))
     return 0 if all_passed else 1

@@ -28,7 +28,8 @@ def features(
             needs them.
         level: `"pool"`, the vector before the classifier: the output of the net's pooling layer,
             or the average over all positions if the net has none. `"C2"` to `"C5"`, the output of
-            a stage. Or the name of a layer, also inside a nested model.
+            a stage. Or the name of a layer, also inside a nested model or as keras.applications
+            names it (`"conv5_block3_out"`).
         batch_size: Images per forward pass.
 
     Returns:
@@ -91,6 +92,9 @@ def level_layer(model: keras.Model, level: str) -> keras.Layer:
             named = pools[-1:] or own[-1:]
         elif level in ends:
             named = [nets[0].get_layer(ends[level])]
+        else:
+            with contextlib.suppress(ValueError):  # a name of keras.applications
+                named = [nets[0].get_layer(level)]
     if len(named) == 1:
         return named[0]
     if named:

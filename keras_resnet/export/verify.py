@@ -315,6 +315,9 @@ def verify(
     ours, theirs = logits.argmax(1), expected.argmax(1)
     labels = reference.labels
     right, kept = (None, None) if labels is None else (ours == labels, theirs == labels)
+    lost, gained = 0, 0
+    if right is not None and kept is not None:
+        lost, gained = int(np.sum(kept & ~right)), int(np.sum(right & ~kept))
     size, digest = size_and_sha256(path)
     return Verification(
         format=format_of(path),
@@ -340,8 +343,8 @@ def verify(
         ),
         keras_accuracy=None if kept is None else float(kept.mean()),
         accuracy=None if right is None else float(right.mean()),
-        lost=0 if right is None else int(np.sum(kept & ~right)),
-        gained=0 if right is None else int(np.sum(right & ~kept)),
+        lost=lost,
+        gained=gained,
         operators=runtime.operators,
         latency_ms=_latency_ms(runtime, runtime.prepare(images[:1], reference.preprocess)),
         input=runtime.input,

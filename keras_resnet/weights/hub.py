@@ -58,8 +58,10 @@ _TIMM_OLD = re.compile(
 # Arguments of timm's models that do not change the function, or that shapes show.
 _TIMM_HARMLESS = {
     *("num_classes", "in_chans", "drop_rate", "drop_path_rate", "drop_block_rate"),
-    *("zero_init_last", "pretrained", "img_size"),
+    *("zero_init_last", "pretrained", "img_size", "channels", "layers"),
 }
+# Values that change nothing. timm 1.0.31 writes the pool into each config.
+_TIMM_DEFAULTS = {"global_pool": "avg", "output_stride": 32}
 # The numbers of PIL's resampling filters, as transformers' processors store them.
 _RESAMPLE: dict[int, Interpolation] = {0: "nearest", 1: "lanczos3", 2: "bilinear", 3: "bicubic"}
 
@@ -159,13 +161,21 @@ def _timm_changes(
     current = current.replace("seresnext26tn", "seresnext26t")
     changes = next((each for form, each in _TIMM if re.fullmatch(form, current)), None)
     arguments = config.get("model_args") or {}
-    unusual = {key: value for key, value in arguments.items() if key not in _TIMM_HARMLESS}
+    unusual = {
+        key: value
+        for key, value in arguments.items()
+        if key not in _TIMM_HARMLESS and value != _TIMM_DEFAULTS.get(key, ...)
+    }
     pool = config.get("global_pool") or "avg"
     if pool != "avg":
         unusual["global_pool"] = pool
     if changes is not None and not unusual:
         listed = VARIANTS.get(current)
         shown = {field: getattr(listed, field) for field in _SHOWN} if listed else {}
+        if "channels" in arguments:
+            shown.pop("widths", None)
+        if "layers" in arguments:
+            shown["depths"] = tuple(arguments["layers"])
         return dict(changes), shown
     cause = ""
     if changes is None:

@@ -1,4 +1,4 @@
-"""Names of older libraries, translated to those of a library in `layouts`, or refused by name.
+"""Names of older libraries, translated to those of a library in `layouts`.
 
 Each translation states the spec fields in which the older library's net differs.
 """
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from keras_resnet.preprocessing import PreprocessSpec
+from keras_resnet.weights.other_nets import check_built
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -37,19 +38,6 @@ _OPENMMLAB = re.compile(
 _OPENMMLAB_STEM = re.compile(r"(.*\.)?stem\.(\d)\.(?:(conv|bn)\.)?(\w+)")
 _OPENMMLAB_GATE = re.compile(r"(.*)\.se_layer\.conv([12])\.conv\.(\w+)")
 _OPENMMLAB_FIRST = re.compile(r"(.*\.)?layer1\.0\.downsample\.([01])\.(\w+)")
-# Signs of nets that this package does not build, and their names.
-_UNSUPPORTED = (
-    (
-        re.compile(r"(.*/)?bn_data/.*"),
-        "a net of qubvel's classification_models, which norms its input and was converted from "
-        "MXNet: its units are not built",
-    ),
-    (
-        re.compile(r"(.*\.)?layer1\.0\.conv1\.0\.weight"),
-        "a video net of torchvision (r3d_18, mc3_18 or r2plus1d_18), whose stem and units are not "
-        "built",
-    ),
-)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,9 +65,7 @@ def translate(tensors: Arrays, *, source: str) -> Translated:
     Raises:
         ValueError: If the names are those of a net that this package does not build.
     """
-    for pattern, description in _UNSUPPORTED:
-        if any(pattern.fullmatch(name) for name in tensors):
-            raise ValueError(f"{source} holds {description}")
+    check_built(tensors, source=source)
     if any(_KERAS_UNIT.fullmatch(name) for name in tensors):
         return _keras_2(tensors, source)
     if any(_CAFFE2_UNIT.fullmatch(name) for name in tensors):

@@ -14,7 +14,14 @@ from keras_resnet.weights import hub
 from keras_resnet.weights.files.download import Download
 from keras_resnet.weights.files.tensor_file import TensorFile, read_parts
 from keras_resnet.weights.folders import find_files
-from keras_resnet.weights.opened import Weights, choose_spec, recognize_unwrapped, with_spec
+from keras_resnet.weights.opened import (
+    Net,
+    Weights,
+    choose_spec,
+    recognize_unwrapped,
+    settle,
+    with_spec,
+)
 from keras_resnet.weights.recognize import Recognized, same_shapes
 from keras_resnet.weights.sources import SOURCES, Source
 from keras_resnet.weights.unwrap import unwrap
@@ -25,13 +32,17 @@ SPEC_KEY, PREPROCESS_KEY = "keras_resnet.spec", "keras_resnet.preprocess"
 _CONFIG_KEYS = {"architecture", "pretrained_cfg", "model_type", "class_name"}
 
 
-def open_file(path: str, net: str | ResNetSpec | None, prefix: str | None) -> Weights:
+def open_file(path: str, net: Net | None, prefix: str | None) -> Weights:
     """Reads a file or folder; see `open_weights`."""
     parts = find_files(path)
     path = parts[0]
     file = read_parts(parts)
-    unwrapped = unwrap(file.tensors, source=repr(path), prefix=prefix)
-    recognized, assumed = recognize_unwrapped(unwrapped, repr(path))
+    try:
+        unwrapped = unwrap(file.tensors, source=repr(path), prefix=prefix)
+        recognized, assumed = recognize_unwrapped(unwrapped, repr(path))
+    except ValueError:
+        _local_config(path)  # raises if it names a net that is not built: the cause
+        raise
     stated = _stated(path, file, recognized, net)
     preprocess = unwrapped.translated.preprocess
     if stated is not None:
@@ -41,6 +52,7 @@ def open_file(path: str, net: str | ResNetSpec | None, prefix: str | None) -> We
         spec = choose_spec(recognized, path, net, assumed)
     else:
         spec = stated.spec  # with the size of its input
+    left_open, determined = settle(net, assumed)
     local = Download(path=path, sha256=file.sha256, url="", verified_by="none", from_cache=True)
     return Weights(
         repr(path),
@@ -50,10 +62,10 @@ def open_file(path: str, net: str | ResNetSpec | None, prefix: str | None) -> We
         preprocess,
         None,
         (local,),
-        assumed if net is None else (),
+        left_open,
         unwrapped.prefix,
         {**unwrapped.left_out, **file.ignored},
-        () if net is None else assumed,
+        determined,
     )
 
 
@@ -72,9 +84,7 @@ class _Stated:
     whole: bool = True
 
 
-def _stated(
-    path: str, file: TensorFile, recognized: Recognized, net: str | ResNetSpec | None
-) -> _Stated | None:
+def _stated(path: str, file: TensorFile, recognized: Recognized, net: Net | None) -> _Stated | None:
     """Returns what is stated: by the published table, the file, or the config beside it."""
     published = _published_source(file, recognized.spec)
     if published is not None:
@@ -90,9 +100,7 @@ def _stated(
     return _Stated(recognized.spec.replace(**described.changes), preprocess, whole=False)
 
 
-def _described(
-    path: str, recognized: Recognized, net: str | ResNetSpec | None
-) -> hub.HubNet | None:
+def _described(path: str, recognized: Recognized, net: Net | None) -> hub.HubNet | None:
     """Returns the net of the config beside a file, unless it is that of another net.
 
     Raises:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,9 @@ from keras_resnet.weights.recognize import (
     with_catalog_name,
 )
 from keras_resnet.weights.unwrap import Unwrapped, count_left_out
+
+# A requested net: its name, its spec, or the fields of the recognised one that are to be others.
+Net = str | ResNetSpec | Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -117,15 +121,30 @@ def with_spec(recognized: Recognized, spec: ResNetSpec) -> Recognized:
 
 
 def choose_spec(
-    recognized: Recognized, name: str, net: str | ResNetSpec | None, assumed: tuple[str, ...]
+    recognized: Recognized, name: str, net: Net | None, assumed: tuple[str, ...]
 ) -> ResNetSpec:
-    """Returns the requested net if the tensors fit it, or the recognised one."""
+    """Returns the requested net if the tensors fit it, or the recognised one.
+
+    Raises:
+        ValueError: If they do not fit, or the net differs in what they show.
+    """
     if net is None:
         return with_catalog_name(recognized)
-    spec = get_spec(net)
+    if isinstance(net, Mapping):
+        spec = with_catalog_name(with_spec(recognized, recognized.spec.replace(**net)))
+    else:
+        spec = get_spec(net)
     check_shapes(spec, recognized, repr(name))
     check_function(spec, recognized, name, assumed)
     return spec
+
+
+def settle(net: Net | None, assumed: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Returns the assumed fields that a request leaves open, and those that it determines."""
+    if net is None:
+        return assumed, ()
+    given = tuple(field for field in assumed if not isinstance(net, Mapping) or field in net)
+    return tuple(field for field in assumed if field not in given), given
 
 
 def check_shapes(spec: ResNetSpec, recognized: Recognized, name: str) -> None:

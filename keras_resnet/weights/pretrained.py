@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from keras_resnet.nets.catalog import get_spec
@@ -13,6 +13,7 @@ from keras_resnet.nets.model import ResNet
 from keras_resnet.nets.named_weights import classifier_of
 from keras_resnet.nets.network import build
 from keras_resnet.nets.spec import ResNetSpec
+from keras_resnet.weights.opened import Net
 from keras_resnet.weights.recognize import check_function, recognize, same_shapes
 from keras_resnet.weights.resolve import Path, Weights, open_weights
 from keras_resnet.weights.resolve import names_source as names_source
@@ -24,7 +25,7 @@ from keras_resnet.weights.unwrap import count_left_out
 def from_pretrained(
     name: Path | Mapping[str, Any] | Weights,
     /,
-    net: str | ResNetSpec | None = None,
+    net: Net | None = None,
     *,
     include_top: bool = True,
     classifier_activation: Any = None,
@@ -36,7 +37,9 @@ def from_pretrained(
     Args:
         name: As for `open_weights`: a path, a published name, `hf://owner/repository` or a state
             dict; or the result of `open_weights`.
-        net: The net, for published names: `from_pretrained("torchvision/v2", "resnet50")`.
+        net: The net, for published names: `from_pretrained("torchvision/v2", "resnet50")`. For
+            files, the net or the fields that the file does not show and that differ from its
+            library's: `from_pretrained("caffe.pth", {"stride_placement": "1x1"})`.
         include_top: Whether the net ends in the classifier.
         classifier_activation: Activation of the classifier; None returns logits.
         prefix: The prefix of the net's tensors, if the file holds several nets.
@@ -74,8 +77,11 @@ def from_pretrained(
             spec = _saved_spec(saved, path, net)
             if top and saved.classes is None:
                 raise ValueError(_no_classifier(repr(path), saved.others))
+            spec = spec.replace(input_channels=saved.channels)
             if saved.classes is not None:
                 spec = spec.replace(classes=saved.classes)
+            if saved.dims != 2:
+                form.setdefault("dims", saved.dims)
             model = build(spec, **head, **form)
             report = assign_saved(model, saved, path, strict=True)
             _warn(repr(path), report)
@@ -101,8 +107,7 @@ def fill(model: ResNet, source: Path | Weights) -> None:
     """
     if isinstance(source, Weights):
         _warn(source.name, apply(model, source), _own_head(source))
-        custom = f"the custom of {source.layout.library} (name the net if they differ)"
-        _warn_of_assumptions(source.name, model.spec, source.assumed, custom, stacklevel=4)
+        _warn_of_assumptions(source, model.spec)
     else:
         _warn(repr(os.fspath(source)), load(model, source))
 
@@ -114,15 +119,15 @@ def _own_head(weights: Weights) -> str | None:
     return f"{weights.layout.translate('logits', weights.spec)}{weights.layout.separator}"
 
 
-def _saved_spec(saved: SavedNet, path: str, net: str | ResNetSpec | None) -> ResNetSpec:
-    if net is not None:
+def _saved_spec(saved: SavedNet, path: str, net: Net | None) -> ResNetSpec:
+    if net is not None and not isinstance(net, Mapping):
         return get_spec(net)
     if saved.spec is None:
         raise ValueError(
             f"{path!r} holds the weights of a net of this package but does not say which: "
             "give its name or spec as `net`"
         )
-    return saved.spec
+    return saved.spec.replace(**(net or {}))
 
 
 def _head_of(weights: Weights) -> dict[str, int]:
@@ -157,25 +162,16 @@ def _warn(name: str, report: LoadReport, own_head: str | None = "logits") -> Non
         warnings.warn(message, stacklevel=4)
 
 
-def _warn_of_assumptions(
-    name: str, spec: ResNetSpec, assumed: Sequence[str], whose: str, *, stacklevel: int
-) -> None:
-    """Warns once of the fields that a file does not show.
-
-    Args:
-        name: Name of the source.
-        spec: The net that is taken for the file's.
-        assumed: The fields.
-        whose: Where their values are from.
-        stacklevel: See `warnings.warn`.
-    """
-    if assumed:
-        values = ", ".join(f"{field}={getattr(spec, field)!r}" for field in assumed)
-        several = "property" if len(assumed) == 1 else "properties"
+def _warn_of_assumptions(source: Weights, spec: ResNetSpec) -> None:
+    """Warns once of the fields that a file does not show and that no net determines."""
+    if source.assumed:
+        values = ", ".join(f"{field}={getattr(spec, field)!r}" for field in source.assumed)
+        several = "property" if len(source.assumed) == 1 else "properties"
         warnings.warn(
-            f"{name} does not show {len(assumed)} {several} of its net, which were taken from "
-            f"{whose}: {values}",
-            stacklevel=stacklevel,
+            f"{source.name} does not show {len(source.assumed)} {several} of its net, which were "
+            f"taken from the custom of {source.layout.library} (name the net if they differ): "
+            f"{values}",
+            stacklevel=4,
         )
 
 
@@ -199,7 +195,8 @@ def load(
         prefix: The prefix of the net's tensors, if the file holds several nets.
 
     Returns:
-        The tensors that were loaded, and those that did not fit.
+        The tensors that were loaded, and those that did not fit. What the file does not show, such
+        as the place of the strides, is the model's, and is listed as `explicit`.
 
     Raises:
         FileNotFoundError: If the file does not exist.
@@ -208,7 +205,7 @@ def load(
             is unchanged then.
 
     Warns:
-        UserWarning: If the file does not show all that the net computes; states what was assumed.
+        UserWarning: If the library that the tensors are named for has no net like `model`.
 
     Example:
         >>> model = keras_resnet.build("resnet50_v1_5")
@@ -229,16 +226,9 @@ def load(
     if same_shapes(model.spec, weights.spec):
         recognized = recognize(weights.tensors, source=weights.name)
         recognized = dataclasses.replace(recognized, spec=weights.spec)
-        explicit = check_function(model.spec, recognized, weights.name, weights.assumed)
-        weights = dataclasses.replace(
-            weights,
-            assumed=tuple(field for field in weights.assumed if field not in explicit),
-            explicit=explicit,
-        )
-    report = apply(model, weights, strict=strict)
-    whose = f"the model {model.name!r}"
-    _warn_of_assumptions(weights.name, model.spec, report.assumed, whose, stacklevel=3)
-    return report
+        check_function(model.spec, recognized, weights.name, weights.assumed)
+        weights = dataclasses.replace(weights, assumed=(), explicit=weights.assumed)
+    return apply(model, weights, strict=strict)
 
 
 def apply(model: ResNet, weights: Weights, *, strict: bool = True) -> LoadReport:

@@ -366,6 +366,11 @@ class _Shapes:
         changes: dict[str, Any] = {"branch": "basic", **self._attention(stages)}
         if self.shape("stage1_unit1_conv3") is not None:
             groups = middle[-1] // middle[-2]
+            if groups == 0 or width == 0:
+                raise ValueError(
+                    f"'stage1_unit1_conv2' has {middle[-2]} inputs per group and {middle[-1]} "
+                    "outputs: the net is pruned, or its widths are none of a residual net"
+                )
             changes["branch"] = "bottleneck"
             changes["groups"] = groups
             changes["base_width"] = middle[-1] * 64 // (groups * width)

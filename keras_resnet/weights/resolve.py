@@ -15,8 +15,8 @@ from keras_resnet.weights.files.tensor_tree import flatten
 from keras_resnet.weights.hub_files import open_repository, read_config
 from keras_resnet.weights.layouts import LAYOUTS
 from keras_resnet.weights.local_files import open_file
+from keras_resnet.weights.opened import Net, choose_spec, recognize_unwrapped, settle
 from keras_resnet.weights.opened import Weights as Weights
-from keras_resnet.weights.opened import choose_spec, recognize_unwrapped
 from keras_resnet.weights.sources import SOURCES, Source, find_source
 from keras_resnet.weights.state_dicts import to_arrays
 from keras_resnet.weights.unwrap import unwrap
@@ -29,7 +29,7 @@ _ENDINGS = (".keras", ".h5", ".safetensors", ".pth", ".pt", ".th", ".bin", ".tar
 def open_weights(
     name: Path | Mapping[str, Any],
     *,
-    net: str | ResNetSpec | None = None,
+    net: Net | None = None,
     include_top: bool = True,
     prefix: str | None = None,
 ) -> Weights:
@@ -41,7 +41,8 @@ def open_weights(
             `hf://owner/repository[@revision]`; or a state dict: a mapping of names to arrays or
             tensors, possibly nested.
         net: The net, as a name in the catalog or a spec. Required for published names; files and
-            repositories determine it themselves and are checked against it.
+            repositories determine it themselves and are checked against it. For files and state
+            dicts also fields that they do not show, such as `{"stride_placement": "1x1"}`.
         include_top: Whether the classifier is needed.
         prefix: The prefix of the net's tensors, such as `"module.encoder_q."`, if the file holds
             several nets. By default the only net in the file is found.
@@ -64,15 +65,26 @@ def open_weights(
         return _from_mapping(name, net, prefix)
     text = os.fspath(name)
     if text.startswith("hf://"):
-        return open_repository(text, net, prefix)
+        return open_repository(text, _whole(net), prefix)
     if not names_source(text):
         return open_file(text, net, prefix)
-    if net is None:
+    whole = _whole(net)
+    if whole is None:
         raise ValueError(
             f"{text!r} is published for several nets: say which one (`net=`). A path that does "
             "not exist is taken for a published name too"
         )
-    return _from_source(find_source(text, get_spec(net).name), include_top=include_top)
+    return _from_source(find_source(text, get_spec(whole).name), include_top=include_top)
+
+
+def _whole(net: Net | None) -> str | ResNetSpec | None:
+    """Returns the requested net; refuses single fields, which published nets state themselves."""
+    if isinstance(net, Mapping):
+        raise TypeError(
+            "`net` may be fields of a spec for files and state dicts; for published names and "
+            f"repositories it must be a name or a ResNetSpec. Received: net={net!r}"
+        )
+    return net
 
 
 def preprocess_spec(name: str, net: str | None = None) -> PreprocessSpec:
@@ -133,15 +145,14 @@ def _from_source(source: Source, *, include_top: bool) -> Weights:
     )
 
 
-def _from_mapping(
-    values: Mapping[str, Any], net: str | ResNetSpec | None, prefix: str | None
-) -> Weights:
+def _from_mapping(values: Mapping[str, Any], net: Net | None, prefix: str | None) -> Weights:
     """Returns the weights in a state dict."""
     source = "the mapping"
     tensors, ignored = flatten(to_arrays(values), source=source)
     unwrapped = unwrap(tensors, source=source, prefix=prefix)
     recognized, assumed = recognize_unwrapped(unwrapped, source)
     spec = choose_spec(recognized, source, net, assumed)
+    left_open, determined = settle(net, assumed)
     return Weights(
         source,
         spec,
@@ -150,8 +161,8 @@ def _from_mapping(
         unwrapped.translated.preprocess,
         None,
         (),
-        assumed if net is None else (),
+        left_open,
         unwrapped.prefix,
         {**unwrapped.left_out, **ignored},
-        () if net is None else assumed,
+        determined,
     )

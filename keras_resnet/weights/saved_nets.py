@@ -21,6 +21,7 @@ from keras_resnet.nets.named_weights import (
     weighted_layers,
     write_weights,
 )
+from keras_resnet.nets.network import Dims
 from keras_resnet.nets.spec import ResNetSpec
 from keras_resnet.preprocessing import PreprocessSpec
 from keras_resnet.weights.files.hdf5 import SIGNATURE
@@ -69,6 +70,21 @@ class SavedNet:
     def classes(self) -> int | None:
         """Number of outputs of the classifier; None if there is no classifier."""
         return self.stored["logits"][0].shape[-1] if "logits" in self.stored else None
+
+    @property
+    def dims(self) -> Dims:
+        """Space axes of the net: 1 for signals, 2 for images, 3 for volumes."""
+        rank = self._first_kernel.ndim
+        return 1 if rank == 3 else 3 if rank == 5 else 2
+
+    @property
+    def channels(self) -> int:
+        """Number of input channels."""
+        return self._first_kernel.shape[-2]
+
+    @property
+    def _first_kernel(self) -> np.ndarray:
+        return self.stored["stem_conv1" if "stem_conv1" in self.stored else "stem_conv"][0]
 
 
 def read_saved(path: str, *, prefix: str | None = None) -> SavedNet | None:

@@ -14,7 +14,7 @@ from keras_resnet.nets.spec import ResNetSpec
 from keras_resnet.preprocessing import PreprocessSpec
 from keras_resnet.weights import hub
 from keras_resnet.weights.publish import target_layout
-from keras_resnet.weights.recognize import same_shapes
+from keras_resnet.weights.recognize import Recognized, same_shapes
 from keras_resnet.weights.transfer import dump_tensors
 
 # timm's names of PIL's resampling filters.
@@ -82,18 +82,16 @@ def timm_config(
 
 
 def _architecture(spec: ResNetSpec) -> str:
-    """Returns timm's name of the net that computes a spec's function.
-
-    Of nets whose tensors have equal shapes, timm's layout admits only one function.
-    """
-    misfits = target_layout("timm", spec).misfits(spec)
+    """Returns timm's name of the net that computes a spec's function."""
+    layout = target_layout("timm", spec)
+    misfits = layout.misfits(spec)
     if misfits:
         raise ValueError(f"timm has no net like {spec.name}: {'; '.join(misfits)}")
     for name, listed in VARIANTS.items():
         if not same_shapes(listed, spec) or target_layout("timm", listed).misfits(listed):
             continue
-        if listed.stem != spec.stem or listed.shortcut != spec.shortcut:
-            continue
+        if Recognized(layout, listed, (), None).differences(spec):
+            continue  # timm's filters, for one, do not show in the shapes
         architecture = name.removesuffix("_v1_5")
         try:
             hub.describe("local", {"architecture": architecture}, {})

@@ -139,7 +139,7 @@ def test_no_such_stage(through):
 
 def test_models_of_others_are_refused():
     inputs = keras.Input((8, 8, 3))
-    model = keras.Model(inputs, inputs)
+    model = keras.Model(inputs, keras.layers.ReLU()(inputs))
     for call in (freeze, lambda m: with_classes(m, 3), lambda m: with_input_channels(m, 1)):
         with pytest.raises(TypeError, match="must be a net made by `build`. Received: Functional"):
             call(model)

@@ -103,6 +103,19 @@ def test_missing_layers_are_answered():
         stacked.get_layer("conv2_block2_out")
 
 
+def test_names_of_keras_applications_in_features_and_heat_maps():
+    """Grad-CAM tutorials give the last layer by this name, also of a net inside an app."""
+    model, x = build(SPEC, seed=1), np.ones((1, 8, 8, 3), "float32")
+    app = keras.Sequential([keras.Input((8, 8, 3)), model])
+    for outer in (model, app):
+        named = keras_resnet.features(outer, x, "conv3_block2_out")
+        np.testing.assert_array_equal(named, keras_resnet.features(outer, x, "C3"))
+        heat = keras_resnet.gradcam(outer, x, "conv3_block2_out")
+        np.testing.assert_array_equal(heat, keras_resnet.gradcam(outer, x, "C3"))
+    with pytest.raises(ValueError, match="has no level or layer 'conv9_block1_out'"):
+        keras_resnet.features(model, x, "conv9_block1_out")
+
+
 # Apps.
 
 

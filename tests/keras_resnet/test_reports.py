@@ -130,13 +130,16 @@ def objects_beside_the_tensors(folder: Folder, source: keras.Model) -> None:
         "keys": {(1, 2): 3, np.int64(4): 5},
         "complex": 3j,
         "bytes": b"x" * 100,
+        "generator": np.random.default_rng(0),
+        "legacy": np.random.RandomState(0),
+        "state": np.random.RandomState(0).get_state(),
     }
     tensors = dump_tensors(source, LAYOUTS["torchvision"])
     path = write(folder / "net.pth", {"model": tensors, **beside})
     left_out = open_weights(path).left_out
     assert left_out["argparse.Namespace"] == 1
     assert any(name.endswith("Settings") for name in left_out)
-    with pytest.warns(UserWarning, match=r"left out 1 of array, 2 of numpy.ndarray, "):
+    with pytest.warns(UserWarning, match=r"left out 1 of array, 1 of state, 2 of numpy.ndarray, "):
         model = from_pretrained(path, SPEC)
     np.testing.assert_array_equal(_run(model, _images()), _run(source, _images()))
 
@@ -170,18 +173,6 @@ def keras_retinanet(folder: Folder, source: keras.Model) -> None:
     """keras-retinanet's backbone: Keras 2's names without biases."""
     with pytest.raises(ValueError, match="a net of keras-resnet, the backbone of keras-retinanet"):
         open_weights({"res2a_branch2a/kernel": ONE, "bn2a_branch2a/gamma": ONE[0]})
-
-
-def classification_models(folder: Folder, source: keras.Model) -> None:
-    """Qubvel's classification_models."""
-    with pytest.raises(ValueError, match="a net of qubvel's classification_models, which norms"):
-        open_weights({"bn_data/beta": ONE[0], "stage1_unit1_conv1/kernel": ONE})
-
-
-def video_nets_of_torchvision(folder: Folder, source: keras.Model) -> None:
-    """r3d_18."""
-    with pytest.raises(ValueError, match=r"a video net of torchvision \(r3d_18"):
-        open_weights({"stem.0.weight": ONE, "layer1.0.conv1.0.weight": ONE})
 
 
 def detectron2s_pickles(folder: Folder, source: keras.Model) -> None:
@@ -276,6 +267,18 @@ def signals(folder: Folder, source: keras.Model) -> None:
     loaded = from_pretrained(folder / "net.safetensors", input_shape=(64, 12))
     x = np.random.default_rng(0).normal(size=(2, 64, 12)).astype("float32")
     np.testing.assert_array_equal(_run(loaded, x), _run(model, x))
+
+
+def signals_in_keras_files(folder: Folder, source: keras.Model) -> None:
+    """1-D and 3-D nets in .keras and .weights.h5 were built for images."""
+    for shape in ((64, 12), (16, 16, 16, 2)):
+        model = build(SPEC, dims=len(shape) - 1, input_shape=shape)
+        x = np.random.default_rng(0).normal(size=(1, *shape)).astype("float32")
+        for name in ("net.keras", "net.weights.h5"):
+            _save(model, folder / name)
+            loaded = from_pretrained(folder / name, SPEC, input_shape=shape)
+            np.testing.assert_array_equal(_run(loaded, x), _run(model, x))
+        assert from_pretrained(folder / "net.keras").input_shape[-1] == shape[-1]
 
 
 def a_folder_of_transformers(folder: Folder, source: keras.Model) -> None:
@@ -484,12 +487,11 @@ FILES = (
     a_pickled_model,
     a_head_of_several_layers,
     keras_retinanet,
-    classification_models,
-    video_nets_of_torchvision,
     detectron2s_pickles,
     deep_and_gated_nets_of_openmmlab,
     medical_volumes,
     signals,
+    signals_in_keras_files,
     a_folder_of_transformers,
     a_preset_of_keras_hub,
     a_net_in_a_sequential,

@@ -275,7 +275,10 @@ def test_a_cluster_that_is_none(
         (("export", "--evaluation-images", 0), "`--evaluation-images` must be at least 1. .*: 0"),
         (("export", "--formats", "onxx"), "`formats` must be one of"),
         (("export", "--precision", "float8"), "`precisions` must be one of"),
-        (("export", "--max-accuracy-drop=-1"), "`int8_accuracy_drop` must lie in"),
+        (
+            ("export", "--precision", "int8", "--max-accuracy-drop=-1"),
+            "`int8_accuracy_drop` must lie in",
+        ),
     ],
 )
 def test_options(

@@ -372,6 +372,20 @@ def test_export(copied_run: pathlib.Path, command: Command) -> None:
     assert "model_float16.tflite" not in shown()
 
 
+def test_export_of_a_file(finished_run, tmp_path, command: Command) -> None:
+    """Any weights are a source: without data the file is compared with the net only."""
+    words = ("export", finished_run / "model.keras", "--formats", "tflite")
+    ended = command(*words)
+    assert ended.err.endswith("is not a run, so say where the files go: --output DIR\n")
+    ended = command(*words, "--output", tmp_path / "out")
+    assert (ended.status, ended.err) == (0, "")
+    assert "No --dataset: files are compared with the net on 16 random images" in ended.out
+    assert (tmp_path / "out" / "model.tflite").is_file()
+    assert len((tmp_path / "out" / "labels.txt").read_text().splitlines()) == 10
+    ended = command(*words, "--output", tmp_path / "out", "--precision", "int8")
+    assert ended.err.startswith("Error: int8 is calibrated on images: give --dataset")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -6,13 +6,21 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from keras_resnet.export import ExportError, ExportRequest, Limits, export
 from keras_resnet.export.interface import Batch
 
-from ..command import Command, add_data_overrides, add_run, comma_separated, run_data, split_images
+from ..command import Command, add_data_overrides, comma_separated, overridden, run_data
+from ..config import DataConfig
+from ..data import load_data, raw_images
+from ..evaluation import Member, open_member
+from ..evaluation.classes import check_channels, check_classes
+from ..evaluation.members import names_run
 from ..rundir import RunDirectory
 
 _CALIBRATION_IMAGES = 512
+_RANDOM_IMAGES = 16
 # Option by field of `Limits`.
 _LIMITS = {
     "float32_difference": "--max-difference",
@@ -24,7 +32,19 @@ _LIMITS = {
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_run(parser)
+    parser.add_argument(
+        "run",
+        metavar="SOURCE",
+        help="directory of a training run; or, with --output, a file of weights (.keras and "
+        "others), hf://owner/repository, or a published name such as torchvision/v2 (with --net)",
+    )
+    parser.add_argument(
+        "--checkpoint",
+        choices=("auto", "best", "last"),
+        default="auto",
+        help="weights of a run to use: the finished model's (auto), or a checkpoint's",
+    )
+    parser.add_argument("--net", help="the net, for published names")
     add_data_overrides(parser)
     parser.add_argument(
         "--formats",
@@ -130,7 +150,7 @@ def _batch(text: str) -> Batch:
 def export_run(
     args: argparse.Namespace,
 ) -> tuple[list[dict[str, Any]], ExportError | None]:
-    """Exports a run, and records the verified files in the run's metrics.
+    """Exports a net, and records the verified files of a run in its metrics.
 
     Args:
         args: The options of this command.
@@ -143,18 +163,13 @@ def export_run(
         ValueError: If an option is wrong.
     """
     from ..run_report import write_run_report
-    from ..rundir import open_run
 
     _check(args)
-    run = open_run(args.run, args.checkpoint)
-    data = run_data(run, args)
-    images, labels = split_images(run, data, args.split, args.evaluation_images)
-    calibration = None
-    if "int8" in args.precision:
-        count = args.calibration_images or _CALIBRATION_IMAGES
-        calibration, _ = split_images(run, data, "train", count)
+    member = open_member(args.run, checkpoint=args.checkpoint, net=args.net)
+    run = member.run
+    images, labels, calibration = _images(member, args)
     request = ExportRequest(
-        preprocess=run.preprocess,
+        preprocess=member.preprocess,
         images=images,
         labels=labels,
         formats=args.formats,
@@ -165,29 +180,30 @@ def export_run(
         output_type=args.output_type,
         activation=args.activation,
         calibration=calibration,
-        class_names=run.class_names,
+        class_names=member.class_names,
         limits=_limits(args),
         progress=lambda line: print(line, flush=True),
     )
-    output = args.output or run.directory.path
+    output = args.output if run is None else args.output or run.directory.path
     failure = None
     try:
-        verifications = export(run.model, output, request)
+        verifications = export(member.model, output, request)
     except ExportError as error:
         failure, verifications = error, list(error.verifications)
     rows = [_row(each.to_dict()) for each in verifications]
+    file = Path(args.run) if run is None else run.directory.model
     keras = {
         "format": "keras",
         "precision": "float32",
-        "file": "model.keras",
-        "bytes": run.directory.model.stat().st_size if run.directory.model.is_file() else None,
+        "file": file.name,
+        "bytes": file.stat().st_size if file.is_file() else None,
         "accuracy": rows[0]["keras_accuracy"] if rows else None,
         "top1_agreement": None,
         "max_abs_difference": None,
         "latency_ms": None,
     }
     kept = []
-    if args.output is None:
+    if args.output is None and run is not None:
         replaced = {keras["file"], *(row["file"] for row in rows)}
         kept = [row for row in _recorded(run.directory) if row["file"] not in replaced]
         if rows:
@@ -195,12 +211,43 @@ def export_run(
         elif "exports" in run.directory.metrics:
             # The failed export withdrew an earlier file: the report must not list it.
             run.directory.update_metrics(exports=_recorded(run.directory))
-            write_run_report(args.run)
+            write_run_report(Path(args.run))
     return [keras, *kept, *rows], failure
 
 
+def _images(
+    member: Member, args: argparse.Namespace
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """Returns images and labels to verify the files on, and images that calibrate int8.
+
+    Without data they are random: then the files are compared with the net, not measured.
+    """
+    if member.run is None and args.dataset is None:
+        count = min(_RANDOM_IMAGES, args.evaluation_images)
+        shape = (count, *member.preprocess.size, member.channels)
+        print(f"No --dataset: files are compared with the net on {count} random images")
+        return np.random.default_rng(0).integers(0, 256, shape, dtype="uint8"), None, None
+    if member.run is not None:
+        data = run_data(member.run, args)
+    else:
+        config = overridden(DataConfig(), args)
+        data = load_data(config, member.spec)
+        about: dict[str, str] = {"data": config.dataset, "net": member.name}
+        check_classes(data.class_names, member.class_names, outputs=member.classes, **about)
+        check_channels(data.channels, member.channels, **about)
+    preprocess, channels = member.preprocess, data.channels
+    images, labels = raw_images(
+        data.split(args.split), preprocess, channels, args.evaluation_images
+    )
+    if "int8" not in args.precision:
+        return images, labels, None
+    count = args.calibration_images or _CALIBRATION_IMAGES
+    calibration, _ = raw_images(data.split("train"), preprocess, channels, count)
+    return images, labels, calibration
+
+
 def _check(args: argparse.Namespace) -> None:
-    """Checks the options before the run is opened.
+    """Checks the options before the net is opened.
 
     Raises:
         ValueError: If a value is wrong, or an option applies to nothing that is exported.
@@ -211,6 +258,15 @@ def _check(args: argparse.Namespace) -> None:
             raise ValueError(
                 f"`--{option.replace('_', '-')}` must be at least 1. Received: {value}"
             )
+    if not names_run(args.run):
+        if args.output is None:
+            raise ValueError(f"{args.run!r} is not a run, so say where the files go: --output DIR")
+        if args.dataset is None and "int8" in args.precision:
+            raise ValueError(
+                "int8 is calibrated on images: give --dataset, and --data-dir for TFDS"
+            )
+    elif args.net is not None:
+        raise ValueError(f"`--net` applies to published names, not to runs. Received: {args.net}")
     others = [name for name in args.precision if name != "float32"]
     if others and "tflite" not in args.formats:
         raise ValueError(
@@ -263,7 +319,7 @@ def _run(args: argparse.Namespace) -> int:
     rows, failure = export_run(args)
     if len(rows) > 1:
         if args.output is None:
-            write_run_report(args.run)
+            write_run_report(Path(args.run))
         Console().print(export_table(rows))
     if failure is not None:
         raise ValueError(failure.describe(_LIMITS))

@@ -294,7 +294,10 @@ _HARMLESS = {"__main__", "__builtin__", "__torch__", "__newobj__", "__newobj_ex_
 def is_hostile(name: str) -> bool:
     """Whether a dotted name shows that a file attacks whoever unpickles it."""
     parts = name.split(".")
-    hidden = any(part.startswith("__") and part not in _HARMLESS for part in parts)
+    # Names such as `numpy.random._pickle.__generator_ctor` are private functions, not attributes.
+    hidden = any(
+        part.startswith("__") and part.endswith("__") and part not in _HARMLESS for part in parts
+    )
     return hidden or name in _HOSTILE_NAMES or parts[0] in _HOSTILE_MODULES
 
 

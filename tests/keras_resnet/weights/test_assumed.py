@@ -60,29 +60,49 @@ def test_the_named_net_wins(file, net, images, changes):
     np.testing.assert_array_equal(_logits(model, images), _logits(wanted, images))
     assert np.abs(_logits(net.make(1), images) - _logits(wanted, images)).max() > 1e-3
     other = net.make(2, **changes)
-    with (
-        pytest.warns(UserWarning, match="is read as bottleneck, with "),
-        pytest.warns(UserWarning, match="does not show . properties of its net, which were taken"),
-    ):
+    with pytest.warns(UserWarning, match="is read as bottleneck, with "):
         report = weights.load(other, file)
     np.testing.assert_array_equal(_logits(other, images), _logits(wanted, images))
-    assert set(report.explicit) == set(changes)
-    assert set(report.assumed) == set(ASSUMED) - set(changes)
+    assert (report.assumed, report.explicit) == ((), ASSUMED)
     assert report.complete
+
+
+def test_a_named_field_wins(file, net, images):
+    """The other fields that the file does not show stay assumed."""
+    fields = {"stride_placement": "1x1", "norm_eps": 1e-3}
+    with (
+        pytest.warns(UserWarning, match="is read as .*, with stride_placement='1x1', .*norm_eps"),
+        pytest.warns(UserWarning, match="does not show 5 properties of its net"),
+    ):
+        model = from_pretrained(file, fields, input_shape=(None, None, 3))
+    np.testing.assert_array_equal(_logits(model, images), _logits(net.make(1, **fields), images))
+    with pytest.warns(UserWarning, match="is read as"):
+        opened = open_weights(file, net=fields)
+    assert opened.explicit == tuple(field for field in ASSUMED if field in fields)
+    assert set(opened.assumed) == set(ASSUMED) - set(fields)
+    with pytest.raises(ValueError, match="does not hold"):
+        open_weights(file, net={"widths": (4, 8)})
+    with pytest.raises(TypeError, match="must be a name or a ResNetSpec. Received: net={'norm_e"):
+        open_weights("torchvision/v2", net={"norm_eps": 1e-3})
 
 
 def test_without_a_net_everything_is_assumed_and_said(file, net):
     opened = open_weights(file)
     assert (opened.assumed, opened.explicit) == (ASSUMED, ())
     shown = "does not show 7 properties of its net, which were taken from "
-    values = ": stride_placement='3x3', first_stride=1, max_stride=None, stem_pool='max', blur=0, "
-    with pytest.warns(UserWarning, match=re.escape(f"{shown}the custom of torchvision (name the")):
+    custom = "the custom of torchvision (name the net if they differ): stride_placement='3x3', "
+    with pytest.warns(UserWarning, match=re.escape(f"{shown}{custom}")):
         from_pretrained(file)
-    with pytest.warns(UserWarning, match=re.escape(f"{shown}the model 'bottleneck'{values}")):
-        report = weights.load(net.make(2), file)
-    assert (report.assumed, report.explicit) == (ASSUMED, ())
     opened = open_weights(file, net=net.spec)
     assert (opened.assumed, opened.explicit) == ((), ASSUMED)
+
+
+def test_an_explicit_net_is_loaded_without_a_warning(file, net):
+    """The model, or the net by name, settles what the file does not show."""
+    report = weights.load(net.make(2), file)
+    assert (report.assumed, report.explicit) == ((), ASSUMED)
+    assert from_pretrained(file, net.spec).spec == net.spec
+    assert from_pretrained(open_weights(file, net=net.spec)).spec == net.spec
 
 
 def test_a_certificate_that_rests_on_an_assumption_proves_nothing(file, net):

@@ -173,6 +173,17 @@ def test_arguments_of_timms_training_are_taken():
     assert hub.describe("x/y", config, {}).changes == {}
 
 
+def test_arguments_that_change_nothing_or_that_shapes_show():
+    """Each config of timm 1.0.31 has the pool; the widths and depths are the file's."""
+    written = {"num_classes": 7, "in_chans": 3, "global_pool": "avg"}
+    found = hub.describe("x/y", {**TIMM, "model_args": written}, {})
+    assert (found.changes, found.shown["depths"]) == ({}, (3, 4, 6, 3))
+    narrow = {**written, "channels": [8, 16, 32, 64], "layers": [1, 2, 1, 1]}
+    found = hub.describe("x/y", {**TIMM, "model_args": narrow}, {})
+    assert found.shown["depths"] == (1, 2, 1, 1)
+    assert "widths" not in found.shown
+
+
 def test_arguments_of_timms_model_are_refused():
     """They change the net's function, and shapes need not show it."""
     config = {**TIMM, "model_args": {"act_layer": "silu"}}

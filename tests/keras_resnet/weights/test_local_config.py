@@ -49,6 +49,15 @@ def test_an_architecture_that_is_not_built_is_refused(path, net):
         open_weights(path, net=net)
 
 
+def test_the_cause_of_a_config_is_told_where_the_names_are_strange(tmp_path):
+    path = tmp_path / "model.safetensors"
+    write_safetensors(path, {"stages.0.0.strange.weight": np.ones(3, "float32")}, None)
+    _beside(path, {"architecture": "gcresnet50t", "pretrained_cfg": {}})
+    message = "is timm's 'gcresnet50t', which is not supported: it has global context or bilinear"
+    with pytest.raises(ValueError, match=message):
+        open_weights(path)
+
+
 def test_the_preprocessing_of_a_config_is_read(path):
     _beside(path, TIMM)
     weights = open_weights(path)

@@ -10,6 +10,7 @@ import pytest
 
 import keras_resnet
 from keras_resnet.weights import hub, save, timm_config
+from keras_resnet.weights.timm_config import _architecture as architecture
 
 RGB = keras_resnet.PreprocessSpec(
     (64, 64), (127.5, 51.0, 0.0), (255.0,) * 3, crop_fraction=0.95, interpolation="bicubic"
@@ -70,6 +71,27 @@ def test_architectures(name, architecture, first, classifier):
     assert config["architecture"] == architecture
     assert config["pretrained_cfg"].get("first_conv") == first
     assert config["pretrained_cfg"]["classifier"] == classifier
+
+
+def test_the_architecture_computes_the_nets_function():
+    """Also where shapes do not show it: `resnetblur18` was written as timm's `resnet18`."""
+    written = {}
+    for name, spec in keras_resnet.variants.items():
+        try:
+            written[name] = architecture(spec)
+        except ValueError:
+            continue
+        changes, _ = hub._timm_changes("local", {"architecture": written[name]})
+        defaults = {"blur": 0, "stem_pool": spec.stem_pool if not spec.blur else "max"}
+        for field, value in {**defaults, **changes}.items():
+            assert getattr(spec, field) == value, name
+    assert len(written) > 60
+    expected = {"resnetblur18": "resnetblur18", "resnetaa50d": "resnetaa50d"}
+    expected |= {"resnet18": "resnet18", "resnet50_v1_5": "resnet50", "resnet50_gn": "resnet50_gn"}
+    assert {name: written[name] for name in expected} == expected
+    narrow = keras_resnet.variants["resnetblur18"].replace(blur=5)
+    with pytest.raises(ValueError, match="timm has no"):
+        architecture(narrow)
 
 
 def test_gray_images():
