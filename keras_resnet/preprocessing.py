@@ -12,7 +12,10 @@ import numpy as np
 from keras import ops
 
 from keras_resnet.nets.tensor import Tensor
+from keras_resnet.partial_resize import resize_part
 
+# Largest number of resized pixels for each that the crop keeps.
+_LARGEST_EXCESS = 16
 Interpolation = Literal["bilinear", "bicubic", "nearest", "area", "lanczos3"]
 
 
@@ -126,6 +129,12 @@ class PreprocessSpec:
         old, new = np.asarray(images.shape[-3:-1], "float64"), np.asarray(self.size)
         scale = float((new / self.crop_fraction / old).max())
         resized = np.maximum(np.round(old * scale).astype("int64"), new)
+        if new.prod() * _LARGEST_EXCESS < resized.prod():
+            # 2 x 20,000 pixels would become 224 x 2,240,000: only what is kept is resized.
+            sides, offset = tuple(map(int, resized)), tuple(map(int, (resized - new) // 2))
+            pixels = ops.convert_to_numpy(images)
+            part = resize_part(pixels, sides, offset, self.size, self.interpolation)
+            return np.clip(np.round(part), 0, 255).astype("uint8")
         if tuple(resized) != tuple(images.shape[-3:-1]):
             images = ops.image.resize(
                 ops.cast(images, "float32"),

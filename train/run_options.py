@@ -10,12 +10,23 @@ from typing import Any
 from keras_resnet import get_spec
 
 from .command import parse_settings
-from .config import Field, RunConfig, all_fields, load_config, with_changes
+from .config import (
+    DataConfig,
+    Field,
+    RunConfig,
+    all_fields,
+    as_begun,
+    load_config,
+    with_changes,
+)
 from .finetuning import finetuning
 from .recipes import RECIPES, get_recipe
 
 _NO_HELPS: Mapping[str, str] = {}
-_NO_DATA = "Give the data: --dataset digits, a TFDS name or a folder of class folders"
+_NO_DATA = (
+    "Give the data: --dataset digits, a TFDS name, a folder of class folders, or a CSV file of "
+    "images and labels"
+)
 
 
 def add_run_options(parser: argparse.ArgumentParser, helps: Mapping[str, str] = _NO_HELPS) -> None:
@@ -83,6 +94,8 @@ def configuration(args: argparse.Namespace, length: str = "--epochs 90") -> RunC
         return _from_file(args, changes)
     if changes.get("model.weights") is not None:
         return finetuning(args.model or "auto", args.recipe, changes, getattr(args, "output", None))
+    from .data import check_dataset
+
     model = args.model or "cifar_resnet20"
     spec = get_spec(model)
     dataset = changes.get("data.dataset")
@@ -94,12 +107,39 @@ def configuration(args: argparse.Namespace, length: str = "--epochs 90") -> RunC
         raise ValueError(f"Recipe {recipe.name} starts from trained weights: give --weights")
     papers = dataset == "digits" or dataset.startswith(("cifar", "imagenet"))
     if args.recipe is None and not papers and not changes.keys() & {"epochs", "steps"}:
+        # A wrong name is said before a length is asked for.
+        check_dataset(DataConfig(dataset=dataset, data_dir=changes.get("data.data_dir")))
         raise ValueError(
             f"Give the length of the run on {dataset!r}: {length}, for instance. The recipe that "
             f"fits the net, {recipe.name}, has a length for other data; --recipe {recipe.name} "
             "uses it all the same"
         )
     return recipe.configure(model, changes)
+
+
+def resumed(config: RunConfig, args: argparse.Namespace, output: Path | None) -> RunConfig:
+    """Returns the configuration, or what it means for a run of an earlier version in `output`.
+
+    Prints the settings that are the run's and not today's.
+
+    Args:
+        config: What `configuration` returned for `args`.
+        args: The options of `add_run_options`.
+        output: Directory of the run, which may be new.
+
+    Raises:
+        ValueError: If the run's `config.json` is damaged.
+    """
+    file = output and output / "config.json"
+    if not file or not file.is_file():
+        return config
+    given = {**given_fields(args), **parse_settings(args.settings)}
+    config, kept = as_begun(config, file, given)
+    if kept:
+        print(
+            f"Note: {output} was begun by an earlier version and goes on as then: {', '.join(kept)}"
+        )
+    return config
 
 
 def _from_file(args: argparse.Namespace, changes: dict[str, Any]) -> RunConfig:

@@ -20,6 +20,7 @@ LIBRARY, APPLICATION = ROOT / "keras_resnet", ROOT / "train"
 RANKS = {
     "version": 0,
     "_environment": 0,
+    "partial_resize": -1,
     "preprocessing": 0,
     "nets.spec": 1,
     "nets.spec_rules": 0,

@@ -165,3 +165,31 @@ def test_old_names_are_still_there():
     assert preprocessing.decode_predictions is decode_predictions
     with pytest.raises(AttributeError, match="preprocessing' has no attribute 'nothing'"):
         preprocessing.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos3", "nearest"])
+def test_long_images(interpolation):
+    """Only what the crop keeps is resized, with the pixels of the whole image resized."""
+    size, differences = 16, []
+    for height, width in ((4, 300), (900, 9), (3, 1001), (40, 2000)):
+        images = np.random.default_rng(height).integers(0, 256, (2, height, width, 3), "uint8")
+        found = PreprocessSpec((size, size), interpolation=interpolation).fit(images)
+        scale = max(size / height, size / width)
+        sides = [max(round(side * scale), size) for side in (height, width)]
+        whole = keras.ops.image.resize(
+            images.astype("float32"),
+            sides,
+            interpolation=interpolation,
+            antialias=True,
+            data_format="channels_last",
+        )
+        top, left = ((side - size) // 2 for side in sides)
+        whole = keras.ops.convert_to_numpy(whole)[:, top : top + size, left : left + size]
+        wanted = np.clip(np.round(whole), 0, 255)
+        differences.append(np.abs(found - wanted))
+    # Halves may be rounded to either side.
+    assert max(each.max() for each in differences) <= 1
+    assert np.mean([each.mean() for each in differences]) < 0.01
+    # Once 6.8 GiB.
+    long = np.full((2, 20_000, 3), 7, "uint8")
+    assert (PreprocessSpec((224, 224), interpolation=interpolation).fit(long) == 7).all()

@@ -54,6 +54,13 @@ def folder(root: pathlib.Path, *classes: str) -> pathlib.Path:
         (("--recipe", "he2015-cifr", "--dataset", "digits"), "Unknown recipe .* he2015-cifar"),
         (("--dataset", "cifar1O", "--steps", 2), "Unknown data set 'cifar1O': .* cifar10"),
         (("--dataset", "/none/of/it", "--steps", 2), "No folder at '/none/of/it'"),
+        # A wrong name is said before a length is asked for.
+        (("--dataset", "digit"), "Unknown data set 'digit': .* Nearest: digits"),
+        (("--dataset", "Synthetik"), "Unknown data set 'Synthetik': .* Nearest: synthetic"),
+        (("--dataset", "fashion-mnist"), "Unknown data set 'fashion-mnist': .* fashion_mnist"),
+        (("--dataset", "no.csv", "--task", "multilabel", "--steps", 2), "No folder at 'no.csv'"),
+        (("--dataset", "flowers.csv"), "No folder at 'flowers.csv', and no file"),
+        (("--dataset", "./flowers/"), "No folder at './flowers/', and no file"),
         (("--model", "resnet18"), "Give the data: --dataset"),
         (("--dataset", "synthetic"), "Give the length of the run on 'synthetic': --epochs 90"),
         ((*DIGITS, "--image-size", 3), "cifar_resnet8 needs images of at least 4 x 4 .*size=3"),

@@ -207,3 +207,16 @@ def test_the_library_resizes_as_evaluation_does(interpolation, size, crop) -> No
     images = np.random.default_rng(0).integers(0, 256, (2, 60, 91, 3)).astype("uint8")
     spec = PreprocessSpec(size, crop_fraction=crop, interpolation=interpolation)
     np.testing.assert_array_equal(spec.fit(images), fit(images, spec).numpy())
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos3"])
+def test_fit_of_long_images(interpolation: Any) -> None:
+    """Only what is kept is resized, and the library resizes to the same pixels."""
+    preprocess = PreprocessSpec((16, 16), interpolation=interpolation)
+    for height, width in ((4, 300), (900, 9), (3, 1001)):
+        image = np.random.default_rng(width).integers(0, 256, (height, width, 3), np.uint8)
+        found, wanted = fit(image, preprocess).numpy(), preprocess.fit(image)
+        difference = np.abs(found.astype(int) - wanted)
+        assert difference.max() <= 1  # halves may be rounded to either side
+        assert difference.mean() < 0.01
+        np.testing.assert_array_equal(fit(image[None], preprocess)[0], found)

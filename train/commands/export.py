@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,10 @@ from ..rundir import RunDirectory
 
 _CALIBRATION_IMAGES = 512
 _RANDOM_IMAGES = 16
+_SEVERAL_LABELS = (
+    "an image may have several labels, so no accuracy is measured, and the probability of a label "
+    "is the sigmoid of its logit; a SavedModel's output `probabilities`, a softmax, is not"
+)
 # Option by field of `Limits`.
 _LIMITS = {
     "float32_difference": "--max-difference",
@@ -167,6 +172,13 @@ def export_run(
     _check(args)
     member = open_member(args.run, checkpoint=args.checkpoint, net=args.net)
     run = member.run
+    if member.multilabel:
+        if args.activation == "softmax":
+            raise ValueError(
+                "`--activation softmax` applies to runs of one label per image: export logits, and "
+                f"take their sigmoid. Received: {args.run}, a run with the task multilabel"
+            )
+        print(f"Note: {_SEVERAL_LABELS}", file=sys.stderr)
     images, labels, calibration = _images(member, args)
     request = ExportRequest(
         preprocess=member.preprocess,
@@ -239,11 +251,12 @@ def _images(
     images, labels = raw_images(
         data.split(args.split), preprocess, channels, args.evaluation_images
     )
+    measured = None if member.multilabel else labels
     if "int8" not in args.precision:
-        return images, labels, None
+        return images, measured, None
     count = args.calibration_images or _CALIBRATION_IMAGES
     calibration, _ = raw_images(data.split("train"), preprocess, channels, count)
-    return images, labels, calibration
+    return images, measured, calibration
 
 
 def _check(args: argparse.Namespace) -> None:

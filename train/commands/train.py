@@ -8,7 +8,7 @@ from pathlib import Path
 from ..command import Command
 from ..config import RunConfig
 from ..recipes import describe_choice
-from ..run_options import add_run_options, configuration
+from ..run_options import add_run_options, configuration, resumed
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +43,7 @@ def _run(args: argparse.Namespace) -> int:
 
     if args.output is None and args.dry_run is None:
         raise ValueError("Give --output, the directory of the run, or --dry-run")
-    config = configuration(args)
+    config = resumed(configuration(args), args, args.output)
     choice = describe_choice(config)
     if choice and is_chief(config.runtime.strategy):
         print(choice)

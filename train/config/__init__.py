@@ -3,6 +3,7 @@
 from .fields import Field as Field
 from .fields import all_fields as all_fields
 from .fields import describe as describe
+from .files import as_begun as as_begun
 from .files import differences as differences
 from .files import from_dict as from_dict
 from .files import load_config as load_config

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,6 +32,40 @@ def load_config(path: Path) -> RunConfig:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     return from_dict(RunConfig, with_earlier_data_defaults(values), str(path))
+
+
+def as_begun(config: RunConfig, path: Path, given: Collection[str]) -> tuple[RunConfig, list[str]]:
+    """Returns a configuration that means what a run of an earlier version means.
+
+    A field that the run's file does not have is of a later version. Such a field gets the value
+    that the run was trained with, unless the user gives one.
+
+    Args:
+        config: The configuration that today's version makes of the user's command.
+        path: The run's `config.json`.
+        given: Dotted paths of the fields that the user gives.
+
+    Returns:
+        The configuration, and the fields that changed, as `data.split_by='position'`.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    stored = load_config(path)
+    values = json.loads(path.read_text(encoding="utf-8"))
+    present = {name for name, _ in _leaves(values)} | values.keys()
+    before, now = (
+        dict(_leaves(dataclasses.asdict(stored))),
+        dict(_leaves(dataclasses.asdict(config))),
+    )
+    lacking = [
+        field.path
+        for field in all_fields(RunConfig)
+        if field.path not in present and field.path not in given and field.path in before
+    ]
+    changes = {name: before[name] for name in lacking if before[name] != now.get(name)}
+    kept = [f"{name}={value!r}" for name, value in changes.items()]
+    return with_changes(config, changes), kept
 
 
 def from_dict(cls: type[T], values: Any, where: str) -> T:

@@ -87,8 +87,9 @@ class DataConfig(Section):
 
     dataset: str = setting(
         "digits",
-        "`digits`, `synthetic`, the name of a TFDS data set, a folder of class folders, or a CSV "
-        "or Parquet file of images and labels. Whether a resumed run has its data is checked by "
+        "`digits`, `synthetic`, the name of a TFDS data set, a folder of class folders, a CSV or "
+        "Parquet file of images and labels, tar shards (WebDataset), or a folder of Hugging Face's "
+        "`save_to_disk`. Whether a resumed run has its data is checked by "
         "the names and the content of the images, not by this path.",
         option="--dataset",
         metavar="DATASET",
@@ -133,7 +134,7 @@ class DataConfig(Section):
     task: Literal["classification", "multilabel"] = setting(
         "classification",
         "`classification`: one label per image. `multilabel`: any number of labels per image, from "
-        "a CSV or Parquet file.",
+        "a CSV or Parquet file, tar shards or Hugging Face's `datasets`.",
         option="--task",
     )
     label_separator: str = setting(

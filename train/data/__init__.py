@@ -5,6 +5,7 @@ from .in_memory import measure_channels as measure_channels
 from .in_memory import raw_images as raw_images
 from .listing import Listing as Listing
 from .listing import read_listing as read_listing
+from .load import check_dataset as check_dataset
 from .load import load_data as load_data
 from .load import resolve_data as resolve_data
 from .pipeline import Share as Share

@@ -51,6 +51,11 @@ def divided(
     Raises:
         ValueError: If a split that alone is asked for is missing, or images are unreadable.
     """
+    if config.task == "multilabel" and config.sampling == "balanced":
+        raise ValueError(
+            "`data.sampling` can be 'balanced' only where each image has one class. "
+            "Received: data.task='multilabel'"
+        )
     notes: list[str] = list(files.notes)
     changes: tuple[str, ...] = ()
     if config.folds and "test" in files.splits:

@@ -11,6 +11,7 @@ from .decoding import decode as decode
 from .decoding import decode_part as decode_part
 
 _LARGEST_EXCESS = 16
+_KERNELS = {"bilinear": "triangle", "bicubic": "keyscubic", "lanczos3": "lanczos3"}
 
 
 def fit(image: Any, preprocess: PreprocessSpec) -> Any:
@@ -71,7 +72,18 @@ def _fit_part(image: Any, preprocess: PreprocessSpec, resized: Any) -> Any:
     shape = tf.shape(image)[-3:-1]
     step = tf.cast(shape, tf.float32) / tf.cast(resized, tf.float32)  # pixels per pixel of the net
     offset = (resized - size) // 2
-    # The filter reaches 3 pixels of the larger grid at most (Lanczos); 8 leave room for rounding.
+    if preprocess.interpolation in _KERNELS:
+        # As `tf.image.resize` does with this operation, at another place.
+        part = tf.raw_ops.ScaleAndTranslate(
+            images=image if len(image.shape) == 4 else image[None],
+            size=size,
+            scale=1 / step,
+            translation=-tf.cast(offset, tf.float32),
+            kernel_type=_KERNELS[preprocess.interpolation],
+            antialias=True,
+        )
+        return part if len(image.shape) == 4 else part[0]
+    # The filter of an area reaches one pixel of the larger grid; 8 leave room for rounding.
     reach = tf.cast(tf.math.ceil(8 * tf.maximum(step, 1)), tf.int32)
     first = tf.cast(tf.floor(tf.cast(offset, tf.float32) * step), tf.int32) - reach
     last = tf.cast(tf.math.ceil(tf.cast(offset + size, tf.float32) * step), tf.int32) + reach

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -97,19 +97,28 @@ def raw_images(
         ValueError: If an image cannot be decoded; names its file.
     """
     count = len(source) if limit is None else min(limit, len(source))
+    images = np.empty((count, *preprocess.size, channels), "uint8")
+    labels, done = [], 0
+    for batch, batch_labels in _raw_batches(source, preprocess, channels, count):
+        images[done : done + len(batch)] = batch
+        labels.append(batch_labels)
+        done += len(batch)
+    return images, np.concatenate(labels)
+
+
+def _raw_batches(
+    source: Source, preprocess: PreprocessSpec, channels: int, count: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields the images and labels of `raw_images` in batches of 64 at most."""
     if isinstance(source, ArraySource | FileSource) and count < len(source):
         source = source.take(np.linspace(0, len(source) - 1, count).astype("int64"))
     size = min(64, count)
     batches = evaluation_batches(source, preprocess, channels, Share(size), raw=True)
-    images = np.empty((count, *preprocess.size, channels), "uint8")
-    labels = []
     with naming_files(source):
         needed = itertools.islice(batches.as_numpy_iterator(), -(-count // size))
-        for number, (batch, batch_labels, _) in enumerate(needed):
-            part = images[number * size : (number + 1) * size]
-            part[:] = batch[: len(part)]
-            labels.append(batch_labels[: len(part)])
-    return images, np.concatenate(labels)
+        for number, (images, labels, _) in enumerate(needed):
+            kept = min(size, count - number * size)
+            yield images[:kept], labels[:kept]
 
 
 def measure_channels(
@@ -119,20 +128,22 @@ def measure_channels(
 
     Measures all images of an array, and 2,048 of other sources.
     """
+    batches: Iterable[np.ndarray]
     if isinstance(source, ArraySource) and source.images.shape[1:3] == preprocess.size:
-        images = source.images
+        # `bincount` makes its input eight times as large, so it gets a few images at a time.
+        rows = max(1, 2**22 // max(1, source.images[0, ..., 0].size))
+        starts = range(0, len(source), rows)
+        batches = (source.images[start : start + rows] for start in starts)
     else:
-        limit = None if isinstance(source, ArraySource) else 2048
-        images, _ = raw_images(source, preprocess, channels, limit)
-    # Sums over the histogram of a channel are sums of whole numbers, and so exact. `bincount`
-    # makes its input eight times as large, so it gets a few images at a time.
+        count = len(source) if isinstance(source, ArraySource) else min(2048, len(source))
+        found = _raw_batches(source, preprocess, channels, count)
+        batches = (images for images, _ in found)
+    # Sums over the histogram of a channel are sums of whole numbers, and so exact.
     counts = np.zeros((channels, 256), "int64")
-    rows = max(1, 2**22 // max(1, images[0, ..., 0].size))
-    for start in range(0, len(images), rows):
+    for images in batches:
         for c in range(channels):
-            part = images[start : start + rows, ..., c]
-            counts[c] += np.bincount(part.ravel(), minlength=256)
-    values, pixels = np.arange(256), images[..., 0].size
+            counts[c] += np.bincount(images[..., c].ravel(), minlength=256)
+    values, pixels = np.arange(256), counts[0].sum()
     mean = counts @ values / pixels
     std = np.sqrt(np.maximum(counts @ values**2 / pixels - mean**2, 1e-6))
     return tuple(map(float, mean.round(4))), tuple(map(float, std.round(4)))

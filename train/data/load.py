@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,12 +15,14 @@ from .arrange import arranged, relabelled
 from .embedded import load_digits, make_synthetic
 from .folder import load_folder
 from .folder_by_position import load_folder_by_position
+from .hub_dataset import is_saved_dataset, load_saved_dataset
 from .in_memory import at_size, measure_channels
 from .listing import Listing
 from .request import Request
 from .sources import SPLITS, ImageData, Split
-from .table import is_table, load_table
-from .tfds_source import load_tfds
+from .table import TABLES, is_table, load_table, names_table
+from .tar_shards import find_shards, load_shards
+from .tfds_source import find_builder, load_tfds
 
 _Values = tuple[float, ...] | None
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R 601-2
@@ -116,8 +120,8 @@ def load_data(
     how the files have changed, and how many are training images of the run.
 
     Args:
-        config: `dataset` is `digits`, `synthetic`, an existing folder, a CSV or Parquet file, or a
-            TFDS name.
+        config: `dataset` is `digits`, `synthetic`, an existing folder, a CSV or Parquet file, a
+            folder of tar shards or of Hugging Face's `save_to_disk`, or a TFDS name.
         spec: The network. Synthetic images have its size and classes by default, and files are
             decoded to its input channels.
         splits: The splits to open. Images of other splits are not read.
@@ -157,9 +161,13 @@ def load_data(
 def _opened(config: DataConfig, spec: ResNetSpec, request: Request) -> ImageData:
     """Opens a data set by its name, with its own classes."""
     name, path = config.dataset, Path(config.dataset)
-    if config.task == "multilabel" and not is_table(path):
+    labelled = is_table(path) or is_saved_dataset(path) or bool(find_shards(path))
+    if not path.is_dir() and not labelled and _looks_like_path(name):
+        raise _no_path(name)
+    if config.task == "multilabel" and not labelled:
         raise ValueError(
-            "`data.task` can be 'multilabel' only for a CSV or Parquet file of images and labels. "
+            "`data.task` can be 'multilabel' only for a CSV or Parquet file of images and labels, "
+            "tar shards, or a saved data set of Hugging Face. "
             f"Received: data.dataset={name!r}"
         )
     if name == "digits":
@@ -169,17 +177,59 @@ def _opened(config: DataConfig, spec: ResNetSpec, request: Request) -> ImageData
         data = make_synthetic(size, spec.input_channels, config.classes or spec.classes)
     elif is_table(path):
         data = load_table(path, config, spec.input_channels, request)
+    elif is_saved_dataset(path):
+        data = load_saved_dataset(path, config, spec.input_channels, request)
+    elif labelled:
+        data = load_shards(path, config, spec.input_channels, request)
     elif path.is_dir() and config.split_by == "position":
         data = load_folder_by_position(path, config)
     elif path.is_dir():
         data = load_folder(path, config, spec.input_channels, request)
-    elif path.is_absolute() or path.is_file():
-        raise ValueError(f"No folder at {name!r}")
     else:
         data = load_tfds(config, request.splits)
     if data.listing is not None:  # files, which `divided` has arranged
         return dataclasses.replace(data, path=str(path.resolve()))
     return arranged(data, config)
+
+
+def check_dataset(config: DataConfig) -> None:
+    """Checks that there is a data set of the configuration's name; opens and downloads nothing.
+
+    Raises:
+        ValueError: If there is none; names the known ones nearest to it.
+
+    Example:
+        >>> check_dataset(DataConfig(dataset="digits"))
+    """
+    name = config.dataset
+    if name in ("digits", "synthetic") or Path(name).is_dir():
+        return
+    if is_table(Path(name)) or find_shards(Path(name)):
+        return
+    if _looks_like_path(name):
+        raise _no_path(name)
+    find_builder(config)
+
+
+def _looks_like_path(name: str) -> bool:
+    """Whether a name that is no folder and no file of labels is a path, and no name of TFDS."""
+    path = Path(name)
+    written = path.is_absolute() or name.startswith((".", "~")) or name.endswith(("/", os.sep))
+    inside = len(path.parts) > 1 and path.parent.is_dir()
+    return written or inside or path.is_file() or names_table(path) or path.suffix == ".tar"
+
+
+def _no_path(name: str) -> ValueError:
+    path = Path(name)
+    if path.is_file():
+        return ValueError(
+            f"No folder at {name!r}, but a file: images come from a folder, or from a file of "
+            f"labels ({', '.join(TABLES)})"
+        )
+    beside = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
+    close = difflib.get_close_matches(path.name, beside, n=3)
+    near = f". Nearest in {path.parent}: {', '.join(close)}" if close else ""
+    return ValueError(f"No folder at {name!r}, and no file{near}")
 
 
 def _luma(values: Sequence[float]) -> tuple[float, ...]:

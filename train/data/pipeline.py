@@ -309,7 +309,7 @@ def _fetch(source: ArraySource | FileSource) -> Any:
     if isinstance(source, ArraySource):
         return lambda example, row: (source.gather(example), labels[example], row)
     paths = tf.constant(source.encoded_paths)
-    return lambda example, row: (tf.io.read_file(paths[example]), labels[example], row)
+    return lambda example, row: (source.read(paths[example]), labels[example], row)
 
 
 def _streamed(source: StreamSource, plan: TrainingPlan, share: Share) -> Any:

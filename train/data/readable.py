@@ -59,7 +59,7 @@ def read_all(
     refused: list[str] = []
     for split, source in sources.items():
         with concurrent.futures.ThreadPoolExecutor() as pool:
-            read = functools.partial(_read, channels=channels, decoding=source.decoding)
+            read = functools.partial(_read, source=source, channels=channels)
             found = list(pool.map(read, source.paths))
         pairs = zip(source.paths, found, strict=True)
         bad = [f"{printable(path)} ({read.problem})" for path, read in pairs if read.problem]
@@ -143,7 +143,7 @@ def first_unreadable(source: Source) -> str:
                 return f"Example {number} is unreadable: {problem}"
         return ""
     for path in source.paths:
-        problem = _read(path, 3, source.decoding).problem
+        problem = _read(path, source, 3).problem
         if problem:
             return f"{printable(path)} is unreadable: {problem}"
     return ""
@@ -160,14 +160,13 @@ def reason(error: Exception) -> str:
     return line.removeprefix("ValueError: ")
 
 
-def _read(path: str, channels: int, decoding: Decoding) -> _Read:
+def _read(path: str, source: FileSource, channels: int) -> _Read:
     try:
-        with open(path, "rb") as file:
-            content = file.read()
+        content = source.content(path)
     except OSError as error:
         return _Read(error.strerror or type(error).__name__, "", ())
     digest = hashlib.blake2b(content, digest_size=8).hexdigest()
-    return _Read(_problem(content, channels, decoding), digest, notable(content))
+    return _Read(_problem(content, channels, source.decoding), digest, notable(content))
 
 
 def _problem(content: bytes, channels: int, decoding: Decoding) -> str:

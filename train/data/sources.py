@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import os
 from collections.abc import Callable, Iterator
@@ -60,9 +61,17 @@ class ArraySource:
         return tf.ensure_shape(images, (*examples.shape, *self.images.shape[1:]))
 
 
+class Contained(abc.ABC):
+    """The images of a container, such as a tar file."""
+
+    @abc.abstractmethod
+    def read(self, path: str) -> bytes:
+        """Returns the encoded image that a path of `FileSource.paths` stands for."""
+
+
 @dataclasses.dataclass(frozen=True)
 class FileSource:
-    """Image files, which are read and decoded each time.
+    """Image files, or images in a container, which are read and decoded each time.
 
     Attributes:
         paths: One file per example.
@@ -71,6 +80,7 @@ class FileSource:
         digests: Hashes of the files' content, where they were read; may be empty.
         decoding: How the files become pixels.
         balanced: Whether training draws each class equally often.
+        container: Reads the images, where they are not files of their own; None for files.
     """
 
     paths: tuple[str, ...]
@@ -79,9 +89,34 @@ class FileSource:
     digests: tuple[str, ...] = ()
     decoding: Decoding = STANDARD
     balanced: bool = False
+    container: Contained | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def content(self, path: str) -> bytes:
+        """Returns the encoded image of one of the paths.
+
+        Raises:
+            OSError: If it cannot be read.
+        """
+        if self.container is not None:
+            return self.container.read(path)
+        with open(path, "rb") as file:
+            return file.read()
+
+    def read(self, path: Any) -> Any:
+        """Returns the encoded image of a path, a scalar string, inside a graph."""
+        import tensorflow as tf
+
+        if self.container is None:
+            return tf.io.read_file(path)
+
+        def content(name: Any) -> bytes:
+            # Outside a graph TensorFlow passes an array of one.
+            return self.content(os.fsdecode(name if isinstance(name, bytes) else name.item()))
+
+        return tf.ensure_shape(tf.numpy_function(content, [path], tf.string, stateful=False), ())
 
     @property
     def encoded_paths(self) -> list[bytes]:

@@ -19,15 +19,22 @@ from .request import Request
 from .sources import FileSource, ImageData, Split
 from .walk import counted
 
-_ENDINGS = (".csv", ".tsv", ".parquet")
-_IMAGE = ("image", "path", "file", "filename", "file_name", "filepath", "image_path", "img")
-_LABEL = ("label", "labels", "class", "classes", "target", "tags", "category", "class_name")
+TABLES = (".csv", ".tsv", ".parquet")
+"""Endings of files of images and labels."""
+
+IMAGE_COLUMNS = ("image", "path", "file", "filename", "file_name", "filepath", "image_path", "img")
+LABEL_COLUMNS = ("label", "labels", "class", "classes", "target", "tags", "category", "class_name")
 _SPLIT = ("split", "subset", "partition")
 
 
+def names_table(path: Path) -> bool:
+    """Whether a path is named like a file of labels, by its ending."""
+    return path.suffix.lower() in TABLES
+
+
 def is_table(path: Path) -> bool:
-    """Whether a path is a file of labels, by its ending."""
-    return path.suffix.lower() in _ENDINGS and path.is_file()
+    """Whether a path is a file of labels."""
+    return names_table(path) and path.is_file()
 
 
 def load_table(path: Path, config: DataConfig, channels: int, request: Request) -> ImageData:
@@ -47,17 +54,13 @@ def load_table(path: Path, config: DataConfig, channels: int, request: Request) 
         ValueError: If columns are missing, a label or a file is missing, a split has an unknown
             name, an image is listed with two labels, or there is only one class.
     """
-    if config.task == "multilabel" and config.sampling == "balanced":
-        raise ValueError(
-            "`data.sampling` can be 'balanced' only where each image has one class. "
-            "Received: data.task='multilabel'"
-        )
-    rows = _rows(path)
+    rows = _rows(path, config.label_separator)
     columns = {name.strip().casefold(): name for name in rows}
-    image = _column(columns, _IMAGE)
+    image = _column(columns, IMAGE_COLUMNS)
     if image is None:
         raise ValueError(
-            f"{path} needs a column of paths, one of {', '.join(_IMAGE)}. It has: {', '.join(rows)}"
+            f"{path} needs a column of paths, one of {', '.join(IMAGE_COLUMNS)}. "
+            f"It has: {', '.join(rows)}"
         )
     names = [_name(text, path, row) for row, text in enumerate(rows[image], 2)]
     split_column = _column(columns, _SPLIT)
@@ -82,15 +85,15 @@ def load_table(path: Path, config: DataConfig, channels: int, request: Request) 
     return divided(str(path), files, channels, config, request)
 
 
-def _rows(path: Path) -> Mapping[str, Sequence[str]]:
-    """Returns the columns of a file, each cell as text."""
+def _rows(path: Path, separator: str) -> Mapping[str, Sequence[str]]:
+    """Returns the columns of a file, each cell as text; a list's items with a separator."""
     if path.suffix.lower() == ".parquet":
         try:
             from pyarrow import parquet
         except ImportError:
             raise ValueError(f"{path} needs PyArrow: pip install pyarrow") from None
         table = parquet.read_table(path).to_pydict()
-        return {name: [_text(cell) for cell in cells] for name, cells in table.items()}
+        return {name: [_text(cell, separator) for cell in cells] for name, cells in table.items()}
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file, delimiter=delimiter)
@@ -108,9 +111,11 @@ def _rows(path: Path) -> Mapping[str, Sequence[str]]:
     return columns
 
 
-def _text(cell: object) -> str:
+def _text(cell: object, separator: str) -> str:
     if cell is None:
         return ""
+    if isinstance(cell, list):
+        return separator.join(_text(item, separator) for item in cell)
     return str(int(cell)) if isinstance(cell, bool) else str(cell)
 
 
@@ -137,12 +142,12 @@ def _labels(
     request: Request,
 ) -> tuple[tuple[str, ...], np.ndarray]:
     """Returns the names of the classes and the label or labels of each row."""
-    column = _column({name.strip().casefold(): name for name in rows}, _LABEL)
+    column = _column({name.strip().casefold(): name for name in rows}, LABEL_COLUMNS)
     if config.task == "multilabel" and column is None:
         return _indicators(path, {n: c for n, c in rows.items() if n not in (image, split)})
     if column is None:
         raise ValueError(
-            f"{path} needs a column of labels, one of {', '.join(_LABEL)}. "
+            f"{path} needs a column of labels, one of {', '.join(LABEL_COLUMNS)}. "
             f"It has: {', '.join(rows)}"
         )
     cells = [cell.strip() for cell in rows[column]]
@@ -153,13 +158,42 @@ def _labels(
         if empty is not None:
             raise ValueError(f"Row {empty} of {path} has no label")
         sets = [(cell,) for cell in cells]
-    names = tuple(sorted({name for each in sets for name in each}, key=_order))
-    if len(names) < 2 and request.class_names is None:
+    return label_array(str(path), sets, config, alone=request.class_names is not None)
+
+
+def label_array(
+    where: str,
+    sets: Sequence[tuple[str, ...]],
+    config: DataConfig,
+    class_names: Sequence[str] | None = None,
+    *,
+    alone: bool = False,
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """Returns the names of the classes and the label, or the row of labels, of each image.
+
+    Args:
+        where: Origin of the labels, for errors.
+        sets: The names of the classes of each image; one each for the task `classification`.
+        config: States the task.
+        class_names: The names in their order; sorted where None.
+        alone: Whether one class is enough, as labels are compared with those of a net.
+
+    Raises:
+        ValueError: If there is only one class, or an image does not have one for classification.
+    """
+    found = {name for each in sets for name in each}
+    names = tuple(sorted(found, key=_order)) if class_names is None else tuple(class_names)
+    if len(names) < 2 and not alone:
         raise ValueError(
-            f"{path} has one class, {', '.join(names)!r}: a classifier needs two or more"
+            f"{where} has one class, {', '.join(names)!r}: a classifier needs two or more"
         )
     index = {name: number for number, name in enumerate(names)}
     if config.task == "classification":
+        wrong = next((number for number, each in enumerate(sets) if len(each) != 1), None)
+        if wrong is not None:
+            raise ValueError(
+                f"{where}: image {wrong} has {len(sets[wrong])} labels, so give --task multilabel"
+            )
         return names, np.asarray([index[name] for (name,) in sets], "int64")
     labels = np.zeros((len(sets), len(names)), "uint8")
     for row, each in enumerate(sets):

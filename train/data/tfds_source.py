@@ -168,7 +168,12 @@ def _labelled(builder: Any, split: str) -> bool:
     return all(label >= 0 for _, label in first)
 
 
-def _builder(config: DataConfig) -> Any:
+def find_builder(config: DataConfig) -> Any:
+    """Returns TFDS's builder of a data set, which need not be downloaded.
+
+    Raises:
+        ValueError: If TFDS does not know the data set; names the nearest ones.
+    """
     import tensorflow_datasets as tfds
 
     if not hasattr(tfds, "builder"):  # TFDS logs the error of its import and goes on
@@ -181,9 +186,14 @@ def _builder(config: DataConfig) -> Any:
     if not re.match(r"[A-Za-z_]\w*([:/]\S+)?$", config.dataset):
         raise _unknown(config)
     try:
-        builder = tfds.builder(config.dataset, data_dir=config.data_dir)
+        return tfds.builder(config.dataset, data_dir=config.data_dir)
     except tfds.core.registered.DatasetNotFoundError:
         raise _unknown(config) from None
+
+
+def _builder(config: DataConfig) -> Any:
+    """Returns the builder of a data set that is downloaded."""
+    builder = find_builder(config)
     if not builder.is_prepared():
         try:
             builder.download_and_prepare()

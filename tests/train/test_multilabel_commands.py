@@ -1,0 +1,72 @@
+"""Several labels per image, from a CSV file to exported files, as a user gives the commands."""
+
+from __future__ import annotations
+
+import csv
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytestmark = pytest.mark.tf
+
+
+def write_pictures(root: pathlib.Path) -> pathlib.Path:
+    """Pictures with a bright upper half, a bright left half, both or neither, and their labels."""
+    rows = [["image", "labels", "split"]]
+    for number in range(80):
+        pixels = np.random.default_rng(number).integers(0, 60, (8, 8, 3), dtype=np.uint8)
+        labels = []
+        if number % 2:
+            pixels[:4] += 150
+            labels.append("upper half")
+        if number // 2 % 2:
+            pixels[:, :4, 0] += 45
+            labels.append("left")
+        Image.fromarray(pixels).save(root / f"{number}.png")
+        rows.append([f"{number}.png", ";".join(labels), "train" if number < 48 else "test"])
+    file = root / "labels.csv"
+    with file.open("w", newline="") as opened:
+        csv.writer(opened).writerows(rows)
+    return file
+
+
+def test_from_csv_to_files(tmp_path: pathlib.Path, command: Callable[..., Any]) -> None:
+    pytest.importorskip("ai_edge_litert", reason="exports a LiteRT file")
+    file, run = write_pictures(tmp_path), tmp_path / "run"
+    words = ("--task", "multilabel", "--dataset", file, "--steps", 12, "--batch-size", 16)
+    settings = ("data.label_separator=;", "model.spec.widths=[4,8,8]", "data.validation=0.2")
+    words += tuple(word for each in settings for word in ("--set", each))
+    words += ("--model", "cifar_resnet8", "--image-size", 8)
+    ended = command("train", *words, "--output", run)
+    assert ended.status == 0, ended.err
+    assert "2 classes (left, upper half); images: train" in ended.out
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["training"]["chosen_by"] == "validation mean average precision"
+    assert len(metrics["test"]["average_precision"]) == 2
+    measured = metrics["test"]["mean_average_precision"]
+    assert 0 < measured <= 1
+    ended = command("evaluate", run, "--json")
+    assert json.loads(ended.out)["mean_average_precision"] == pytest.approx(measured, abs=1e-6)
+    table = tmp_path / "predictions.csv"
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"no image")
+    ended = command("predict", run, tmp_path / "1.png", bad, "--output", table)
+    assert ended.status == 1
+    with table.open(newline="") as opened:
+        good, broken = csv.DictReader(opened)
+    assert set(filter(None, good["labels"].split("|"))) <= {"left", "upper half"}
+    assert broken["error"]
+    assert command("report", run).status == 0
+    ended = command("export", run, "--formats", "tflite")
+    assert ended.status == 0, ended.err
+    assert "no accuracy is measured" in ended.err
+    (keras, exported) = json.loads((run / "metrics.json").read_text())["exports"]
+    assert keras["accuracy"] is exported["accuracy"] is None
+    assert exported["max_abs_difference"] < 1e-3
+    ended = command("export", run, "--formats", "tflite", "--activation", "softmax")
+    assert "applies to runs of one label per image" in ended.err
