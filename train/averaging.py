@@ -52,8 +52,13 @@ def averaging_plan(config: RunConfig, length: Length) -> AveragingPlan | None:
     if optimizer.ema:
         return AveragingPlan(decay=optimizer.ema)
     last, every = length.epochs, 1
+    if optimizer.average_last > last:
+        raise ValueError(
+            f"`optimizer.average_last` must be at most the epochs of the run ({last}). "
+            f"Received: optimizer.average_last={optimizer.average_last}"
+        )
     if optimizer.average_last:
-        first = max(1, last - optimizer.average_last + 1)
+        first = last - optimizer.average_last + 1
     else:
         every = schedule.swa_cycle or 1
         first = swa_epoch(schedule, length.steps, length.steps_per_epoch) + every

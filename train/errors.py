@@ -80,6 +80,8 @@ def _missing(command: str, error: ModuleNotFoundError) -> str:
     """Returns which package a command needs, and how to install it."""
     if command in _ON_ANY_BACKEND and error.name in ("keras", "tensorflow", "jax", "torch"):
         return str(error)
+    if "pip install" in str(error):  # it says what to do
+        return str(error)
     package = _PACKAGES.get(error.name or "", "'keras3-resnet[train,export]'")
     needs = f"`keras-resnet {command}` needs {error.name}, which is not installed"
     return f"{needs}: pip install {package}"

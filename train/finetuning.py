@@ -47,7 +47,8 @@ def finetuning(
     if pretrained is not None and pretrained.preprocess is not None:
         of_weights |= {path: _value(resolved, path) for path in _OF_WEIGHTS}
     given = {**of_weights, **{p: v for p, v in changes.items() if not p.startswith("model.spec.")}}
-    return chosen.configure(resolved.model.name, given, _sized(chosen, resolved, output))
+    sized = _sized(chosen, resolved, changes, output)
+    return chosen.configure(resolved.model.name, given, sized)
 
 
 def training_images(config: RunConfig) -> int:
@@ -55,21 +56,37 @@ def training_images(config: RunConfig) -> int:
     from .data import load_data
     from .rundir import spec_of
 
-    listed = dataclasses.replace(config.data, on_bad_image="trust", cache="none")
+    # Folds of a TFDS data set need its images in memory; their order does not change the number.
+    cache = config.data.cache if config.data.folds else "none"
+    listed = dataclasses.replace(config.data, on_bad_image="trust", cache=cache, sampling="uniform")
     return len(load_data(listed, spec_of(config)).train)
 
 
-def _sized(recipe: Recipe, config: RunConfig, output: Path | None) -> Mapping[str, Any] | None:
-    """Returns the settings that follow the number of images, or None."""
+def _sized(
+    recipe: Recipe, config: RunConfig, changes: Mapping[str, Any], output: Path | None
+) -> Mapping[str, Any] | None:
+    """Returns the settings that follow the number of images, or None.
+
+    The warm-up keeps its share of a run whose length the user sets.
+    """
     if recipe.by_images is None:
         return None
     file = output and output / "config.json"
     if file and file.is_file():
         stored = load_config(file)
         sized = recipe.by_images(1, stored)
-        if stored.recipe == recipe.name and stored.epochs is not None:
-            return {path: _value(stored, path) for path in sized}
-    return recipe.by_images(training_images(config), config)
+        if stored.recipe == recipe.name:
+            values = {path: _value(stored, path) for path in sized}
+            return {path: value for path, value in values.items() if value is not None}
+    images = training_images(config)
+    sized = dict(recipe.by_images(images, config))
+    epochs = changes.get("epochs")
+    if changes.get("steps") is not None:
+        epochs = changes["steps"] * changes.get("batch_size", sized["batch_size"]) / images
+    if epochs is not None:
+        rest = max(0.0, epochs - changes.get("head_epochs", 0.0))
+        sized["schedule.warmup_epochs"] *= rest / sized["epochs"]
+    return sized
 
 
 def _value(config: RunConfig, path: str) -> Any:

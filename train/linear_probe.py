@@ -13,7 +13,7 @@ from keras_resnet.nets.named_weights import classifier_of
 
 from .config import RunConfig
 from .data import ImageData, Share, Source, evaluation_batches
-from .data.sources import IN_MEMORY, ArraySource
+from .data.sources import IN_MEMORY, ArraySource, StreamSource
 
 # Fields of the augmentation, with the values that leave images as they are.
 _INACTIVE = {
@@ -112,4 +112,8 @@ class LinearProbe:
             real = weights.numpy() > 0
             features.append(run(images).numpy()[real])
             labels.append(label.numpy()[real])
-        return ArraySource(np.concatenate(features)[:, None, None, :], np.concatenate(labels))
+        return ArraySource(
+            np.concatenate(features)[:, None, None, :],
+            np.concatenate(labels),
+            balanced=not isinstance(source, StreamSource) and source.balanced,
+        )

@@ -200,7 +200,10 @@ def _recorded(run: Path, source: str) -> Pretrained | None:
 def _open(source: str, net: ResNetSpec | None) -> Pretrained:
     folder = Path(source)
     if (folder / "config.json").is_file() and (folder / "dataset.json").is_file():
-        return _open_run(folder)
+        run = _open_run(folder)
+        if net is not None:
+            _check_same(source, run.spec, net)
+        return run
     saved = read_saved(source)
     if saved is not None:
         path = os.path.join(source, "model.keras") if os.path.isdir(source) else source
@@ -210,6 +213,30 @@ def _open(source: str, net: ResNetSpec | None) -> Pretrained:
             _check_same(source, saved.spec, net)
         return _of_saved(source, path, saved, saved.spec or get_spec(net or ""))
     return _of_published(source, net)
+
+
+def check_names_net(source: str, option: str) -> None:
+    """Checks that a source of weights says which net it holds, as published names do not.
+
+    Args:
+        source: What `weights=` takes.
+        option: The option or field that names the net, for the error.
+
+    Raises:
+        ValueError: If it is the name of published weights, or there is nothing of that name.
+    """
+    if not names_source(source):
+        return
+    nets = [each.net for each in SOURCES.values() if each.name == source]
+    if not nets:
+        known = sorted({each.name for each in SOURCES.values()})
+        raise ValueError(
+            f"There is no file or folder {source!r}, and no weights of this name. "
+            f"{nearest(source, known)}"
+        )
+    raise ValueError(
+        f"{source!r} is published for several nets: choose one with {option} ({', '.join(nets)})"
+    )
 
 
 def _of_saved(source: str, path: str, saved: SavedNet, spec: ResNetSpec) -> Pretrained:
@@ -227,17 +254,8 @@ def _of_saved(source: str, path: str, saved: SavedNet, spec: ResNetSpec) -> Pret
 
 def _of_published(source: str, net: ResNetSpec | None) -> Pretrained:
     """Returns published weights, or those in a file of another library."""
-    if net is None and names_source(source):
-        nets = [each.net for each in SOURCES.values() if each.name == source]
-        if not nets:
-            known = sorted({each.name for each in SOURCES.values()})
-            raise ValueError(
-                f"There is no file or folder {source!r}, and no weights of this name. "
-                f"{nearest(source, known)}"
-            )
-        raise ValueError(
-            f"{source!r} is published for several nets: choose one with --model ({', '.join(nets)})"
-        )
+    if net is None:
+        check_names_net(source, "--model")
     weights = open_weights(source, net=net, include_top=False)
     return Pretrained(
         source,

@@ -16,6 +16,7 @@ from keras_resnet.weights.rebuild import HEAD, copy_weights
 
 from .config import RunConfig
 from .data import ImageData
+from .data.walk import counted
 from .files import read_json
 from .pretrained import Pretrained
 from .rundir import RunDirectory
@@ -129,7 +130,7 @@ def describe_start(config: RunConfig, pretrained: Pretrained, start: StartingNet
         parts.append("all but the classifier frozen, norms included")
     elif config.model.freeze is not None:
         stages = int(config.model.freeze)
-        frozen = "the stem" + (f" and {stages} stages" if stages else "")
+        frozen = "the stem" + (f" and {counted(stages, 'stage')}" if stages else "")
         parts.append(f"{frozen} frozen, norms included")
     given = start.preprocess
     height, width = given.size

@@ -17,6 +17,7 @@ from keras_resnet.weights.saved_nets import read_saved
 from .config import LossConfig
 from .data import ImageData
 from .files import read_json, write_json
+from .pretrained import check_names_net
 from .rundir import open_run
 
 RECORD = "teacher.json"
@@ -175,6 +176,8 @@ def _open(
     if path.is_file() and path.suffix == ".keras" and read_saved(source) is None:
         model = keras.saving.load_model(path, compile=False)
         return model, getattr(model, "preprocess", None) or None, None
+    if net is None:
+        check_names_net(source, "loss.teacher_net")
     model = from_pretrained(source, net)
     return model, model.preprocess or None, None
 

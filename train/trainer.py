@@ -92,13 +92,19 @@ class Trainer:
         self.selects_best = data.validation is not None
         if config.early_stop and not self.selects_best:
             raise ValueError("`--early-stop` needs validation images: give --validation 0.1")
+        profiled = config.runtime.profiled_steps
+        if profiled is not None and profiled[0] >= self.length.steps:
+            raise ValueError(
+                f"`--profile` must begin within the run of {self.length.steps} steps, counted from "
+                f"0. Received: {config.runtime.profile}"
+            )
         several_workers = config.runtime.strategy == "multi-worker"
         self._agreement = Agreement(largest_of_workers(strategy) if several_workers else None)
         self._callbacks = keras.callbacks.CallbackList(
             list(callbacks), add_history=False, model=self.model
         )
         self._profiler = StepProfiler(
-            config.runtime.profiled_steps if self.chief else None,
+            profiled if self.chief else None,
             directory.path / "logs",
             console.say,
         )

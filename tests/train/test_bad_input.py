@@ -53,6 +53,8 @@ def folder(root: pathlib.Path, *classes: str) -> pathlib.Path:
         (("--model", "cifar_resnet21", "--dataset", "digits"), "no such depth.*cifar_resnet26"),
         (("--recipe", "he2015-cifr", "--dataset", "digits"), "Unknown recipe .* he2015-cifar"),
         (("--dataset", "cifar1O", "--steps", 2), "Unknown data set 'cifar1O': .* cifar10"),
+        (("--dataset", "digit"), "Unknown data set 'digit': .* Nearest: digits"),
+        (("--dataset", "/none/of/it"), "No folder at '/none/of/it'"),
         (("--dataset", "/none/of/it", "--steps", 2), "No folder at '/none/of/it'"),
         # A wrong name is said before a length is asked for.
         (("--dataset", "digit"), "Unknown data set 'digit': .* Nearest: digits"),

@@ -31,6 +31,7 @@ from keras_resnet_train.data.sources import (
     check_labels,
     hold_out,
 )
+from keras_resnet_train.finetuning import training_images
 
 pytestmark = pytest.mark.tf
 
@@ -453,6 +454,10 @@ def test_tfds_in_memory(prepared: pathlib.Path) -> None:
 
 def test_tfds_streamed(prepared: pathlib.Path) -> None:
     cached = load("colours", data_dir=str(prepared))
+    own = {"dataset": "colours", "data_dir": str(prepared)}
+    for more in ({"sampling": "balanced"}, {"folds": 2}):  # refused, as a stream has no labels
+        counted = training_images(RunConfig(steps=1, data=DataConfig(**own, **more)))
+        assert counted == len(load("colours", data_dir=str(prepared), **more).train)
     data = load("colours", data_dir=str(prepared), cache="none")
     assert isinstance(data.train, StreamSource)
     images, labels = raw_images(data.train, PreprocessSpec((4, 4)), 3)

@@ -117,6 +117,30 @@ def test_pixels_are_those_of_pillow(channels: int) -> None:
         assert differences <= ("JPEG" in name), (name, differences)
 
 
+def test_what_is_converted_is_found_in_every_format() -> None:
+    """It was found in JPEG and PNG only."""
+    files = pictures()
+    expected = {
+        "JPEG CMYK": "CMYK",
+        "PNG palette, transparent": "transparency",
+        "GIF transparent": "transparency",
+        "GIF animation": "frames",
+        "WebP RGBA": "transparency",
+        "WebP animation": "frames",
+        "BMP grey": "grey",
+        "TIFF grey": "grey",
+        "TIFF 16 bits": "grey, 16 bits",
+        "TIFF": "",
+        "WebP": "",
+    }
+    assert {name: ", ".join(notable(files[name])) for name in expected} == expected
+    small = Image.fromarray(noise(9, 7))
+    assert notable(saved(small.convert("CMYK"), "TIFF")) == ("CMYK",)
+    for kind in ("TIFF", "PNG"):
+        pages = saved(small, kind, save_all=True, append_images=[small.rotate(180)])
+        assert notable(pages) == ("frames",)
+
+
 def test_literal_pixels_of_bmp() -> None:
     """By the specification, whatever Pillow says: rows are stored from the bottom up."""
     found = decode(tf.constant(pictures()["BMP RLE"]), 3).numpy()

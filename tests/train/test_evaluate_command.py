@@ -212,7 +212,7 @@ def test_errors_before_the_work(
         ((run, "--output", run), "hold an earlier evaluation, which is replaced"),
         ((net,), "is not a run, so give the data: --dataset"),
         (("torchvision/v1",), "'torchvision/v1' is not a run, so give the data: --dataset"),
-        (("torchvision/v1", *digits), "published for several nets: say which one by --model"),
+        (("torchvision/v1", *digits), "published for several nets: choose one with --model"),
         ((net, *digits, "--error-cases"), "`--error-cases` needs --output, as"),
         ((tmp_path / "none.keras", *digits), "No weights file at"),
         ((bare, *digits), "does not say how its images are prepared: set `model.preprocess`"),

@@ -131,7 +131,7 @@ def test_linear_probe(
 ) -> None:
     """Features that are computed once give the classifier that the whole net gives."""
     config = from_file(weights, model__freeze="all", augment__crop="none", early_stop=2)
-    config = with_changes(config, {"steps": 45})
+    config = with_changes(config, {"steps": 45, "data.sampling": "balanced"})
     run_training(config, tmp_path / "once")
     assert "Computing the features of the frozen net once" in capsys.readouterr().out
     run_training(with_changes(config, {"augment.crop": "pad", "augment.pad": 0}), tmp_path / "all")
@@ -179,6 +179,9 @@ def test_a_run_with_the_same_classes_keeps_its_classifier(
     )
     np.testing.assert_allclose(after, before, atol=1e-6)
     assert open_run(tmp_path / "run").preprocess == open_run(finished_run).preprocess
+    other = with_changes(from_file(finished_run), {"model.name": "resnet18"})
+    with pytest.raises(ValueError, match=r"does not hold resnet18: its net has "):
+        run_training(other, tmp_path / "other")
 
 
 @pytest.mark.parametrize(
@@ -194,6 +197,14 @@ def test_a_run_with_the_same_classes_keeps_its_classifier(
         ),
         ({"model.weights": "torchvison/v2"}, r"no weights of this name. Nearest: torchvision/v2"),
         ({"model.weights": "none.pth"}, r"none.pth"),
+        ({"loss.teacher": "none"}, r"no file or folder 'none', and no weights of this name"),
+        ({"augment.train_size": 16}, r"`augment.train_size` must be at most .* \(8\)"),
+        ({"optimizer.average_last": 9}, r"`optimizer.average_last` must be at most .* \(1\)"),
+        ({"runtime.profile": "6:7"}, r"`--profile` must begin within the run of 6 steps"),
+        (
+            {"model.freeze": "all", "head_epochs": 0.01},
+            r"`model.freeze=all` leaves none. Received: head_epochs=0.01",
+        ),
         ({"model.weights": None}, r"`model.name` can be 'auto' only with `model.weights`"),
     ],
 )
@@ -236,6 +247,18 @@ def test_settings_follow_the_number_of_images(
     )
     again = finetuning("auto", None, given, tmp_path)
     assert (again.batch_size, again.epochs) == (16, 4)
+
+
+def test_the_warm_up_keeps_its_share(weights: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """A tenth of the run: `--steps 20` was refused, as its warm-up was that of 30 epochs."""
+    given = {"model.weights": str(weights), "data.dataset": "digits"}
+    short = finetuning("auto", None, {**given, "epochs": 2.0, "head_epochs": 0.5}, tmp_path)
+    assert short.schedule.warmup_epochs == pytest.approx(0.15)
+    steps = finetuning("auto", None, {**given, "steps": 20, "batch_size": 16}, tmp_path)
+    assert steps.schedule.warmup_epochs * 1257 / 16 == pytest.approx(2.0)
+    (tmp_path / "config.json").write_text(with_changes(steps, {"augment.mixup": 0.1}).to_json())
+    again = finetuning("auto", None, {**given, "steps": 20, "batch_size": 16}, tmp_path)
+    assert again == with_changes(steps, {"augment.mixup": 0.1})  # whatever the data has now
 
 
 def test_weights_without_a_preprocessing(

@@ -162,6 +162,10 @@ def test_names_of_splits() -> None:
     for name in ("Test", "holdout", "hold-out", "eval"):
         assert split_named(name) == "test"
     assert split_named("trainer") is None
+    assert split_named("seg_train") is None
+    assert split_named("seg_train", words=True) == "train"
+    assert split_named("val2017", words=True) == "validation"
+    assert split_named("train-test", words=True) is None
 
 
 def test_layouts(tmp_path: pathlib.Path) -> None:
@@ -180,6 +184,27 @@ def test_layouts(tmp_path: pathlib.Path) -> None:
     fill(tmp_path / "kaggle" / "train", both)
     fill(tmp_path / "kaggle", {"test": 3})
     assert any("'test' holds no class" in note for note in load(tmp_path / "kaggle").notes)
+
+
+def test_words_of_splits_and_folders_of_systems(tmp_path: pathlib.Path) -> None:
+    """`seg_train/seg_train/CLASS` and `seg_test/seg_test/CLASS` became two classes."""
+    both = {"a": 3, "b": 3}
+    for name in ("seg_train/seg_train", "seg_test/seg_test"):
+        fill(tmp_path / "intel" / name, both)
+    intel = load(tmp_path / "intel")
+    assert (sizes(intel), intel.class_names) == ({"train": 6, "test": 6}, ("a", "b"))
+    fill(tmp_path / "twice" / "train" / "train", both)
+    assert load(tmp_path / "twice").class_names == ("a", "b")
+    places = fill(tmp_path / "places", {"bus stop": 5, "train station/old": 5, "train station": 5})
+    found = load(places)
+    assert found.class_names == ("bus stop", "train station")
+    assert any("classes hold 1 folder (train station/old)" in note for note in found.notes)
+
+    archive = fill(tmp_path / "archive" / "d", {"a": 5, "b": 5, "a/@eaDir/0.png": 2}).parent
+    fill(archive / "__MACOSX" / "d", {"a": 1})
+    zipped = load(archive)
+    assert sum(sizes(zipped).values()) == 10
+    assert any("1 hidden file or folder skipped" in note for note in zipped.notes)
 
 
 def test_layouts_that_are_refused(tmp_path: pathlib.Path) -> None:
@@ -308,6 +333,13 @@ def test_tables(tmp_path: pathlib.Path) -> None:
     ):
         file.write_text(text)
         with pytest.raises(ValueError, match=message):
+            load(file)
+    for content in (
+        "image,label\ncaf\xe9.png,a".encode("latin-1"),
+        b'image,label\n"' + b"x" * 200_000,
+    ):
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=r"labels.csv is not a csv file in UTF-8: "):
             load(file)
 
 

@@ -323,6 +323,17 @@ def test_length_of_less_than_a_batch() -> None:
     assert length_of(RunConfig(epochs=0.001, batch_size=64), 100).steps == 1
 
 
+def test_sizes_of_training_images_follow_the_size_that_is_given() -> None:
+    """176 of 224 pixels in the paper's form of the recipe; nets of 32 pixels trained at 176."""
+    recipe = get_recipe("torchvision-v2")
+    assert recipe.configure("resnet18", {}).augment.train_size == 176
+    assert recipe.configure("resnet18", {"data.image_size": 112}).augment.train_size == 88
+    own = {"data.image_size": 112, "augment.train_size": 100}
+    assert recipe.configure("resnet18", own).augment.train_size == 100
+    fast = get_recipe("fast-cifar").configure("cifar_resnet20", {"data.image_size": 64})
+    assert fast.augment.start_size == 48
+
+
 def test_a_recipes_own_warmup_fits_a_short_run() -> None:
     """The digits' warm-up of two epochs, 39 steps of 64 images, in runs of 20 and of 40 steps."""
 

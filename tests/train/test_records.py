@@ -16,6 +16,7 @@ from PIL import Image
 from keras_resnet_train.config import RunConfig, RuntimeConfig, with_changes
 from keras_resnet_train.console import Console
 from keras_resnet_train.dry_run import dry_run, plot_text
+from keras_resnet_train.errors import reported
 from keras_resnet_train.files import read_json
 from keras_resnet_train.run_log import read_log
 from keras_resnet_train.rundir import open_run
@@ -141,12 +142,18 @@ def test_mlflow(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None
 
 
 def test_a_tracker_that_is_not_installed(
-    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+    tiny: Tiny,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(ModuleNotFoundError, match=r"`--track wandb` needs .*: pip install wandb"):
         run_training(tiny(steps=1, runtime__track="wandb"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+    with reported("train", debug=False):
+        make_tracker(RunConfig(steps=1, runtime=RuntimeConfig(track="wandb")), tmp_path)
+    assert capsys.readouterr().err.endswith("needs the library: pip install wandb\n")
 
 
 def test_lines_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

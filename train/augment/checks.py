@@ -41,6 +41,11 @@ def check_augmentation(
             "`augment.repeats` must leave 2 different images in a batch. "
             f"Received: augment.repeats={config.repeats}, batch_size={batch}"
         )
+    if config.train_size is not None and config.train_size > min(size):
+        raise ValueError(
+            f"`augment.train_size` must be at most the size of the net's input ({min(size)}). "
+            f"Received: augment.train_size={config.train_size}"
+        )
     largest = config.train_size or min(size)
     if config.start_size is not None and config.start_size > largest:
         raise ValueError(

@@ -760,6 +760,12 @@ class RunConfig(Section):
                 "`head_epochs` needs `model.weights`: random weights have nothing to keep. "
                 f"Received: head_epochs={self.head_epochs}"
             )
+        if self.head_epochs and self.model.freeze == "all":
+            raise ValueError(
+                "`head_epochs` needs layers that train after the classifier, and "
+                "`model.freeze=all` leaves none. "
+                f"Received: head_epochs={self.head_epochs}, model.freeze='all'"
+            )
 
     def to_json(self) -> str:
         """Returns the configuration as indented JSON."""

@@ -66,18 +66,24 @@ def notable(content: bytes) -> tuple[str, ...]:
     """Returns what of an image three channels of 8 bits do not keep: `grey`, `alpha`, and so on.
 
     Returns:
-        Some of `grey` (one channel), `transparency`, `16 bits`, `CMYK`, and `turned` (its
-        orientation is not upright).
+        Some of `grey` (one channel), `transparency`, `16 bits`, `CMYK`, `frames` (more than one),
+        and `turned` (its orientation is not upright).
     """
+    from .other_formats import notable_by_pillow
+
     kind = format_of(content)
-    found = []
+    found: list[str] = []
     try:
         if kind == "jpeg":
             found += {1: ["grey"], 4: ["CMYK"]}.get(_jpeg_channels(content), [])
         elif kind == "png":
             bits, colour = content[24], content[25]
-            found += ["grey"] * (colour in (0, 4)) + ["transparency"] * (colour in (4, 6))
+            transparent = colour in (4, 6) or _chunk(content, b"tRNS", len(_PNG), ">", after=4)
+            found += ["grey"] * (colour in (0, 4)) + ["transparency"] * bool(transparent)
             found += ["16 bits"] * (bits == 16)
+            found += ["frames"] * bool(_chunk(content, b"acTL", len(_PNG), ">", after=4))
+        elif kind not in ("", "npy"):
+            found += notable_by_pillow(content)
     except (struct.error, IndexError):
         return ()
     if orientation_of(content) > 1:

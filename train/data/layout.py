@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from .listing import examples
@@ -40,8 +41,10 @@ def read_layout(root: Path) -> Layout:
 
     Folders named like splits, in any case, are splits if they hold class folders: `train`,
     `training`; `validation`, `valid`, `val`, `dev`; `test`, `testing`, `holdout`, `eval` (which is
-    validation where there is a test folder too). If they hold images themselves, they are classes.
-    A folder that holds one folder and nothing else is descended into.
+    validation where there is a test folder too). So are folders that have such a word in their
+    name, as `seg_train` and `val2017` have, where no folder has the plain name and there are two
+    splits. If they hold images themselves, they are classes. A folder that holds one folder and
+    nothing else is descended into.
 
     Raises:
         ValueError: If there are no class folders, two folders are named like one split, or all
@@ -69,6 +72,7 @@ def read_layout(root: Path) -> Layout:
                 "holds no class folders"
             )
         _check_classes(root, folders)
+        notes += _nested([root])
         return Layout({}, root, tuple(notes))
     if others and "train" not in inside and not loose:
         raise ValueError(
@@ -82,19 +86,29 @@ def read_layout(root: Path) -> Layout:
             f"{counted(len(others), 'folder')} beside those of the splits left out: "
             f"{examples(others)}"
         )
-    splits = {split: _descended(folder, notes) for split, folder in inside.items()}
+    splits = {split: _descended(folder, notes, split) for split, folder in inside.items()}
     for folder in splits.values():
         _check_classes(folder, subfolders(folder))
+    notes += _nested(splits.values())
     return Layout(splits, root, tuple(notes))
 
 
-def split_named(name: str) -> Split | None:
+def split_named(name: str, *, words: bool = False) -> Split | None:
     """Returns the split that a name stands for, in any case, or None.
+
+    Args:
+        name: The name of a folder.
+        words: Whether it is enough that one word of the name is that of a split.
 
     Example:
         >>> split_named("Val")
         'validation'
+        >>> split_named("seg_train", words=True)
+        'train'
     """
+    if words:
+        found = {split_named(word) for word in re.findall(r"[^\W\d_]+", name)} - {None}
+        return found.pop() if len(found) == 1 else None
     plain = re.sub(r"[^a-z]", "", name.casefold())
     plain = _SUFFIX.sub("", plain) or plain
     return "test" if plain in _EVALUATION else _NAMES.get(plain)
@@ -107,21 +121,52 @@ def _named_like_splits(root: Path, folders: list[str]) -> dict[Split, Path]:
         split = split_named(name)
         if split == "test" and name in evaluation and "test" in found:
             split = "validation"
-        if split is None:
-            continue
-        if split in found:
-            raise ValueError(
-                f"{root} has two folders of the {split} split: {found[split].name} and {name}"
-            )
-        found[split] = root / name
-    return found
+        if split is not None:
+            _add(found, split, root / name)
+    by_words: dict[Split, Path] = {}
+    for name in folders:
+        split = split_named(name, words=True)
+        if split is not None and split not in found and subfolders(root / name):
+            _add(by_words, split, root / name)
+    both = {**found, **by_words}
+    return both if len(both) > 1 else found  # one alone may be a class: "train station"
 
 
-def _descended(root: Path, notes: list[str]) -> Path:
-    """Returns the folder below that holds more than one folder, if each holds nothing else."""
+def _add(found: dict[Split, Path], split: Split, folder: Path) -> None:
+    if split in found:
+        raise ValueError(
+            f"{folder.parent} has two folders of the {split} split: {found[split].name} and "
+            f"{folder.name}"
+        )
+    found[split] = folder
+
+
+def _nested(folders: Iterable[Path]) -> list[str]:
+    """Returns a note if classes hold folders, whose images become the class's own."""
+    inner = [
+        f"{name}/{below}"
+        for folder in folders
+        for name in subfolders(folder)
+        for below in subfolders(folder / name)
+    ]
+    if not inner:
+        return []
+    return [
+        f"classes hold {counted(len(inner), 'folder')} ({examples(inner)}): their images are "
+        "images of the class"
+    ]
+
+
+def _descended(root: Path, notes: list[str], split: Split | None = None) -> Path:
+    """Returns the folder below that holds more than one folder, if each holds nothing else.
+
+    Folders that are named like splits are not descended into, but for that of `split`.
+    """
     while True:
         folders = subfolders(root)
-        if len(folders) != 1 or holds_images(root) or split_named(folders[0]):
+        if len(folders) != 1 or holds_images(root):
+            return root
+        if split_named(folders[0]) not in (None, split):
             return root
         inner = root / folders[0]
         if holds_images(inner) or not subfolders(inner):

@@ -39,6 +39,21 @@ def read_pixels(content: bytes, channels: int) -> np.ndarray:
     return np.ascontiguousarray(pixels)
 
 
+def notable_by_pillow(content: bytes) -> list[str]:
+    """Returns what `headers.notable` does, of a format whose header Pillow reads."""
+    try:
+        from PIL import Image
+
+        with Image.open(io.BytesIO(content)) as image:
+            mode, frames = image.mode, getattr(image, "n_frames", 1)
+            transparent = mode in ("LA", "PA", "RGBA") or "transparency" in image.info
+    except Exception:  # damaged, or no Pillow: decoding says so
+        return []
+    found = ["grey"] * (mode in ("1", "L", "LA") or mode.startswith("I;16"))
+    found += ["transparency"] * transparent + ["16 bits"] * mode.startswith("I;16")
+    return found + ["CMYK"] * (mode == "CMYK") + ["frames"] * (frames > 1)
+
+
 def _array(content: bytes) -> np.ndarray:
     pixels = np.load(io.BytesIO(content), allow_pickle=False)
     if pixels.ndim == 2:

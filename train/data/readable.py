@@ -26,6 +26,7 @@ _CONVERSIONS = {
     "transparency": "have transparency, which is dropped",
     "16 bits": "have 16 bits, of which the upper 8 are kept",
     "CMYK": "are CMYK and become RGB",
+    "frames": "have several frames or pages, of which the first is used",
     "turned": "are turned as their EXIF orientation says",
 }
 

@@ -92,8 +92,22 @@ def _rows(path: Path, separator: str) -> Mapping[str, Sequence[str]]:
             from pyarrow import parquet
         except ImportError:
             raise ValueError(f"{path} needs PyArrow: pip install pyarrow") from None
-        table = parquet.read_table(path).to_pydict()
+        try:
+            table = parquet.read_table(path).to_pydict()
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path} cannot be read: {error}") from error
         return {name: [_text(cell, separator) for cell in cells] for name, cells in table.items()}
+    try:
+        columns = _text_columns(path)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a {path.suffix[1:]} file in UTF-8: {error}") from error
+    if not columns or not next(iter(columns.values())):
+        raise ValueError(f"{path} has no rows: expected a first line `image,label` and rows")
+    return columns
+
+
+def _text_columns(path: Path) -> dict[str, list[str]]:
+    """Returns the columns of a CSV or TSV file."""
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file, delimiter=delimiter)
@@ -106,8 +120,6 @@ def _rows(path: Path, separator: str) -> Mapping[str, Sequence[str]]:
                 )
             for name, cell in row.items():
                 columns[name].append(cell)
-    if not columns or not next(iter(columns.values())):
-        raise ValueError(f"{path} has no rows: expected a first line `image,label` and rows")
     return columns
 
 

@@ -10,6 +10,10 @@ from pathlib import Path
 
 from .headers import ENDINGS
 
+# Folders that operating systems and storage devices put beside the user's: macOS's archives,
+# Synology's thumbnails, Windows's and Linux's own.
+_OF_SYSTEMS = ("__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found")
+
 
 @dataclasses.dataclass
 class Walk:
@@ -17,7 +21,7 @@ class Walk:
 
     Attributes:
         passed_over: Files that are no images, counted by their ending.
-        hidden: Number of files and folders whose names begin with a dot.
+        hidden: Number of files and folders that `hides` names.
         loops: Number of links that lead back to a folder above them.
     """
 
@@ -29,7 +33,7 @@ class Walk:
         """Returns the relative name and the path of each image below a folder, by name.
 
         Links to files and folders are followed, unless they lead to a folder that they lie in.
-        Files and folders whose names begin with a dot are skipped at any depth.
+        Hidden files and folders (`hides`) are skipped at any depth.
         """
         found: list[tuple[str, str]] = []
         self._walk(str(folder), "", (os.path.realpath(folder),), found)
@@ -44,7 +48,7 @@ class Walk:
         with os.scandir(folder) as entries:
             for entry in entries:
                 ending = ending_of(entry.name)
-                if entry.name.startswith("."):
+                if hides(entry.name):
                     self.hidden += 1
                 elif not entry.is_dir() and ending in ENDINGS:
                     found += 1
@@ -76,7 +80,7 @@ class Walk:
         with os.scandir(folder) as entries:
             for entry in entries:
                 inner = f"{name}{entry.name}"
-                if entry.name.startswith("."):
+                if hides(entry.name):
                     self.hidden += 1
                 elif entry.is_dir():
                     real = os.path.realpath(entry.path)
@@ -93,16 +97,20 @@ class Walk:
 def subfolders(folder: Path) -> list[str]:
     """Returns the names of the folders in a folder, sorted, without hidden ones."""
     with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+        return sorted(e.name for e in entries if e.is_dir() and not hides(e.name))
 
 
 def holds_images(folder: Path) -> bool:
     """Whether a folder holds an image itself, not in a folder below."""
     with os.scandir(folder) as entries:
         return any(
-            ending_of(e.name) in ENDINGS and not e.name.startswith(".") and e.is_file()
-            for e in entries
+            ending_of(e.name) in ENDINGS and not hides(e.name) and e.is_file() for e in entries
         )
+
+
+def hides(name: str) -> bool:
+    """Whether a file or folder of this name is skipped: it begins with a dot or is a system's."""
+    return name.startswith(".") or name.casefold() in _OF_SYSTEMS
 
 
 def ending_of(name: str) -> str:

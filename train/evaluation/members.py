@@ -20,6 +20,7 @@ from keras_resnet.weights.sources import find_source
 
 from ..data.decoding import STANDARD, Decoding
 from ..files import read_json
+from ..pretrained import check_names_net
 from ..rundir import Run, Which, open_run
 from .classes import known_classes
 
@@ -155,8 +156,8 @@ def _published(text: str, net: str | None, *, default_net: bool) -> Member:
     """Opens weights of other libraries."""
     notes = []
     if net is None and names_source(text):
-        if not default_net:
-            raise ValueError(f"{text!r} is published for several nets: say which one by --model")
+        if not default_net or not any(text == source.name for source in SOURCES.values()):
+            check_names_net(text, "--model")
         net = find_source(text).net
         notes.append(f"{text} is taken for {net}'s; --model names another net")
     found = open_weights(text, net=net)

@@ -55,9 +55,8 @@ def settings_for(images: int, config: RunConfig) -> Mapping[str, Any]:
         "epochs": epochs,
         "schedule.learning_rate": batch * _RATE_PER_IMAGE,
         "schedule.warmup_epochs": epochs / 10,
+        "augment.mixup": 0.1 if images >= _MIXUP_FROM else 0.0,
     }
-    if images >= _MIXUP_FROM:
-        settings["augment.mixup"] = 0.1
     if config.model.freeze == "all":
         return settings | {
             "augment.mixup": 0.0,
@@ -85,7 +84,7 @@ def describe(config: RunConfig) -> str:
         f"Recipe finetune: {config.epochs or config.steps:g} "
         f"{'epochs' if config.epochs else 'steps'} of batches of {config.batch_size}, rate "
         f"{config.schedule.learning_rate:.4g} ({config.optimizer.head_factor:g} times as much for "
-        f"the classifier) after {config.schedule.warmup_epochs:g} epochs of warm-up, "
+        f"the classifier) after {config.schedule.warmup_epochs:.3g} epochs of warm-up, "
         f"{config.schedule.kind}; {crop}, {'flips' if augment.flip else 'no flips'}{mixup}; label "
         f"smoothing {config.optimizer.label_smoothing:g}, weight decay "
         f"{config.optimizer.weight_decay:g}"

@@ -70,9 +70,21 @@ class Recipe:
         rate, start = settings.get("schedule.learning_rate"), settings.get("schedule.warmup_rate")
         if rate is not None and start is not None and "schedule.warmup_rate" not in changes:
             settings["schedule.warmup_rate"] = min(rate, start)  # a warm-up must not fall
+        _scale_sizes(settings, self.settings, changes, get_spec(model).input_size)
         # A given length replaces the recipe's, in epochs or in steps.
         if "epochs" in changes or "steps" in changes:
             settings["epochs"] = changes.get("epochs")
             settings["steps"] = changes.get("steps")
         base = RunConfig(model=ModelConfig(name=model), recipe=self.name, epochs=1)
         return with_changes(base, {"epochs": None, **settings})
+
+
+def _scale_sizes(
+    settings: dict[str, Any], own: Mapping[str, Any], changes: Mapping[str, Any], size: int
+) -> None:
+    """Scales a recipe's sizes of training images, in place, with the size that the user sets."""
+    given = changes.get("data.image_size")
+    for name in ("augment.train_size", "augment.start_size"):
+        if given and own.get(name) and name not in changes:
+            scale = given / own.get("data.image_size", size)
+            settings[name] = max(1, round(own[name] * scale))
