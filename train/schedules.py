@@ -124,7 +124,8 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     the momentum as it is; PyTorch's scheduler changes it too unless `cycle_momentum=False`.
 
     Source: He et al. 2015, section 4.2 (piecewise, constant warm-up); Goyal et al. 2017, section
-    2.2 (linear warm-up from a rate); He et al. 2018 (arXiv:1812.01187), section 3.1 (from 0);
+    2.2 (linear warm-up from a rate); He et al. 2018 (arXiv:1812.01187), section 3.1 (from 0: the
+    i-th of m batches, counted from 1, has the rate b i / m);
     Loshchilov and Hutter 2017 (arXiv:1608.03983), equation 5 (cosine); Smith and Topin 2017
     (arXiv:1708.07120) and `torch.optim.lr_scheduler.OneCycleLR` (one cycle, its divisors and
     steps); Izmailov et al. 2018 (arXiv:1803.05407), section 3.2 (rates of weight averaging).

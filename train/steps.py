@@ -85,7 +85,9 @@ class TrainingSteps:
                 there is a schedule, and keys the draws of stochastic depth and dropout.
 
         Returns:
-            float32 `(count, 2)`: the mean loss and the accuracy of each step.
+            float32 `(count, 2)`: the mean loss and the accuracy of each step. With
+            `runtime.log_gradient_norm` `(count, 3)`: then also the L2 norm of the gradient of the
+            mean loss over the global batch, before it is clipped and without weight decay.
         """
         import tensorflow as tf
 
@@ -106,7 +108,8 @@ class TrainingSteps:
         import tensorflow as tf
 
         update = tf.autograph.experimental.do_not_convert(self._update)
-        metrics = tf.TensorArray(tf.float32, size=count, element_shape=(2,))
+        columns = 3 if self._config.runtime.log_gradient_norm else 2
+        metrics = tf.TensorArray(tf.float32, size=count, element_shape=(columns,))
         for index in tf.range(count):
             batch = next(iterator)
             parts = update(batch, first_step, index)
@@ -146,13 +149,15 @@ class TrainingSteps:
             step: The step, which keys the draws of the net's layers, if they draw.
             first: Position of the first image in the global batch.
         """
+        import tensorflow as tf
+
         if self._parts == 1:
             gradients, measured = self._gradients(images, labels, step, first)
         else:
             gradients, measured = self._accumulated(images, labels, step, first)
-        gradients = self._add_l2(self._clip(gradients))
-        self._optimizer.apply(gradients, self._variables)
-        return measured
+        gradients, norm = self._clip(gradients)
+        self._optimizer.apply(self._add_l2(gradients), self._variables)
+        return measured if norm is None else tf.concat([measured, [norm]], axis=0)
 
     def _gradients(self, images: Any, labels: Any, step: Any, first: Any) -> tuple[list[Any], Any]:
         """Returns the gradients of images of the batch, and their part of loss and accuracy."""
@@ -225,25 +230,35 @@ class TrainingSteps:
             return value
         return self._optimizer.scale_loss(value)
 
-    def _clip(self, gradients: Any) -> list[Any]:
+    def _clip(self, gradients: Any) -> tuple[list[Any], Any]:
         """Clips the sum of the replicas' gradients by its global norm.
 
-        The optimizer sums gradients over replicas, but two things need the sum before: Keras's
-        `global_clipnorm` would clip the gradients of each replica by themselves, and Keras's loss
-        scaling asks one replica only whether the gradients are finite.
+        The optimizer sums gradients over replicas, but three things need the sum before: Keras's
+        `global_clipnorm` would clip the gradients of each replica by themselves, Keras's loss
+        scaling asks one replica only whether the gradients are finite, and the logged norm is that
+        of the sum. To log it changes no gradient.
+
+        Returns:
+            The gradients, and the replica's part of their norm before; None if it is not logged.
         """
         import tensorflow as tf
 
         replicas = self._strategy.num_replicas_in_sync
         clip_norm = self._config.optimizer.clip_norm
         loss_scaled = self._config.runtime.precision == "mixed_float16"
-        if not clip_norm and not (loss_scaled and replicas > 1):
-            return list(gradients)
+        needs_sum = clip_norm or (loss_scaled and replicas > 1)
+        logged = self._config.runtime.log_gradient_norm
+        if not needs_sum and not logged:
+            return list(gradients), None
         context = tf.distribute.get_replica_context()
         summed = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        norm = tf.linalg.global_norm(summed) if logged else None
+        part = None if norm is None else norm / self._scale(1.0) / replicas
+        if not needs_sum:
+            return list(gradients), part
         if clip_norm:
-            summed, _ = tf.clip_by_global_norm(summed, clip_norm * self._scale(1.0))
-        return [gradient / replicas for gradient in summed]
+            summed, _ = tf.clip_by_global_norm(summed, clip_norm * self._scale(1.0), use_norm=norm)
+        return [gradient / replicas for gradient in summed], part
 
     def _add_l2(self, gradients: list[Any]) -> list[Any]:
         """Adds the gradient of the L2 term; each replica adds its part of it."""

@@ -248,7 +248,7 @@ class Trainer:
         if diverged is not None:
             self._raise_diverged(progress.step + diverged, float(metrics[diverged, 0]))
         images = count * batch_size
-        loss, correct = metrics.astype("float64").sum(axis=0) * batch_size
+        loss, correct, *_ = metrics.astype("float64").sum(axis=0) * batch_size
         sums = progress.epoch_sums
         progress.epoch_sums = [sums[0] + loss, sums[1] + correct, sums[2] + images]
         progress.step += count
@@ -261,9 +261,10 @@ class Trainer:
         )
         speed = images / max(seconds, 1e-9)
         rate = float(self.learner.schedule(progress.step - 1))
-        self._callbacks.on_train_batch_end(
-            progress.step - 1, {**means, "learning_rate": rate, "images_per_second": speed}
-        )
+        logs = {**means, "learning_rate": rate, "images_per_second": speed}
+        if self.config.runtime.log_gradient_norm:
+            logs["gradient_norm"] = float(metrics[:, 2].astype("float64").mean())
+        self._callbacks.on_train_batch_end(progress.step - 1, logs)
 
     def _left(self) -> float | None:
         """Returns the seconds that the remaining steps take at the speed so far, or None."""

@@ -230,6 +230,30 @@ def numbers() -> dict[str, Any]:
     return {"largest": largest([300_001, -300_001, 2**53 + 1])}
 
 
+def gradient_norms() -> dict[str, list[float]]:
+    """Of two classes from zero weights, with and without clipping; one image on each replica."""
+    strategy = make_strategy("cpu:2")
+    found = []
+    for clip in (0.0, 0.5):
+        changes = {"optimizer.clip_norm": clip, "optimizer.label_smoothing": 0.0}
+        logged = {"batch_size": 2, "runtime.log_gradient_norm": True}
+        config = with_changes(BASE, {**changes, **logged})
+        with strategy.scope():
+            dense = keras.layers.Dense(2, kernel_initializer="zeros")
+            model = keras.Sequential([keras.Input((2,)), dense])
+            optimizer = make_optimizer(config.optimizer, 0.1, "float32")
+            optimizer.build(model.trainable_variables)
+
+        def batches(context: Any) -> Any:
+            images = np.array([[[6.0, 8.0]], [[0.0, 0.0]]], "float32")
+            return tf.data.Dataset.from_tensor_slices((images, np.zeros((2, 1), "int64")))
+
+        steps = TrainingSteps(model, optimizer, config, strategy)
+        measured = steps(iter(strategy.distribute_datasets_from_function(batches)), 1)
+        found.append(float(measured[0, 2]))
+    return {"gradient norms": found}
+
+
 def overflow() -> dict[str, bool]:
     """One replica's gradients are infinite under float16's loss scaling."""
     strategy = make_strategy("cpu:2")
@@ -310,6 +334,7 @@ if __name__ == "__main__":
         **accumulated(),
         **averages(Path(sys.argv[1])),
         **numbers(),
+        **gradient_norms(),
         **overflow(),
         **norm_and_optimizer(),
     }

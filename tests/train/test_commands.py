@@ -172,6 +172,7 @@ def test_each_option_sets_its_field() -> None:
         "--stacked": True,
         "--track": "wandb",
         "--profile": "3:5",
+        "--log-gradient-norm": True,
         "--early-stop": 3,
         "--layer-decay": 0.5,
         "--task": "classification",

@@ -57,6 +57,7 @@ OTHER = {
     "augment.flip": True,
     "augment.policy": "augmix",
     "augment.policy_magnitude": 2.5,
+    "augment.policy_levels": "original",
     "augment.policy_spread": 0.25,
     "augment.policy_operations": 3,
     "augment.policy_probability": 0.75,
@@ -126,6 +127,7 @@ OTHER = {
     "loss.teacher_alpha": 0.25,
     "runtime.track": "wandb",
     "runtime.profile": "3:5",
+    "runtime.log_gradient_norm": True,
     "head_epochs": 0.5,
     "early_stop": 3,
     "runtime.strategy": "cpu:2",
@@ -154,6 +156,7 @@ NEEDS = {
 FREE = {
     "data.dataset",
     "data.data_dir",
+    "runtime.log_gradient_norm",
     "runtime.profile",
     "runtime.track",
     "runtime.strategy",

@@ -127,6 +127,35 @@ def test_loss_scaling_changes_no_update(clip: float) -> None:
     assert_weights(model, expected(torch_sgd((0.3, 0.3), clip=clip))[-1])
 
 
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+@pytest.mark.parametrize("clip", [0.0, 0.5])
+def test_the_gradients_norm_is_a_third_column(precision: str, clip: float) -> None:
+    """Of two classes from zero weights: errors -1/2 and 1/2, inputs 3, 4 and the bias's 1."""
+    norms = []
+    for logged, parts in ((False, 1), (True, 1), (True, 2)):
+        config = with_changes(
+            RunConfig(steps=1, batch_size=2),
+            {
+                "optimizer.clip_norm": clip,
+                "optimizer.accumulate": parts,
+                "optimizer.weight_decay": 0.3,
+                "runtime.precision": precision,
+                "runtime.log_gradient_norm": logged,
+            },
+        )
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, "linear", True, "ones")])
+        optimizer = make_optimizer(config.optimizer, RATE, precision)
+        optimizer.build(model.trainable_variables)
+        steps = TrainingSteps(model, optimizer, config, tf.distribute.get_strategy())
+        batch = np.array([[3.0, 4.0]] * 2, "float32"), np.array([0, 0])
+        measured = steps(iter(tf.data.Dataset.from_tensors(batch)), 1)
+        assert measured.shape == (1, 3 if logged else 2)
+        assert measured[0, :2] == pytest.approx([np.log(2), 1.0], rel=1e-5)
+        norms += [float(value) for value in measured[0, 2:]]
+    # sqrt((9 + 16 + 1) * (1/4 + 1/4)); decay and clipping come after.
+    assert norms == pytest.approx([3.6055513] * 2, rel=1e-5)
+
+
 def _stepped(kind: type, dtype: str, **options: Any) -> list[np.ndarray]:
     """Values of the variables and of the optimizer after three steps of a tf.function."""
     variables = [keras.Variable(weight, dtype=dtype) for weight in start()]

@@ -20,7 +20,7 @@ from keras_resnet_train.augment import (
     training_size,
 )
 from keras_resnet_train.augment.erasing import ERASING_DRAWS, erase, erased_boxes
-from keras_resnet_train.augment.levels import autoaugment, increasing, trivial
+from keras_resnet_train.augment.levels import autoaugment, increasing, original, trivial
 from keras_resnet_train.augment.mixing import beta, cut_box, neighbours
 from keras_resnet_train.augment.operations import OPERATIONS, number_of
 from keras_resnet_train.augment.policies import mixing_weights, plan, plan_jitter
@@ -56,6 +56,21 @@ def test_timms_increasing_levels() -> None:
     assert value(highest, "Brightness") == pytest.approx(0.1)
     lowest = increasing(tf.constant(0.0), tf.constant(1.0), (10, 10), 0.45)
     assert (value(lowest, "Posterize"), value(lowest, "Solarize")) == (4, 256)
+
+
+def test_levels_of_randaugments_authors() -> None:
+    """`level_to_arg` of tensorflow/tpu's `autoaugment.py` at magnitudes 10 and 15."""
+    names = ("Rotate", "Posterize", "Solarize", "SolarizeAdd", "Color", "ShearX", "TranslateX")
+    for level, expected in {
+        10.0: (30.0, 4, 256, 110, 1.9, 0.3, 100.8),
+        15.0: (45.0, 6, 384, 165, 2.8, 0.45, 151.2),
+        0.0: (0.0, 0, 0, 0, 0.1, 0.0, 0.0),
+    }.items():
+        found = original(tf.constant(level), tf.constant(1.0), (224, 224), 0.45)
+        assert [value(found, name) for name in names] == pytest.approx(expected, rel=1e-6)
+    beyond = increasing(tf.constant(15.0), tf.constant(-1.0), (224, 224), 0.45)
+    assert value(beyond, "Posterize") == 0  # timm: -2, which leaves no bit either
+    assert value(beyond, "Color") == pytest.approx(0.1)
 
 
 def test_torchvisions_bins() -> None:
@@ -108,6 +123,10 @@ def test_rand_chooses_evenly_with_probability_and_spread() -> None:
     assert degrees.mean() == pytest.approx(0, abs=1.5)
     assert np.abs(degrees).mean() == pytest.approx(15, abs=0.2)
     assert np.abs(degrees).std() == pytest.approx(1.5, abs=0.1)  # 0.5 levels
+    strong = {"policy_magnitude": 15, "policy_levels": "original"}
+    numbers, arguments = steps_of(2_000, policy="rand", policy_spread=0.0, **strong)
+    assert np.abs(arguments[numbers == number_of("Rotate")]) == pytest.approx(45, abs=1e-4)
+    assert arguments[numbers == number_of("Sharpness")] == pytest.approx(2.8, abs=1e-5)
     numbers, _ = steps_of(10, policy="rand", policy_operations=3, policy_probability=1.0)
     assert numbers.shape == (10, 3)
     assert numbers.all()

@@ -202,7 +202,7 @@ def _of(config: RunConfig, path: str) -> Any:
             {},
             {"epochs": 200, "optimizer.weight_decay": 5e-4, "optimizer.nesterov": True},
         ),
-        (  # He et al. 2019, sections 3.1 and 5: 0.1 per 256 images
+        (  # He et al. 2018, sections 3.1 and 5: 0.1 per 256 images
             "bag-of-tricks",
             {"batch_size": 256},
             {"schedule.learning_rate": 0.1, "augment.mixup": 0.2, "optimizer.decay_biases": False},
@@ -213,8 +213,8 @@ def _of(config: RunConfig, path: str) -> Any:
             {
                 "schedule.learning_rate": 1.6,
                 "optimizer.ema": 0.9999,
-                "model.spec.head_dropout": 0.25,
-                "augment.policy_magnitude": 10,
+                "model.spec.zero_init_residual": True,
+                "augment.policy_levels": "original",
             },
         ),
         (  # vision#3995
@@ -262,6 +262,36 @@ def _of(config: RunConfig, path: str) -> Any:
 def test_figures_of_papers(recipe: str, changes: dict[str, Any], expected: dict[str, Any]) -> None:
     config = get_recipe(recipe).configure(get_recipe(recipe).model, changes)
     assert {path: _of(config, path) for path in expected} == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("model", "magnitude", "dropout", "drops"),
+    [
+        ("resnetrs50", 10, 0.25, None),
+        ("resnetrs101", 15, 0.25, None),
+        ("resnetrs152", 15, 0.25, None),
+        ("resnetrs200", 15, 0.25, 0.1),
+        ("resnetrs270", 15, 0.25, 0.1),
+        ("resnetrs420", 15, 0.4, 0.1),
+    ],
+)
+def test_resnet_rs_follows_the_net(
+    model: str, magnitude: float, dropout: float, drops: float | None
+) -> None:
+    """tensorflow/tpu, `resnet_rs/configs`: i160, i192, i256, i256, i256 and i320."""
+    config = get_recipe("resnet-rs").configure(model, {})
+    assert config.augment.policy_magnitude == magnitude
+    assert config.model.spec["head_dropout"] == dropout
+    assert config.model.spec.get("stochastic_depth") == drops
+    plain = get_recipe("resnet-rs").configure("plain34", {}).model.spec
+    assert "zero_init_residual" not in plain
+
+
+def test_goyal2017_has_nesterovs_momentum() -> None:
+    """Section 5.1 of the paper: Nesterov momentum with m of 0.9."""
+    optimizer = get_recipe("goyal2017").configure("resnet50", {}).optimizer
+    assert (optimizer.nesterov, optimizer.momentum) == (True, 0.9)
+    assert optimizer.momentum_form == "pytorch"
 
 
 def test_wrn_cifar_multiplies_the_rate_by_a_fifth() -> None:

@@ -40,11 +40,14 @@ def test_metrics_by_call(
     before = read_log(file)[:2]
     with file.open("a") as stream:
         stream.write('{"step": 8, "lo')  # killed while it wrote
-    run_training(config, tmp_path)
+    run_training(with_changes(config, {"runtime.log_gradient_norm": True}), tmp_path)
     rows = read_log(file)
     assert [row["step"] for row in rows] == [2, 4, 6, 8]
     assert rows[:2] == before
-    assert rows[3].keys() == {"step", "loss", "accuracy", "learning_rate", "images_per_second"}
+    names = {"step", "loss", "accuracy", "learning_rate", "images_per_second"}
+    assert rows[1].keys() == names
+    assert rows[3].keys() == {*names, "gradient_norm"}
+    assert rows[3]["gradient_norm"] > 0
     assert rows[3]["learning_rate"] == pytest.approx(0.2)
 
 

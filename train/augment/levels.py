@@ -69,7 +69,7 @@ def increasing(level: Any, sign: Any, size: Any, translation: float) -> dict[str
     """Returns the argument of each operation where a higher level changes more.
 
     Args:
-        level: 0 to 10, float32 of any shape.
+        level: 0 to 10, float32 of any shape; a higher one continues the scale.
         sign: -1 or 1, of the same shape.
         size: Height and width of the images.
         translation: Largest translation as a fraction of the side.
@@ -90,7 +90,7 @@ def increasing(level: Any, sign: Any, size: Any, translation: float) -> dict[str
         "Equalize": nothing,
         "Invert": nothing,
         "Rotate": sign * share * 30,
-        "Posterize": 4 - tf.floor(share * 4),
+        "Posterize": tf.maximum(0.0, 4 - tf.floor(share * 4)),
         "Solarize": 256 - tf.minimum(256.0, tf.floor(share * 256)),
         "SolarizeAdd": tf.minimum(128.0, tf.floor(share * 110)),
         "Color": enhanced,
@@ -101,6 +101,40 @@ def increasing(level: Any, sign: Any, size: Any, translation: float) -> dict[str
         "ShearY": sign * share * 0.3,
         "TranslateX": sign * share * translation * width,
         "TranslateY": sign * share * translation * height,
+    }
+
+
+def original(level: Any, sign: Any, size: Any, translation: float) -> dict[str, Any]:
+    """Returns the argument of each operation by the scales of RandAugment's authors.
+
+    Four operations differ from `increasing`: those of colour and sharpness have factors from 0.1 at
+    level 0 to 1.9 at level 10, posterize and solarize change less at a higher level.
+
+    Args:
+        level: 0 to 10, float32 of any shape; a higher one continues the scale.
+        sign: -1 or 1, of the same shape.
+        size: Height and width of the images.
+        translation: Translation at level 10 as a fraction of the side.
+
+    Returns:
+        By operation, float32 of the shape of `level`.
+
+    Source: tensorflow/tpu, `models/official/efficientnet/autoaugment.py`, `level_to_arg`. There
+    level 10 translates by 100 pixels; 0.45 of a side of 224 is 100.8.
+    """
+    import tensorflow as tf
+
+    share = level / 10
+    enhanced = 0.1 + share * 1.8
+    return {
+        **increasing(level, sign, size, translation),
+        "Posterize": tf.floor(share * 4),
+        "Solarize": tf.floor(share * 256),
+        "SolarizeAdd": tf.floor(share * 110),
+        "Color": enhanced,
+        "Contrast": enhanced,
+        "Brightness": enhanced,
+        "Sharpness": enhanced,
     }
 
 

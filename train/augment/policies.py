@@ -115,14 +115,19 @@ def mixing_weights(draws: Any) -> Any:
 
 
 def _rand(config: AugmentConfig, draws: Any, size: Any) -> Steps:
-    """Cubuk et al. 2019 (arXiv:1909.13719), Figure 2, as timm's `rand-m{m}-mstd{s}-inc1`."""
+    """Cubuk et al. 2019 (arXiv:1909.13719), Figure 2, as timm's `rand-m{m}-mstd{s}-inc1`.
+
+    With `policy_levels=original`, as TensorFlow's code without cutout. That draws an operation's
+    probability from [0.2, 0.8], which makes 0.5.
+    """
     import tensorflow as tf
 
     draws = tf.reshape(draws, (-1, config.policy_operations, 4))
     magnitude = 9.0 if config.policy_magnitude is None else config.policy_magnitude
     level = magnitude + config.policy_spread * _normal(draws[..., 0])
-    level = tf.clip_by_value(level, 0, 10)
-    arguments = levels.increasing(level, _sign(draws[..., 1]), size, 0.45)
+    level = tf.clip_by_value(level, 0, max(10.0, magnitude))
+    scale = levels.increasing if config.policy_levels == "increasing" else levels.original
+    arguments = scale(level, _sign(draws[..., 1]), size, 0.45)
     used = draws[..., 2] < config.policy_probability
     return _choose(levels.RAND_OPERATIONS, draws[..., 3], arguments, used)
 

@@ -273,8 +273,14 @@ class AugmentConfig(Section):
     )
     policy_magnitude: float | None = setting(
         None,
-        "Magnitude of `rand` (by default 9) and `augmix` (3), 0 to 10.",
-        Bounds(minimum=0, maximum=10),
+        "Magnitude of `rand` (by default 9) and `augmix` (3), 0 to 10; a higher one continues the "
+        "operations' scales.",
+        Bounds(minimum=0, maximum=30),
+    )
+    policy_levels: Literal["increasing", "original"] = setting(
+        "increasing",
+        "Scales of `rand`: `increasing`, each operation changes more at a higher magnitude (timm's "
+        "`inc1`); `original`, those of the authors, whose posterize and solarize change less.",
     )
     policy_spread: float = setting(
         0.5, "Standard deviation of the magnitude of `rand`.", _AT_LEAST_0
@@ -643,6 +649,13 @@ class RuntimeConfig(Section):
         "Steps to profile for TensorBoard, such as `10:20`.",
         option="--profile",
         metavar="FIRST:LAST",
+        free=True,
+    )
+    log_gradient_norm: bool = setting(
+        False,
+        "Write the norm of the gradient, of the global batch and before clipping, to metrics.jsonl "
+        "and TensorBoard.",
+        option="--log-gradient-norm",
         free=True,
     )
 

@@ -43,4 +43,7 @@ RECIPE = Recipe(
         "schedule.cycle_rise": 0.25,
         "schedule.cycle_shape": "linear",
     },
+    here="cifar_resnet20 on cifar10_sample (5,085 training images), 20 epochs, three seeds: test "
+    "accuracy 75.7 +- 1.7 %; he2015-cifar in the same epochs 61.2 +- 1.8 % "
+    "(`benchmarks/recipes.py`)",
 )

@@ -9,10 +9,11 @@ text, add `--set augment.flip=false`. With `--freeze all` nothing is augmented, 
 of the frozen net are computed once.
 
 Source: this project. Length by size of the data and mixup 0.1 from 20,000 images on follow
-Kolesnikov et al. 2020 (arXiv:1912.11370), section 3.3 (BiT-HyperRule); a higher rate for the new
-classifier is customary since Girshick et al. 2014 (arXiv:1311.2524), section 2.3, whose body has a
-tenth of the rate of its pre-training. No paper states an accuracy for this recipe;
-`python -m benchmarks finetune` measures it.
+Kolesnikov et al. 2020 (arXiv:1912.11370), section 3.3 (BiT-HyperRule; `bit_hyperrule.py` of
+google-research/big_transfer), the numbers of epochs do not. A new classifier that learns ten times
+as fast as the layers below it is Caffe's, `models/finetune_flickr_style/train_val.prototxt`
+(`lr_mult: 10`). No paper states an accuracy for this recipe; `python -m benchmarks finetune`
+measures it.
 
     keras-resnet train --weights torchvision/v2 --model resnet50 --dataset flowers/ \
         --recipe finetune --output saved_models/flowers

@@ -1,12 +1,13 @@
 r"""CIFAR-10 and -100 as in Zagoruyko and Komodakis 2016 (arXiv:1605.07146), section 3.
 
 200 epochs with batches of 128: SGD with Nesterov's momentum 0.9 in Torch's form, weight decay 5e-4
-on all variables. The learning rate is 0.1, multiplied by 0.2 at epochs 60, 120 and 160
-(`scripts/train_cifar.sh` of the authors' repository has the same numbers). Images are padded by 4
-pixels, cropped at random and flipped at random; the authors pad with reflections, this recipe with
-the mean.
+on all variables. The learning rate is 0.1, multiplied by 0.2 at epochs 60, 120 and 160 (section 3,
+"Implementation details"; `scripts/train_cifar.sh` and `train.lua` of
+szagoruyko/wide-residual-networks have the same numbers). Images are padded by 4 pixels, cropped at
+random and flipped at random; the authors pad with reflections, this recipe with the mean.
 
-Expected (Table 5, test error in percent): WRN-28-10 4.00 on CIFAR-10, 19.25 on CIFAR-100.
+Expected (Table 5 and the repository's README, test error in percent, median of five runs):
+WRN-28-10 4.00 on CIFAR-10, 19.25 on CIFAR-100.
 
     keras-resnet train --model cifar_wrn28_10 --dataset cifar10 --recipe wrn-cifar \
         --output saved_models/wrn
@@ -17,7 +18,8 @@ from .recipe import Recipe
 RECIPE = Recipe(
     name="wrn-cifar",
     source="Zagoruyko and Komodakis 2016 (arXiv:1605.07146), section 3",
-    expected="CIFAR-10 test error: WRN-28-10 4.00 %; CIFAR-100 19.25 % (Table 5)",
+    expected="CIFAR-10 test error: WRN-28-10 4.00 %; CIFAR-100 19.25 % (Table 5, median of five "
+    "runs)",
     model="cifar_wrn28_10",
     dataset="cifar10",
     settings={
