@@ -392,7 +392,7 @@ _OFF = (
         branch_scale=0.25,
         shortcut_dropout=0.5,
     ),
-    TINY.replace(eca=True, se_divisor=8, blur=2, blur_shortcut=False),
+    TINY.replace(eca=True, se_divisor=8, blur=2, blur_shortcut=False, head_dropout=0.25),
 )
 
 

@@ -223,7 +223,7 @@ def test_responses_of_runs(command, tmp_path, finished_run, copied_run):
 
 
 class _Options:
-    dataset = data_dir = None
+    dataset = data_dir = on_bad_image = None
 
 
 def test_words_of_responses_follow_the_numbers():

@@ -57,7 +57,6 @@ def folder(root: pathlib.Path, *classes: str) -> pathlib.Path:
         (("--dataset", "/none/of/it"), "No folder at '/none/of/it'"),
         (("--dataset", "/none/of/it", "--steps", 2), "No folder at '/none/of/it'"),
         # A wrong name is said before a length is asked for.
-        (("--dataset", "digit"), "Unknown data set 'digit': .* Nearest: digits"),
         (("--dataset", "Synthetik"), "Unknown data set 'Synthetik': .* Nearest: synthetic"),
         (("--dataset", "fashion-mnist"), "Unknown data set 'fashion-mnist': .* fashion_mnist"),
         (("--dataset", "no.csv", "--task", "multilabel", "--steps", 2), "No folder at 'no.csv'"),
@@ -220,7 +219,10 @@ def test_damaged_runs(copied_run: pathlib.Path, refused: Callable[..., str]) -> 
 
 
 def test_other_data_for_a_run(
-    finished_run: pathlib.Path, tmp_path: pathlib.Path, refused: Callable[..., str]
+    finished_run: pathlib.Path,
+    tmp_path: pathlib.Path,
+    command: Command,
+    refused: Callable[..., str],
 ) -> None:
     data = folder(tmp_path / "data", "a", "b")
     line = refused("evaluate", finished_run, "--dataset", data)
@@ -228,8 +230,9 @@ def test_other_data_for_a_run(
         r"classes of .*data' are not those .*: a, b \.\.\. against 0, 1, .*2 against 10", line
     )
     digits = folder(tmp_path / "digits", *"0123456789")
-    line = refused("evaluate", finished_run, "--dataset", digits)
-    assert "has images of 3 channel(s), and the net of" in line
+    ended = command("evaluate", finished_run, "--dataset", digits, "--output", tmp_path / "out")
+    assert ended.status == 0
+    assert "Note: 50 of 50 test images are not stored as grey and become grey" in ended.err
 
 
 def test_a_run_on_a_folder(
@@ -248,7 +251,8 @@ def test_a_run_on_a_folder(
     (run / "model.keras").unlink()  # as if it had been killed before the end
     facts = (run / "dataset.json").read_text()
     (train / "c").rename(train / "a")
-    for line in (refused("evaluate", run, "--checkpoint", "last"), refused("export", run)):
+    for words_of in (("evaluate", run, "--checkpoint", "last"), ("export", run)):
+        line = refused(*words_of, "--split", "train")
         assert "classes of" in line
         assert "are not those that" in line
     ended = command(*words, "--batch-size", 4)

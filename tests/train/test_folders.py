@@ -113,6 +113,12 @@ def test_a_run_keeps_its_splits(tmp_path: pathlib.Path) -> None:
     run.check_data(more, preprocess)
     assert members(more) == members(data)
     assert any("3 images added since the run began left out: a/100.png" in n for n in more.notes)
+    other = fill(tmp_path / "other", {"a": 20, "b": 20})  # the same names, other images
+    asked = {"stored": stored, "splits": ("test",), "whole": True}
+    found = load(other, request=asked)
+    assert sizes(found)["test"] == 40
+    assert any("names of the run's images and other content" in note for note in found.notes)
+    assert sizes(load(moved, request=asked))["test"] == len(stored.splits["test"])
     first, second, third = list(stored.splits["test"])[:3]
     (moved / first).unlink()
     shutil.copy(moved / second, moved / third)

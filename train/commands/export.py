@@ -16,7 +16,7 @@ from ..command import Command, add_data_overrides, comma_separated, overridden, 
 from ..config import DataConfig
 from ..data import load_data, raw_images
 from ..evaluation import Member, open_member
-from ..evaluation.classes import check_channels, check_classes
+from ..evaluation.classes import check_channels
 from ..evaluation.members import names_run
 from ..rundir import RunDirectory
 
@@ -243,10 +243,13 @@ def _images(
         data = run_data(member.run, args)
     else:
         config = overridden(DataConfig(), args)
-        data = load_data(config, member.spec)
-        about: dict[str, str] = {"data": config.dataset, "net": member.name}
-        check_classes(data.class_names, member.class_names, outputs=member.classes, **about)
-        check_channels(data.channels, member.channels, **about)
+        data = load_data(config, member.spec, class_names=member.class_names)
+        if len(data.class_names) != member.classes:
+            raise ValueError(
+                f"{config.dataset!r} has {len(data.class_names)} classes, and {member.name} "
+                f"{member.classes} outputs without names"
+            )
+        check_channels(data.channels, member.channels, data=config.dataset, net=member.name)
     preprocess, channels = member.preprocess, data.channels
     images, labels = raw_images(
         data.split(args.split), preprocess, channels, args.evaluation_images

@@ -10,7 +10,7 @@ import numpy as np
 from ..config import DataConfig
 from .listing import Entry, Listing, changed_files, examples
 from .membership import fold_of, held_out
-from .readable import duplicates, read_all
+from .readable import digest_of, duplicates, read_all
 from .request import Request
 from .sources import SPLITS, FileSource, ImageData, Split, no_images
 from .walk import counted
@@ -66,7 +66,8 @@ def divided(
         others: dict[Split, FileSource] = dict(files.splits)
         del others["test"]
         files = dataclasses.replace(files, splits=others)
-    if request.stored is not None and _own(files, request.stored):
+    own = request.stored is not None and _own(files, request.stored, notes, content=request.whole)
+    if own:
         sources, changes = _as_stored(files, request, notes)
         notes += changes
     else:
@@ -82,7 +83,7 @@ def divided(
         notes += more
     notes += _shared(opened, request)
     listing = _listing(opened, files.class_names)
-    if request.stored is not None and _own(files, request.stored):
+    if own and request.stored is not None:
         other = _contents(request.stored, listing)
         changes += other
         notes += other
@@ -104,11 +105,33 @@ def divided(
     )
 
 
-def _own(files: Files, stored: Listing) -> bool:
-    """Whether the files are those that a run stored, if not all of them or more of them."""
-    known = {name for entries in stored.splits.values() for name in entries}
-    names = {name for source in _all(files).values() for name in source.names}
-    return 2 * len(known & names) >= len(known)
+def _own(files: Files, stored: Listing, notes: list[str], *, content: bool) -> bool:
+    """Whether the files are those that a run stored, if not all of them or more of them.
+
+    Args:
+        files: The files.
+        stored: The files of the run.
+        notes: Gets a note if files have the run's names and other content.
+        content: Whether the same names are not enough, as for other data that is evaluated: none of
+            up to 32 files having the run's content, they are not the run's.
+    """
+    known = {name: entry for entries in stored.splits.values() for name, entry in entries.items()}
+    digests = {entry.digest for entries in stored.splits.values() for entry in entries.values()}
+    found = {
+        name: (source, path)
+        for source in _all(files).values()
+        for name, path in zip(source.names, source.paths, strict=True)
+    }
+    common = sorted(known.keys() & found.keys())
+    if 2 * len(common) < len(known):
+        return False
+    if not content or not common or "" in digests:
+        return True
+    sample = common[:: -(-len(common) // 32)]
+    if any(digest_of(*found[name]) in digests for name in sample):
+        return True
+    notes.append("the images have names of the run's images and other content: taken as other data")
+    return False
 
 
 def _all(files: Files) -> dict[str, FileSource]:

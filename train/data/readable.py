@@ -166,8 +166,19 @@ def _read(path: str, source: FileSource, channels: int) -> _Read:
         content = source.content(path)
     except OSError as error:
         return _Read(error.strerror or type(error).__name__, "", ())
-    digest = hashlib.blake2b(content, digest_size=8).hexdigest()
-    return _Read(_problem(content, channels, source.decoding), digest, notable(content))
+    return _Read(_problem(content, channels, source.decoding), _digest(content), notable(content))
+
+
+def digest_of(source: FileSource, path: str) -> str:
+    """Returns the hash of an image's content that listings have; "" if it cannot be read."""
+    try:
+        return _digest(source.content(path))
+    except OSError:
+        return ""
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
 def _problem(content: bytes, channels: int, decoding: Decoding) -> str:
