@@ -79,6 +79,11 @@ def given_fields(args: argparse.Namespace) -> dict[str, Any]:
     return {path: value for path, value in values.items() if value is not None}
 
 
+def given_settings(args: argparse.Namespace) -> dict[str, Any]:
+    """Returns all settings that were given, as options and by `--set`, by dotted path."""
+    return {**given_fields(args), **parse_settings(args.settings)}
+
+
 def configuration(args: argparse.Namespace, length: str = "--epochs 90") -> RunConfig:
     """Returns the run's configuration as the options describe it.
 
@@ -89,7 +94,7 @@ def configuration(args: argparse.Namespace, length: str = "--epochs 90") -> RunC
     Raises:
         ValueError: If an option names something unknown or has a wrong value.
     """
-    changes = {**given_fields(args), **parse_settings(args.settings)}
+    changes = given_settings(args)
     if args.config is not None:
         return _from_file(args, changes)
     if changes.get("model.weights") is not None:
@@ -133,7 +138,7 @@ def resumed(config: RunConfig, args: argparse.Namespace, output: Path | None) ->
     file = output and output / "config.json"
     if not file or not file.is_file():
         return config
-    given = {**given_fields(args), **parse_settings(args.settings)}
+    given = given_settings(args)
     config, kept = as_begun(config, file, given)
     if kept:
         print(

@@ -18,11 +18,14 @@ from keras_resnet_train.config import (
     RunConfig,
     RuntimeConfig,
     ScheduleConfig,
+    all_fields,
     describe,
     differences,
     load_config,
+    unused_settings,
     with_changes,
 )
+from keras_resnet_train.config.unused import NEEDS as NEEDS_OF_SETTINGS
 
 pytestmark = pytest.mark.tf
 
@@ -455,3 +458,17 @@ def test_differences_name_both_values() -> None:
         "seed: 0 then, 2 now",
         "steps: None then, 9 now",
     ]
+
+
+def test_settings_without_effect() -> None:
+    """Each setting of the table is a field, has no effect by itself, and is named once."""
+    paths = {field.path for field in all_fields(RunConfig)}
+    base = RunConfig(epochs=1)
+    for path, need in NEEDS_OF_SETTINGS.items():
+        assert path in paths
+        optimizers = {"optimizer.momentum": "adamw", "optimizer.momentum_form": "adamw"}
+        optimizers["optimizer.nesterov"] = "lars"
+        changed = with_changes(base, {"optimizer.name": optimizers.get(path, "sgd")})
+        assert unused_settings(changed, [path]) == [f"`{path}` has no effect without {need.words}"]
+    focal = config(**{"loss.kind": "focal", "augment.crop": "pad", "schedule.swa_start": 0.5})
+    assert not unused_settings(focal, ["loss.focal_gamma", "augment.pad", "schedule.swa_rate"])

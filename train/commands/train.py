@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 
 from ..command import Command
-from ..config import RunConfig
+from ..config import RunConfig, unused_settings
 from ..recipes import describe_choice
-from ..run_options import add_run_options, configuration, resumed
+from ..run_options import add_run_options, configuration, given_settings, resumed
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +44,8 @@ def _run(args: argparse.Namespace) -> int:
     if args.output is None and args.dry_run is None:
         raise ValueError("Give --output, the directory of the run, or --dry-run")
     config = resumed(configuration(args), args, args.output)
+    for line in unused_settings(config, given_settings(args)):
+        print(f"Note: {line}")
     choice = describe_choice(config)
     if choice and is_chief(config.runtime.strategy):
         print(choice)

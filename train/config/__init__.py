@@ -17,3 +17,4 @@ from .run import OptimizerConfig as OptimizerConfig
 from .run import RunConfig as RunConfig
 from .run import RuntimeConfig as RuntimeConfig
 from .run import ScheduleConfig as ScheduleConfig
+from .unused import unused_settings as unused_settings
