@@ -52,13 +52,8 @@ def averaging_plan(config: RunConfig, length: Length) -> AveragingPlan | None:
     if optimizer.ema:
         return AveragingPlan(decay=optimizer.ema)
     last, every = length.epochs, 1
-    if optimizer.average_last > last:
-        raise ValueError(
-            f"`optimizer.average_last` must be at most the epochs of the run ({last}). "
-            f"Received: optimizer.average_last={optimizer.average_last}"
-        )
     if optimizer.average_last:
-        first = last - optimizer.average_last + 1
+        first = max(1, last - optimizer.average_last + 1)
     else:
         every = schedule.swa_cycle or 1
         first = swa_epoch(schedule, length.steps, length.steps_per_epoch) + every
@@ -178,9 +173,13 @@ class WeightAverages:
             average.assign(variable.numpy())
 
     def _move(self, share: Any) -> None:
-        """Moves the averages towards the weights by a share of the difference."""
+        """Moves the averages towards the weights by a share of the difference.
+
+        A share of 1 gives the weights to the last bit, whatever the averages were before: a run
+        that resumes from step 0 has made them of other weights.
+        """
         for average, source in zip(self.variables, self._sources, strict=True):
-            average.value.assign_sub((average.value - source.value) * share)
+            average.value.assign(average.value * (1.0 - share) + source.value * share)
 
 
 def make_averages(model: Any, config: RunConfig, length: Length) -> WeightAverages | None:

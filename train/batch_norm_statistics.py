@@ -1,4 +1,4 @@
-"""Batch-norm statistics of finished weights, measured anew."""
+"""Batch-norm statistics of finished weights, re-estimated."""
 
 from __future__ import annotations
 

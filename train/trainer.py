@@ -383,4 +383,4 @@ class Trainer:
         if wanted:
             batches = statistics_batches(self.config, self.data, self.preprocess, wanted)
             count = recompute_batch_norm(self.model, batches)
-            self.console.say(f"Batch-norm statistics measured anew on {count} training images")
+            self.console.say(f"Batch-norm statistics re-estimated on {count} training images")

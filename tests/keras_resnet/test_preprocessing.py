@@ -170,6 +170,8 @@ def test_old_names_are_still_there():
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos3", "nearest"])
 def test_long_images(interpolation):
     """Only what the crop keeps is resized, with the pixels of the whole image resized."""
+    if interpolation == "lanczos3" and keras.backend.backend() == "torch":
+        pytest.skip("Keras does not resize so on PyTorch")
     size, differences = 16, []
     for height, width in ((4, 300), (900, 9), (3, 1001), (40, 2000)):
         images = np.random.default_rng(height).integers(0, 256, (2, height, width, 3), "uint8")

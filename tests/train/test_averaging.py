@@ -145,7 +145,7 @@ def test_the_average_of_the_last_epochs(tmp_path: pathlib.Path, tiny: Tiny) -> N
 def test_weight_averaging_in_cycles_resumes(
     tmp_path: pathlib.Path, tiny: Tiny, train_until: Callable[..., None]
 ) -> None:
-    """To the last bit, cut between two of the averaged weights; statistics are measured anew."""
+    """To the last bit, cut between two of the averaged weights; statistics are re-estimated."""
     config = tiny(
         **SMALL,
         steps=29,
@@ -171,7 +171,7 @@ def test_weight_averaging_in_cycles_resumes(
         np.testing.assert_allclose(variable, sum(parts) / 4, rtol=1e-4, atol=1e-6)
 
 
-# Statistics measured anew.
+# Statistics re-estimated.
 
 
 @pytest.fixture(scope="module")
@@ -218,3 +218,17 @@ def test_lost_statistics_come_back(digits_run: pathlib.Path, stacked: bool, tiny
     images = preprocess.normalize(data.train.images)
     recompute_batch_norm(model, [images[start : start + 64] for start in range(0, 1024, 64)])
     assert evaluate(model, data.test, preprocess).accuracy > raw - 0.03
+
+
+def test_the_first_step_replaces_the_averages() -> None:
+    """To the last bit, or a run killed before its first step would end with other weights."""
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(50)])
+    found = []
+    for start in (0.1234567, 31.7):
+        averages = WeightAverages(model, AveragingPlan(decay=0.99))
+        for variable in averages.variables:
+            variable.assign(keras.ops.full(variable.shape, start))
+        averages.update(0)
+        found.append(averages.variables[0].numpy())
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], model.weights[0].numpy())

@@ -234,6 +234,7 @@ def test_folder_of_classes(tmp_path: pathlib.Path) -> None:
     assert (data.channels, data.name) == (3, str(tmp_path))
     assert data.notes == (
         f"{tmp_path}: 3 classes (Bee, ant, zebra); images: train 10, test 6",
+        "classes hold 1 folder (ant/deeper): their images are images of the class",
         f"1 image in {tmp_path}, outside the class folders, left out",
         "3 files passed over, as their endings are not those of images: 1 .heic, 1 .md, 1 .txt",
         "3 hidden files or folders skipped",

@@ -412,7 +412,7 @@ def test_recomputed_batch_norm(copied_run: pathlib.Path, command: Command) -> No
     before = (copied_run / "metrics.json").read_bytes()
     ended = command("evaluate", copied_run, "--recompute-batch-norm", 256, "--json")
     assert ended.status == 0
-    assert "batch-norm statistics measured anew on 256 training images" in ended.err
+    assert "batch-norm statistics re-estimated on 256 training images" in ended.err
     assert json.loads(ended.out)["loss"] != read_json(copied_run / "metrics.json")["test"]["loss"]
     assert (copied_run / "metrics.json").read_bytes() == before
     assert (copied_run / "evaluation-test-recomputed" / "evaluation.json").is_file()

@@ -199,7 +199,6 @@ def test_a_run_with_the_same_classes_keeps_its_classifier(
         ({"model.weights": "none.pth"}, r"none.pth"),
         ({"loss.teacher": "none"}, r"no file or folder 'none', and no weights of this name"),
         ({"augment.train_size": 16}, r"`augment.train_size` must be at most .* \(8\)"),
-        ({"optimizer.average_last": 9}, r"`optimizer.average_last` must be at most .* \(1\)"),
         ({"runtime.profile": "6:7"}, r"`--profile` must begin within the run of 6 steps"),
         (
             {"model.freeze": "all", "head_epochs": 0.01},

@@ -72,7 +72,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--recompute-batch-norm",
         type=int,
         metavar="IMAGES",
-        help="first measure the batch-norm statistics of a run's weights anew, on so many of its "
+        help="first re-estimate the batch-norm statistics of a run's weights on so many of its "
         "training images",
     )
     parser.add_argument(
@@ -241,7 +241,7 @@ def _check_ensemble(members: Sequence[Member], images: MeasuredImages) -> None:
 
 
 def _recompute(member: Member, images: int) -> str:
-    """Measures the batch-norm statistics of a run's weights anew; returns what was done."""
+    """Re-estimates the batch-norm statistics of a run's weights; returns what was done."""
     from ..batch_norm_statistics import recompute_batch_norm, statistics_batches
     from ..data import load_data
 
@@ -260,7 +260,7 @@ def _recompute(member: Member, images: int) -> str:
     )
     batches = statistics_batches(run.config, data, run.preprocess, images)
     count = recompute_batch_norm(member.model, batches)
-    return f"batch-norm statistics measured anew on {count:,} training images"
+    return f"batch-norm statistics re-estimated on {count:,} training images"
 
 
 def _check(args: argparse.Namespace) -> tuple[int, ...] | None:

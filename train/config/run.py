@@ -529,8 +529,8 @@ class OptimizerConfig(Section):
     )
     recompute_batch_norm: int = setting(
         0,
-        "Training images that the batch-norm statistics of the final weights are measured on "
-        "anew; 0 keeps those of training.",
+        "Training images on which the batch-norm statistics of the final weights are re-estimated; "
+        "0 keeps those of training.",
         _AT_LEAST_0,
         option="--recompute-batch-norm",
         metavar="IMAGES",

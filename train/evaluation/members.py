@@ -140,7 +140,7 @@ def _stated(text: str, model: ResNet) -> PreprocessSpec:
     if not isinstance(model.preprocess, PreprocessSpec):
         raise ValueError(
             f"{text!r} does not say how its images are prepared: set `model.preprocess` to a "
-            "PreprocessSpec and save the model anew"
+            "PreprocessSpec and save the model again"
         )
     return model.preprocess
 

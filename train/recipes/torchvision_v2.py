@@ -8,7 +8,7 @@ pixels in training; of 224, from a shorter side of 232, in evaluation.
 
 The reference code updates the average every 32 steps with decay 0.99998, corrected for batch and
 epochs: 1 - 2e-5 * 1024 * 32 / 600 = 0.99891 in 32 steps, 0.999966 a step
-(`references/classification/train.py`). It begins the average anew in each epoch of the warm-up, and
+(`references/classification/train.py`). It restarts the average in each epoch of the warm-up, and
 its rate changes once an epoch, here with each step.
 
 Source: https://github.com/pytorch/vision/issues/3995, "New Recipe", and its comment 1013906621 on
