@@ -14,7 +14,7 @@ from keras_resnet.nets.catalog import nearest
 from keras_resnet.weights import SOURCES, from_pretrained, open_weights
 from keras_resnet.weights.pretrained import names_source
 from keras_resnet.weights.rebuild import copy_weights, rebuild
-from keras_resnet.weights.saved_nets import SavedNet, read_saved
+from keras_resnet.weights.saved_nets import WITHOUT_EFFECT, SavedNet, read_saved
 
 from .config import RunConfig, load_config, with_changes
 from .files import read_json
@@ -23,21 +23,6 @@ if TYPE_CHECKING:
     from keras_resnet.nets.model import ResNet
 
 RECORD = "weights.json"
-# Fields of a spec that a run may change: they do not alter what given weights compute.
-_FREE = {
-    "name",
-    "classes",
-    "input_size",
-    "input_channels",
-    "init",
-    "norm_momentum",
-    "norm_sync",
-    "zero_init_residual",
-    "stochastic_depth",
-    "shortcut_dropout",
-    "head_dropout",
-    "gate_bias",
-}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -130,13 +115,13 @@ def with_pretrained(config: RunConfig, pretrained: Pretrained | None) -> RunConf
     spec, given = pretrained.spec, dict(config.model.spec)
     for field, value in given.items():
         stated = getattr(spec.replace(**{field: value}), field)
-        if field not in _FREE and stated != getattr(spec, field):
+        if field not in WITHOUT_EFFECT and stated != getattr(spec, field):
             raise ValueError(
                 f"`model.spec.{field}` must be as in the net of {pretrained.source!r}, "
                 f"{getattr(spec, field)!r}. Received: {value!r}"
             )
     name, differences = _named(spec)
-    kept = {field: value for field, value in given.items() if field in _FREE}
+    kept = {field: value for field, value in given.items() if field in WITHOUT_EFFECT}
     changes: dict[str, Any] = {"model.name": name, "model.spec": {**differences, **kept}}
     preprocess = pretrained.preprocess
     if preprocess is not None and config.data.mean is None:
@@ -156,7 +141,7 @@ def with_pretrained(config: RunConfig, pretrained: Pretrained | None) -> RunConf
 
 def _requested_spec(config: RunConfig) -> ResNetSpec:
     """Returns the net that a configuration names, without fields that weights do not fix."""
-    changes = {key: value for key, value in config.model.spec.items() if key not in _FREE}
+    changes = {key: value for key, value in config.model.spec.items() if key not in WITHOUT_EFFECT}
     spec = get_spec(config.model.name)
     name = config.model.spec.get("name", spec.name)
     return spec.replace(**changes, name=name) if changes else spec
@@ -307,7 +292,8 @@ def _check_same(source: str, stored: ResNetSpec, wanted: ResNetSpec) -> None:
     different = [
         f"{field.name}={getattr(stored, field.name)!r}, not {getattr(wanted, field.name)!r}"
         for field in dataclasses.fields(stored)
-        if field.name not in _FREE and getattr(stored, field.name) != getattr(wanted, field.name)
+        if field.name not in WITHOUT_EFFECT
+        and getattr(stored, field.name) != getattr(wanted, field.name)
     ]
     if different:
         raise ValueError(f"{source!r} does not hold {wanted.name}: its net has {different[0]}")

@@ -32,7 +32,7 @@ from keras_resnet.weights.transfer import LoadReport
 # Layers that only nets of this package have.
 _SIGN = re.compile(r"(.*/)?stem_conv1?/(0|kernel)")
 # Spec fields that do not change the function of a net with given weights in inference.
-_IRRELEVANT = {
+WITHOUT_EFFECT = {
     "name",
     "classes",
     "input_size",
@@ -262,7 +262,7 @@ def _check_function(stored: ResNetSpec, wanted: ResNetSpec, path: str) -> None:
     differences = [
         f"{field.name}={getattr(stored, field.name)!r}, not {getattr(wanted, field.name)!r}"
         for field in dataclasses.fields(stored)
-        if field.name not in _IRRELEVANT
+        if field.name not in WITHOUT_EFFECT
         and getattr(stored, field.name) != getattr(wanted, field.name)
     ]
     if differences:
