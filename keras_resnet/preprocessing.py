@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import numbers
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
@@ -14,6 +15,9 @@ from keras import ops
 from keras_resnet.nets.tensor import Tensor
 from keras_resnet.partial_resize import resize_part
 
+# Above these, a stored preprocessing is damaged or hostile.
+_MAX_SIDE, _MAX_CHANNELS = 2**16, 2**16
+_INFINITE = 1e30
 # Largest number of resized pixels for each that the crop keeps.
 _LARGEST_EXCESS = 16
 Interpolation = Literal["bilinear", "bicubic", "nearest", "area", "lanczos3"]
@@ -54,12 +58,22 @@ class PreprocessSpec:
     def __post_init__(self) -> None:
         """Checks the fields; lists become tuples."""
         for field in ("size", "mean", "std"):
-            object.__setattr__(self, field, tuple(getattr(self, field)))
-        if len(self.size) != 2 or min(self.size) < 1:
-            raise ValueError(f"`size` must be (height, width). Received: size={self.size}")
-        if not 0 < self.crop_fraction <= 1:
+            object.__setattr__(self, field, _numbers(field, getattr(self, field)))
+        sides = self.size
+        if len(sides) != 2 or not all(1 <= side <= _MAX_SIDE and side % 1 == 0 for side in sides):
+            raise ValueError(
+                "`size` must be (height, width), whole numbers of pixels from 1 to "
+                f"{_MAX_SIDE}. Received: size={sides}"
+            )
+        object.__setattr__(self, "size", tuple(int(side) for side in sides))
+        (fraction,) = _numbers("crop_fraction", (self.crop_fraction,))
+        if not 0 < fraction <= 1:
             raise ValueError(
                 f"`crop_fraction` must lie in (0, 1]. Received: crop_fraction={self.crop_fraction}"
+            )
+        if not 1 <= len(self.std) <= _MAX_CHANNELS:
+            raise ValueError(
+                f"`std` must have one value, or one per channel. Received: {len(self.std)} values"
             )
         if min(self.std) <= 0:
             raise ValueError(f"`std` must be above 0. Received: std={self.std}")
@@ -165,15 +179,15 @@ class PreprocessSpec:
         """
         # Functions, not operators: PyTorch does not support slices with a negative step, and
         # warns about NumPy operands.
-        math: Any = np if isinstance(images, np.ndarray) else ops
-        x = images.astype("float32") if math is np else ops.cast(images, "float32")
+        library: Any = np if isinstance(images, np.ndarray) else ops
+        x = images.astype("float32") if library is np else ops.cast(images, "float32")
         if self.channel_order == "bgr":
-            x = math.flip(x, axis=-1)
+            x = library.flip(x, axis=-1)
         if any(self.mean):
-            x = math.subtract(x, np.asarray(self.mean, "float32"))
+            x = library.subtract(x, np.asarray(self.mean, "float32"))
         if any(value != 1 for value in self.std):
             # A product instead of a quotient, as converters of exported graphs do.
-            x = math.multiply(x, (1 / np.asarray(self.std, "float64")).astype("float32"))
+            x = library.multiply(x, (1 / np.asarray(self.std, "float64")).astype("float32"))
         return x
 
     def to_dict(self) -> dict[str, Any]:
@@ -192,12 +206,39 @@ class PreprocessSpec:
     def from_dict(cls, values: Mapping[str, Any]) -> PreprocessSpec:
         """Returns the spec of a dict that `to_dict` returned.
 
+        Raises:
+            ValueError: If it is not a mapping, has other fields, or a value is not allowed.
+
         Example:
             >>> spec = keras_resnet.PreprocessSpec((32, 32))
             >>> keras_resnet.PreprocessSpec.from_dict(spec.to_dict()) == spec
             True
         """
+        known = {field.name for field in dataclasses.fields(cls)}
+        if not isinstance(values, Mapping) or "size" not in values or not known >= set(values):
+            raise ValueError(
+                f"A preprocessing needs `size` and may have {', '.join(sorted(known - {'size'}))}. "
+                f"Received: {str(values)[:200]}"
+            )
         return cls(**values)
+
+
+def _numbers(field: str, values: Any) -> tuple[Any, ...]:
+    """Returns finite numbers as a tuple, or raises a ValueError."""
+    items = () if isinstance(values, str | bytes | Mapping) else values
+    try:
+        found = tuple(items)
+    except TypeError:
+        found = ()
+    valid = all(
+        isinstance(item, numbers.Real) and not isinstance(item, bool) and abs(item) < _INFINITE
+        for item in found
+    )
+    if not found or not valid:
+        raise ValueError(
+            f"`{field}` must hold finite numbers. Received: {field}={repr(values)[:200]}"
+        )
+    return found
 
 
 def __getattr__(name: str) -> Any:

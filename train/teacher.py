@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_resnet import PreprocessSpec, from_pretrained
 from keras_resnet.nets.precision import dtype_policy
-from keras_resnet.weights.saved_nets import read_saved
+from keras_resnet.weights.saved_nets import load_keras_file, read_saved
 
 from .config import LossConfig
 from .data import ImageData
@@ -174,7 +174,7 @@ def _open(
         run = open_run(path)
         return run.model, run.preprocess, run.class_names
     if path.is_file() and path.suffix == ".keras" and read_saved(source) is None:
-        model = keras.saving.load_model(path, compile=False)
+        model = load_keras_file(path)
         return model, getattr(model, "preprocess", None) or None, None
     if net is None:
         check_names_net(source, "loss.teacher_net")

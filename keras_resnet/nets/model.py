@@ -12,15 +12,17 @@ from typing import Any, Literal, NoReturn
 
 import keras
 
+from keras_resnet.hdf5 import read_hdf5_file
 from keras_resnet.nets.aliases import own_name
 from keras_resnet.nets.named_weights import (
     HoldsUnits,
     assign,
     assign_fitting,
+    check_finite,
+    group_by_layer,
+    holds_stack,
     is_own_name,
-    is_stacked,
     layer_names,
-    read_h5,
 )
 from keras_resnet.nets.spec import ResNetSpec
 from keras_resnet.nets.tensor import Tensor
@@ -207,18 +209,30 @@ class ResNet(keras.Model):
             own_name(name, names, layer_names(self), preactivated=preactivated)
         )
 
-    def load_weights(self, filepath: Any, skip_mismatch: bool = False, **kwargs: Any) -> None:
-        """Loads a `.weights.h5` file as Keras does, written by a stacked or an unrolled network.
+    def load_weights(
+        self,
+        filepath: Any,
+        skip_mismatch: bool = False,
+        *,
+        allow_nonfinite: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Loads a weights file as Keras does, written by a stacked or an unrolled network.
+
+        HDF5 files and `.keras` archives are checked first: they may not refer to other files, nor
+        declare more than they hold.
 
         Args:
             filepath: Path of the file.
             skip_mismatch: Whether to skip layers whose shapes differ. Between a stacked and an
                 unrolled network, layers that either side lacks are skipped too; a warning names
                 the first and their number.
+            allow_nonfinite: Whether to load weights that are NaN or infinite.
             **kwargs: See `keras.Model.load_weights`.
 
         Raises:
-            ValueError: If the file is damaged or holds the weights of another network.
+            ValueError: If the file is damaged, holds values that are not finite, or the weights of
+                another network.
 
         Example:
             >>> keras_resnet.build("cifar_resnet20").save_weights("net.weights.h5")
@@ -226,12 +240,15 @@ class ResNet(keras.Model):
             >>> stacked.load_weights("net.weights.h5")
         """
         path = os.fspath(filepath)
-        stacked = is_stacked(path) if path.endswith(".weights.h5") else None
+        tensors = read_hdf5_file(path) if path.endswith((".h5", ".keras")) else {}
+        if not allow_nonfinite:
+            check_finite({name: [array] for name, array in tensors.items()}, repr(path))
+        stacked = holds_stack(tensors)
         by_name = path.endswith(".weights.h5") and (self.stacked or stacked)
         if not by_name or (self._front and stacked == self.stacked):
             super().load_weights(filepath, skip_mismatch=skip_mismatch, **kwargs)
             return
-        stored = read_h5(path)
+        stored = group_by_layer(tensors)
         before = self._load_front(path) if self._front else []
         if self._front:  # the other layers of the file belong to the user
             stored = {name: stored[name] for name in stored if is_own_name(name)}

@@ -8,10 +8,9 @@ not see the differences: the classifier is `logits`, and layers before the netwo
 
 from __future__ import annotations
 
-import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import keras
@@ -174,39 +173,6 @@ def variable_key(place: int, role: str, name: str) -> str:
     return f"{place:02d}.{role}.{name}"
 
 
-def read_h5(path: str | os.PathLike[str]) -> dict[str, Arrays]:
-    """Returns the weights of a `.weights.h5` file of Keras by layer name.
-
-    `Model.load_weights` matches layers by kind and order and ignores their names, so it loads a
-    post-activation network into a pre-activation one if the shapes agree.
-
-    Raises:
-        ValueError: If the file cannot be read as a `.weights.h5` file.
-    """
-    import h5py
-
-    stored: dict[str, Arrays] = {}
-    try:
-        with h5py.File(path, "r") as file:
-            for group in file["layers"].values():
-                values = group.get("vars", ())
-                if not len(values):
-                    continue
-                name = str(values.attrs["name"])
-                stack = _STACK.fullmatch(name)
-                if stack is None:
-                    name = _unrolled_name(name)
-                    stored[name] = [np.asarray(values[str(n)]) for n in range(len(values))]
-                else:
-                    stored |= _unstack(stack, {key: np.asarray(values[key]) for key in values})
-    except (OSError, KeyError) as error:
-        line = str(error).strip().splitlines() or [type(error).__name__]
-        raise ValueError(
-            f"{str(path)!r} is not a readable `.weights.h5` file: {line[0]}"
-        ) from error
-    return stored
-
-
 # All layers with weights of a net that `build` makes.
 _OWN = re.compile(r"stem_\w+|stage\d+_\w+|final_norm|logits(_bias)?")
 
@@ -239,20 +205,30 @@ def _unstack(stack: re.Match[str], values: Mapping[str, np.ndarray]) -> dict[str
     stage, first, last = stack[1], int(stack[2]), int(stack[3])
     stored: dict[str, Arrays] = {}
     for key in sorted(values):
-        role = _VARIABLE.fullmatch(key)[1]  # type: ignore[index]
+        variable = _VARIABLE.fullmatch(key)
+        if variable is None or len(np.atleast_1d(values[key])) != last - first + 1:
+            raise ValueError(f"The layer {stack[0]!r} does not hold its units: {key[:80]!r}")
+        role = variable[1]
         for index in range(first, last + 1):
             row = values[key][index - first]
             stored.setdefault(f"{stage}_unit{index}_{role}", []).append(row)
     return stored
 
 
-def is_stacked(path: str | os.PathLike[str]) -> bool | None:
-    """Returns whether a `.weights.h5` file is that of a stacked network; None if unreadable."""
-    import h5py
+def holds_stack(tensors: Iterable[str]) -> bool:
+    """Whether arrays named `layer/variable` are those of a stacked network."""
+    return any(_STACK.fullmatch(name.rpartition("/")[0]) for name in tensors)
 
-    try:
-        with h5py.File(path, "r") as file:
-            groups = [group["vars"].attrs for group in file["layers"].values() if "vars" in group]
-            return any(_STACK.fullmatch(str(each.get("name", ""))) for each in groups)
-    except (OSError, KeyError):
-        return None
+
+def check_finite(stored: Mapping[str, Arrays], source: str) -> None:
+    """Checks that all values are finite.
+
+    Raises:
+        ValueError: If some are not; names the first layer and counts the layers.
+    """
+    bad = [name for name, arrays in stored.items() if not all(np.isfinite(a).all() for a in arrays)]
+    if bad:
+        raise ValueError(
+            f"{len(bad)} of {len(stored)} layers of {source} have weights that are not finite, "
+            f"first {bad[0]!r}; `allow_nonfinite=True` loads them"
+        )

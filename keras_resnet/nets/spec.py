@@ -50,6 +50,18 @@ _BOOLEANS = (
     "zero_init_residual",
     "norm_sync",
 )
+# Above these, a spec is damaged or hostile: the net could be neither built nor run.
+_LARGEST = {
+    "groups": 2**16,
+    "base_width": 2**16,
+    "se_divisor": 2**16,
+    "se_reduction": 2**16,
+    "stem_width": 2**16,
+    "classes": 2**24,
+    "input_size": 2**16,
+    "input_channels": 2**16,
+}
+_MAX_STAGES, _MAX_UNITS, _MAX_WIDTH = 32, 10_000, 2**16
 _POSITIVE = ("groups", "base_width", "se_divisor", "classes", "input_size", "input_channels")
 
 
@@ -230,6 +242,11 @@ class ResNetSpec:
                 "`se_reduction` must be a positive integer, or 0 for none. "
                 f"Received: se_reduction={self.se_reduction!r}"
             )
+        for field, largest in _LARGEST.items():
+            if (getattr(self, field) or 0) > largest:
+                raise ValueError(
+                    f"`{field}` must be at most {largest}. Received: {field}={getattr(self, field)}"
+                )
         if not self.norm_eps > 0:
             raise ValueError(f"`norm_eps` must be above 0. Received: norm_eps={self.norm_eps}")
         for field in ("shortcut_scale", "branch_scale", "gate_bias"):
@@ -264,8 +281,22 @@ class ResNetSpec:
                 f"Received: depths={self.depths}"
             )
 
+        if len(self.depths) > _MAX_STAGES or sum(self.depths) > _MAX_UNITS:
+            raise ValueError(
+                f"`depths` must be at most {_MAX_STAGES} stages of {_MAX_UNITS} units together. "
+                f"Received: {len(self.depths)} stages of {sum(self.depths)} units"
+            )
+        if max(self.widths) > _MAX_WIDTH:
+            raise ValueError(f"`widths` must be at most {_MAX_WIDTH}. Received: {max(self.widths)}")
+
     def _check_widths(self) -> None:
-        if any(width * self.base_width // 64 < 1 for width in self.widths):
+        inner = [width * self.base_width // 64 for width in self.widths]
+        if max(inner) * self.groups > _MAX_WIDTH:
+            raise ValueError(
+                f"`widths`, `base_width` and `groups` make convolutions of more than {_MAX_WIDTH} "
+                f"filters. Received: {self._differences()}"
+            )
+        if min(inner) < 1:
             raise ValueError(
                 "`base_width` leaves no filters in the narrowest stage. "
                 f"Received: {self._differences()}"

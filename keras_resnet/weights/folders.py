@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from keras_resnet.weights import hub
+from keras_resnet.weights.files.json_object import read_object
 
 # In the order in which they are tried.
 _FILES = (
@@ -49,7 +49,7 @@ def find_files(path: str) -> list[str]:
 
 def _shards(index: str) -> list[str]:
     """Returns the files that an index names; they must lie beside it."""
-    table = hub.read_json(index).get("weight_map")
+    table = read_object(index).get("weight_map")
     names = sorted({*table.values()}, key=str) if isinstance(table, dict) else []
     if not names:
         raise ValueError(f"{index!r} names no files of weights")

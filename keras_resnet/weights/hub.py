@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -290,19 +289,3 @@ def _mean_and_std(rescaling: Mapping[str, Any]) -> tuple[tuple[float, ...], tupl
         tuple(-b / a for a, b in zip(scales, offsets, strict=True)),
         tuple(1 / a for a in scales),
     )
-
-
-def read_json(path: str) -> dict[str, Any]:
-    """Reads a config.
-
-    Raises:
-        ValueError: If the file is not a JSON object.
-    """
-    try:
-        with open(path, encoding="utf-8") as file:
-            config = json.load(file)
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path!r} is not a JSON file: {error}") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"{path!r} does not contain a JSON object")
-    return config

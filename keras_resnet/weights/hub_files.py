@@ -10,6 +10,7 @@ from keras_resnet.nets.spec import ResNetSpec
 from keras_resnet.weights import hub
 from keras_resnet.weights.files.download import Download, fetch
 from keras_resnet.weights.files.errors import NotFoundError
+from keras_resnet.weights.files.json_object import read_object
 from keras_resnet.weights.files.tensor_file import read
 from keras_resnet.weights.opened import Weights, check_shapes, with_spec
 from keras_resnet.weights.recognize import recognize, with_catalog_name
@@ -52,12 +53,12 @@ def open_repository(name: str, net: str | ResNetSpec | None, prefix: str | None)
 
 def read_config(name: str) -> hub.HubNet:
     """Downloads and reads the config of a repository of the hub."""
-    config = hub.read_json(_fetch(name, "config.json").path)
+    config = read_object(_fetch(name, "config.json").path)
     processor: dict[str, Any] = {}
     if "architecture" not in config:  # timm's config is complete
         kind = "preprocessor.json" if "class_name" in config else "preprocessor_config.json"
         with contextlib.suppress(NotFoundError):  # it is optional
-            processor = hub.read_json(_fetch(name, kind).path)
+            processor = read_object(_fetch(name, kind).path)
     return hub.describe(hub.parse(name)[0], config, processor)
 
 

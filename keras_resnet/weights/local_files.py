@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import warnings
 from typing import Any
@@ -12,6 +11,7 @@ from keras_resnet.nets.spec import ResNetSpec
 from keras_resnet.preprocessing import PreprocessSpec
 from keras_resnet.weights import hub
 from keras_resnet.weights.files.download import Download
+from keras_resnet.weights.files.json_object import parse_object, read_object
 from keras_resnet.weights.files.tensor_file import TensorFile, read_parts
 from keras_resnet.weights.folders import find_files
 from keras_resnet.weights.opened import (
@@ -93,7 +93,8 @@ def _stated(path: str, file: TensorFile, recognized: Recognized, net: Net | None
     preprocess = None if described is None else described.preprocess
     if SPEC_KEY in file.metadata:
         if PREPROCESS_KEY in file.metadata:
-            preprocess = PreprocessSpec.from_dict(json.loads(file.metadata[PREPROCESS_KEY]))
+            stored = parse_object(file.metadata[PREPROCESS_KEY], f"{PREPROCESS_KEY} in {path!r}")
+            preprocess = PreprocessSpec.from_dict(stored)
         return _Stated(_saved_spec(file, recognized), preprocess)
     if described is None:
         return None
@@ -135,13 +136,13 @@ def _local_config(path: str) -> hub.HubNet | None:
     config_path = os.path.join(folder, "config.json")
     if not os.path.isfile(config_path):
         return None
-    config = hub.read_json(config_path)
+    config = read_object(config_path)
     if not _CONFIG_KEYS & set(config):
         return None  # of another program
     processor: dict[str, Any] = {}
     for name in ("preprocessor.json", "preprocessor_config.json"):
         if os.path.isfile(os.path.join(folder, name)):
-            processor = hub.read_json(os.path.join(folder, name))
+            processor = read_object(os.path.join(folder, name))
             break
     try:
         return hub.describe(path, config, processor)
@@ -153,7 +154,7 @@ def _local_config(path: str) -> hub.HubNet | None:
 def _saved_spec(file: TensorFile, recognized: Recognized) -> ResNetSpec:
     """Returns the spec that `weights.save` wrote into the metadata."""
     try:
-        spec = ResNetSpec.from_dict(json.loads(file.metadata[SPEC_KEY]))
+        spec = ResNetSpec.from_dict(parse_object(file.metadata[SPEC_KEY], SPEC_KEY))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{file.path!r} has a damaged spec in its metadata: {error}") from error
     if not same_shapes(spec, recognized.spec):

@@ -181,6 +181,7 @@ def load(
     *,
     strict: bool = True,
     prefix: str | None = None,
+    allow_nonfinite: bool = False,
 ) -> LoadReport:
     """Loads a file of weights, of this package or of another library, into a net.
 
@@ -193,6 +194,7 @@ def load(
         path: The file or folder; or a state dict: a mapping of names to arrays or tensors.
         strict: Whether missing, unexpected or misshaped tensors are an error.
         prefix: The prefix of the net's tensors, if the file holds several nets.
+        allow_nonfinite: Whether to load weights that are NaN or infinite.
 
     Returns:
         The tensors that were loaded, and those that did not fit. What the file does not show, such
@@ -200,9 +202,9 @@ def load(
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        ValueError: If the file has another format, is damaged or hostile, or belongs to another
-            net, or to a net of the same shapes that its library computes differently. The model
-            is unchanged then.
+        ValueError: If the file has another format, is damaged or hostile, has values that are not
+            finite, or belongs to another net, or to a net of the same shapes that its library
+            computes differently. The model is unchanged then.
 
     Warns:
         UserWarning: If the library that the tensors are named for has no net like `model`.
@@ -219,7 +221,9 @@ def load(
         path = os.fspath(path)
         if not os.path.exists(path):
             raise FileNotFoundError(f"No weights file at {path!r}")
-        report = load_saved(model, path, strict=strict, prefix=prefix)
+        report = load_saved(
+            model, path, strict=strict, prefix=prefix, allow_nonfinite=allow_nonfinite
+        )
         if report is not None:
             return report
         weights = open_weights(path, prefix=prefix)
@@ -228,10 +232,12 @@ def load(
         recognized = dataclasses.replace(recognized, spec=weights.spec)
         check_function(model.spec, recognized, weights.name, weights.assumed)
         weights = dataclasses.replace(weights, assumed=(), explicit=weights.assumed)
-    return apply(model, weights, strict=strict)
+    return apply(model, weights, strict=strict, allow_nonfinite=allow_nonfinite)
 
 
-def apply(model: ResNet, weights: Weights, *, strict: bool = True) -> LoadReport:
+def apply(
+    model: ResNet, weights: Weights, *, strict: bool = True, allow_nonfinite: bool = False
+) -> LoadReport:
     """Sets a net's weights and preprocessing.
 
     Raises:
@@ -240,7 +246,12 @@ def apply(model: ResNet, weights: Weights, *, strict: bool = True) -> LoadReport
     _check_head(model, weights, strict=strict)
     try:
         report = load_tensors(
-            model, weights.tensors, weights.layout, source=weights.name, strict=strict
+            model,
+            weights.tensors,
+            weights.layout,
+            source=weights.name,
+            strict=strict,
+            allow_nonfinite=allow_nonfinite,
         )
     except ValueError as error:
         fitting = recognize(weights.tensors, source=weights.name).variants

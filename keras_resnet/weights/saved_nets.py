@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import json
 import os
 import re
 import zipfile
+from collections.abc import Mapping
 from typing import Any
 
+import keras
 import numpy as np
 
+from keras_resnet.hdf5 import SIGNATURE, read_model_config
 from keras_resnet.nets.model import ResNet
 from keras_resnet.nets.named_weights import (
     assign,
+    check_finite,
     group_by_layer,
     is_own_name,
     layer_names,
@@ -24,13 +27,15 @@ from keras_resnet.nets.named_weights import (
 from keras_resnet.nets.network import Dims
 from keras_resnet.nets.spec import ResNetSpec
 from keras_resnet.preprocessing import PreprocessSpec
-from keras_resnet.weights.files.hdf5 import SIGNATURE
+from keras_resnet.weights.files.errors import first_line
+from keras_resnet.weights.files.json_object import parse_object, read_member
 from keras_resnet.weights.files.tensor_file import read
 from keras_resnet.weights.rebuild import HEAD
 from keras_resnet.weights.transfer import LoadReport
 
 # Layers that only nets of this package have.
 _SIGN = re.compile(r"(.*/)?stem_conv1?/(0|kernel)")
+_UNIT = re.compile(r"stage\d+_unit\d+_")
 # Spec fields that do not change the function of a net with given weights in inference.
 WITHOUT_EFFECT = {
     "name",
@@ -102,6 +107,8 @@ def read_saved(path: str, *, prefix: str | None = None) -> SavedNet | None:
     """
     if os.path.isdir(path):  # of a run
         path = os.path.join(path, "model.keras")
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would wait for a writer
+        raise ValueError(f"{path!r} is not a regular file")
     try:
         with open(path, "rb") as file:
             start = file.read(8)
@@ -131,13 +138,30 @@ def read_saved(path: str, *, prefix: str | None = None) -> SavedNet | None:
             others[name.rpartition("/")[0]] += 1
     whole = _config_of(path)
     config = _find_net(whole, place.rstrip("/").rpartition("/")[2]) or _find_net(whole, "")
+    stored, spec = group_by_layer(ours), _read_spec(config.get("spec"), ResNetSpec)
+    if spec is not None:
+        _check_size(spec, stored, path)
     return SavedNet(
-        group_by_layer(ours),
-        _read_spec(config.get("spec"), ResNetSpec),
+        stored,
+        spec,
         _read_spec(config.get("preprocess"), PreprocessSpec),
         place,
         dict(others),
     )
+
+
+def _check_size(spec: ResNetSpec, stored: dict[str, list[np.ndarray]], path: str) -> None:
+    """Refuses a spec of another depth or of wider layers than the weights, before it is built."""
+    units = {match[0] for name in stored if (match := _UNIT.match(name))}
+    counts = collections.Counter(unit.partition("_")[0] for unit in units)
+    depths = tuple(counts[f"stage{number}"] for number in range(1, len(spec.depths) + 1))
+    widest = max(max(array.shape, default=0) for arrays in stored.values() for array in arrays)
+    needed = max(spec.widths) * spec.expansion
+    if depths != spec.depths or needed > widest:
+        raise ValueError(
+            f"{path!r} is damaged: its config describes units {spec.depths} and {needed} channels, "
+            f"its weights have units {depths} and at most {widest}"
+        )
 
 
 def _layer_of(name: str) -> str:
@@ -158,22 +182,18 @@ def _keras_config(path: str) -> dict[str, Any] | None:
     """Returns the config of a `.keras` archive; None for any other file."""
     try:
         with zipfile.ZipFile(path) as archive:
-            config = json.loads(archive.read("config.json"))
+            return read_member(archive, "config.json", repr(path))
     except (KeyError, ValueError, OSError, zipfile.BadZipFile):
         return None
-    return config if isinstance(config, dict) else None
 
 
 def _config_of(path: str) -> Any:
     """Returns the config in a `.keras` archive or in a whole model's HDF5 file."""
     if zipfile.is_zipfile(path):
         return _keras_config(path)
-    import h5py
-
-    with h5py.File(path, "r") as file:
-        text = file.attrs.get("model_config")
+    text = read_model_config(path)
     try:
-        return None if text is None else json.loads(text)
+        return None if text is None else parse_object(text, repr(path))
     except ValueError:
         return None
 
@@ -201,7 +221,12 @@ def _find_net(config: Any, name: str) -> dict[str, Any]:
 
 
 def load_saved(
-    model: ResNet, path: str, *, strict: bool, prefix: str | None = None
+    model: ResNet,
+    path: str,
+    *,
+    strict: bool,
+    prefix: str | None = None,
+    allow_nonfinite: bool = False,
 ) -> LoadReport | None:
     """Loads a file that a net of this package was saved to, by layer name.
 
@@ -213,13 +238,19 @@ def load_saved(
             unchanged then.
     """
     saved = read_saved(path, prefix=prefix)
-    return None if saved is None else assign_saved(model, saved, path, strict=strict)
+    if saved is None:
+        return None
+    return assign_saved(model, saved, path, strict=strict, allow_nonfinite=allow_nonfinite)
 
 
-def assign_saved(model: ResNet, saved: SavedNet, path: str, *, strict: bool) -> LoadReport:
+def assign_saved(
+    model: ResNet, saved: SavedNet, path: str, *, strict: bool, allow_nonfinite: bool = False
+) -> LoadReport:
     """Sets the weights of a net; see `load_saved`."""
     if saved.spec is not None and strict:
         _check_function(saved.spec, model.spec, path)
+    if not allow_nonfinite:
+        check_finite(saved.stored, repr(path))
     stored = dict(saved.stored)
     # A net without the top takes the file of a net with it.
     names = layer_names(model)
@@ -245,16 +276,52 @@ def stored_spec(path: str) -> ResNetSpec | None:
         return None
     try:
         with zipfile.ZipFile(path) as archive:
-            config = json.loads(archive.read("config.json"))["config"]
+            config = read_member(archive, "config.json", repr(path))["config"]
         spec = ResNetSpec.from_dict(config["spec"])
         head = [
             layer["config"]["units"]
             for layer in config["layers"]
             if layer["class_name"] == "Dense" and layer["name"] in ("logits", "predictions")
         ]
-    except (KeyError, TypeError, ValueError, zipfile.BadZipFile):
+        return spec.replace(classes=head[0]) if head else spec
+    except (KeyError, TypeError, ValueError, OSError, zipfile.BadZipFile):
         return None
-    return spec.replace(classes=head[0]) if head else spec
+
+
+def load_keras_file(path: str | os.PathLike[str]) -> Any:
+    """Loads a `.keras` file by Keras, after its archive has been checked.
+
+    Raises:
+        ValueError: If it is damaged, unfolds to much more than it holds, declares layers that its
+            weights do not have, or Keras cannot load it.
+    """
+    path = os.fspath(path)
+    try:
+        tensors = read(path).tensors
+        read_saved(path)  # checks the spec of a net of this package
+        with zipfile.ZipFile(path) as archive:
+            config = read_member(archive, "config.json", repr(path))
+        _check_widths(config, tensors)
+        return keras.saving.load_model(path, compile=False)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # Keras and its backends raise errors of many types
+        raise ValueError(f"{path!r} is no readable `.keras` file: {first_line(error)}") from error
+
+
+def _check_widths(config: Any, tensors: Mapping[str, np.ndarray]) -> None:
+    """Refuses layers that are wider than any stored array, before Keras makes their weights."""
+    widest = max(max(array.shape, default=0) for array in tensors.values())
+    waiting = [config]
+    while waiting:
+        node = waiting.pop()
+        waiting += node.values() if isinstance(node, dict) else node
+        if isinstance(node, dict):
+            for key in ("filters", "units", "kernel_size"):
+                for value in np.ravel(node.get(key) or 0):
+                    if isinstance(value, np.integer) and value > widest:
+                        raise ValueError(f"a layer has {key}={value}, its weights at most {widest}")
+        waiting = [each for each in waiting if isinstance(each, dict | list)]
 
 
 def _check_function(stored: ResNetSpec, wanted: ResNetSpec, path: str) -> None:

@@ -154,6 +154,7 @@ def load_tensors(
     *,
     source: str,
     strict: bool = True,
+    allow_nonfinite: bool = False,
 ) -> LoadReport:
     """Sets a net's weights from another library's tensors.
 
@@ -163,6 +164,7 @@ def load_tensors(
         layout: The layout of the library.
         source: Name of the source, for messages.
         strict: Whether missing, unexpected or misshaped tensors are an error.
+        allow_nonfinite: Whether to load values that are NaN or infinite.
 
     Returns:
         The tensors that were loaded, and those that did not fit. If the net has no classifier,
@@ -170,7 +172,7 @@ def load_tensors(
 
     Raises:
         ValueError: If something does not fit and `strict`; always if nothing fits or a value is
-            not finite. The model is unchanged then.
+            not finite and not `allow_nonfinite`. The model is unchanged then.
     """
     values: dict[str, list[Any]] = {}
     missing, misshaped, loaded = [], [], []
@@ -184,8 +186,11 @@ def load_tensors(
         if array.shape != slot.shape:
             misshaped.append((slot.tensor, tuple(array.shape), slot.shape))
             continue
-        if not np.isfinite(array).all():
-            raise ValueError(f"{slot.tensor!r} of {source} contains values that are not finite")
+        if not allow_nonfinite and not np.isfinite(array).all():
+            raise ValueError(
+                f"{slot.tensor!r} of {source} contains values that are not finite; "
+                "`allow_nonfinite=True` loads them"
+            )
         loaded.append(slot.tensor)
         values.setdefault(slot.layer, []).append((slot.position, array))
     rest = set(tensors) - set(loaded) - {name for name, *_ in misshaped}

@@ -21,6 +21,7 @@ RANKS = {
     "version": 0,
     "_environment": 0,
     "partial_resize": -1,
+    "hdf5": -1,
     "preprocessing": 0,
     "nets.spec": 1,
     "nets.spec_rules": 0,
@@ -174,7 +175,7 @@ def test_library_needs_keras_and_numpy_alone(path):
             continue
         assert package not in ("train", "keras_resnet_train"), "the library imports the application"
         assert not top, f"{package} must be imported inside the function that needs it"
-        if package in ("h5py", "safetensors") and "weights" in _module(path):
+        if package in ("h5py", "safetensors") and _module(path) in ("hdf5", "weights.files"):
             continue  # Keras itself depends on the one; the other's files ask for it by name
         if package in BACKENDS and path.parts[-2:] in DERIVATIVES:
             continue  # Keras has no derivatives of its own, and its loops have none to rely on

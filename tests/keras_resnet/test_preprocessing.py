@@ -87,8 +87,21 @@ def test_survives_json():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"size": (32,)}, "`size` must be (height, width). Received: size=(32,)"),
-        ({"size": (32, 0)}, "`size` must be (height, width). Received: size=(32, 0)"),
+        ({"size": (32,)}, "from 1 to 65536. Received: size=(32,)"),
+        ({"size": (32, 0)}, "from 1 to 65536. Received: size=(32, 0)"),
+        (
+            {"size": (64.5, 64)},
+            "whole numbers of pixels from 1 to 65536. Received: size=(64.5",
+        ),
+        ({"size": (10**9, 64)}, "from 1 to 65536. Received: size=(1000000000, 64)"),
+        ({"size": (True, 1)}, "`size` must hold finite numbers. Received: size=(True, 1)"),
+        ({"size": None}, "`size` must hold finite numbers. Received: size=None"),
+        ({"mean": "abc"}, "`mean` must hold finite numbers. Received: mean='abc'"),
+        ({"mean": ("1",)}, "`mean` must hold finite numbers. Received: mean=('1',)"),
+        ({"std": (float("nan"),)}, "`std` must hold finite numbers. Received: std=(nan,)"),
+        ({"std": (float("inf"),)}, "`std` must hold finite numbers. Received: std=(inf,)"),
+        ({"crop_fraction": "x"}, "`crop_fraction` must hold finite numbers."),
+        ({"channel_order": ["rgb"]}, "`channel_order` must be 'rgb' or 'bgr'."),
         ({"crop_fraction": 0}, "`crop_fraction` must lie in (0, 1]. Received: crop_fraction=0"),
         ({"crop_fraction": 1.1}, "`crop_fraction` must lie in (0, 1]."),
         ({"std": (0.0,)}, "`std` must be above 0. Received: std=(0.0,)"),
@@ -195,3 +208,9 @@ def test_long_images(interpolation):
     # Once 6.8 GiB.
     long = np.full((2, 20_000, 3), 7, "uint8")
     assert (PreprocessSpec((224, 224), interpolation=interpolation).fit(long) == 7).all()
+
+
+@pytest.mark.parametrize("values", [None, [], {}, {"mean": [0.0]}, {"size": [8, 8], "other": 1}])
+def test_a_stored_preprocessing_needs_its_fields(values):
+    with pytest.raises(ValueError, match="A preprocessing needs `size` and may have channel_order"):
+        PreprocessSpec.from_dict(values)

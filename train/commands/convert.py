@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 import keras_resnet
@@ -21,6 +20,7 @@ from keras_resnet.weights.files.tensor_file import read
 from keras_resnet.weights.layouts import Layout
 from keras_resnet.weights.publish import target_layout
 from keras_resnet.weights.rebuild import without_activation
+from keras_resnet.weights.saved_nets import load_keras_file
 
 from ..command import Command
 from ..files import write_text
@@ -78,7 +78,7 @@ def _run(args: argparse.Namespace) -> int:
     if (path / "model.keras").is_file():
         path /= "model.keras"
     if path.suffix == ".keras" and path.is_file():
-        model = keras.saving.load_model(path, compile=False)
+        model = load_keras_file(path)
         if isinstance(model, keras_resnet.ResNet):
             return _convert_own(model, path, args, images)
     return _convert_foreign(args, images)

@@ -6,7 +6,6 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 import keras_resnet
@@ -15,7 +14,7 @@ from keras_resnet.nets.precision import dtype_policy
 from keras_resnet.weights import SOURCES, open_weights
 from keras_resnet.weights.rebuild import copy_weights, rebuild, without_activation
 from keras_resnet.weights.resolve import names_source
-from keras_resnet.weights.saved_nets import stored_spec
+from keras_resnet.weights.saved_nets import load_keras_file, stored_spec
 from keras_resnet.weights.sources import find_source
 
 from ..data.decoding import STANDARD, Decoding
@@ -198,11 +197,7 @@ def fully_convolutional(member: Member) -> Member:
 
 def _own(path: str) -> ResNet:
     """Loads a `.keras` file of this package, without the activation of its classifier."""
-    try:
-        model = keras.saving.load_model(path, compile=False)
-    except (OSError, KeyError, ValueError) as error:
-        line = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise ValueError(f"{path!r} is no readable `.keras` file: {line}") from error
+    model = load_keras_file(path)
     if not isinstance(model, ResNet) or model.layers[-1].name not in ("logits", "predictions"):
         raise ValueError(f"{path!r} has no classifier as this package builds it, so no classes")
     return without_activation(model)

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 from urllib.parse import unquote, urlsplit
 
 from keras_resnet.weights.files.errors import DownloadError
-from keras_resnet.weights.files.file_system import lock, replace, unlock
+from keras_resnet.weights.files.file_system import flush, lock, replace, unlock
 from keras_resnet.weights.files.http_transfer import Transfer
 from keras_resnet.weights.files.progress import Progress
 from keras_resnet.weights.files.tensor_file import file_sha256
@@ -189,6 +189,7 @@ def _download(transfer: Transfer, url: str, path: str, pinned: str | None) -> Do
     temporary = f"{path}.json.{secrets.token_hex(4)}.tmp"
     with open(temporary, "w", encoding="utf-8", newline="\n") as file:
         json.dump(notes, file)
+    flush(transfer.part)
     # Notes first: if the process ends between the two, they mark an older file as another one.
     replace(temporary, f"{path}.json")
     replace(transfer.part, path)

@@ -67,6 +67,15 @@ def unlock(descriptor: int, path: str | os.PathLike[str], *, remove: bool) -> No
         os.close(descriptor)
 
 
+def flush(path: str | os.PathLike[str]) -> None:
+    """Writes a file's content to the disk, so that a power failure after a rename keeps it."""
+    descriptor = os.open(path, os.O_RDWR)  # Windows flushes writable descriptors only
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def replace(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
     """Renames a file or directory as `os.replace` does, with patience on Windows.
 

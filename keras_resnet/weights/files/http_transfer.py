@@ -24,7 +24,14 @@ from keras_resnet.weights.files.progress import Progress, megabytes
 BACKOFF = (0.5, 1.0, 2.0, 4.0)
 _ADVANCE = 1 << 20
 _BLOCK = 1 << 18
+# Bounds of a body: its length, its lowest speed in bytes per second over a window in seconds, and
+# the disk space that it leaves.
+MAX_BYTES = 16 << 30
+SLOWEST, WINDOW = 1000, 60.0
+_LEFT_FREE = 256 << 20
+_CHECK_EVERY = 64 << 20
 _RETRIED = (408, 425, 429)  # HTTP status codes, besides those from 500 up
+_WEB_PAGES = (b"<!doctype html", b"<html", b"<head", b"<?xml")
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _SHA256 = re.compile(r'(?:W/)?"?([0-9a-fA-F]{64})"?')
 
@@ -148,26 +155,40 @@ class Transfer:
             self._write_notes(response.headers)
         else:
             raise _Interrupted(f"the server answered {response.status}")
-        if self.total is not None:
-            with _on_disk():
-                free = shutil.disk_usage(os.path.dirname(self.part)).free
-            need = self.total - self.have
-            if free < need:
-                raise DownloadError(f"it needs {megabytes(need)} MB, {megabytes(free)} are free")
+        self._check_room(0 if self.total is None else self.total - self.have)
+
+    def _check_room(self, need: int) -> None:
+        """Checks the length, known or not, against the ceiling and the free space."""
+        if (self.total or self.have) > MAX_BYTES:
+            raise DownloadError(f"it is longer than the {megabytes(MAX_BYTES)} MB that are allowed")
+        with _on_disk():
+            free = shutil.disk_usage(os.path.dirname(self.part)).free
+        if free < need:
+            raise DownloadError(f"it needs {megabytes(need)} MB, {megabytes(free)} are free")
+        if self.total is None and free < _LEFT_FREE:
+            raise DownloadError(f"it does not state its length, and {megabytes(free)} MB are free")
 
     def _receive(self, response: Any) -> None:
         self._progress.begin(self.have, self.total)
         with _on_disk():
             # Unbuffered: received bytes are on disk whenever the process ends.
             file = open(self.part, "ab", buffering=0)  # noqa: SIM115
+        speed = _Speed(self.have)
         with file:
             while self.total is None or self.have < self.total:
                 left = _BLOCK if self.total is None else min(_BLOCK, self.total - self.have)
                 block = response.read1(left)
                 if not block:
                     break
+                if not self.have and block.lstrip()[:14].lower().startswith(_WEB_PAGES):
+                    self.drop()
+                    raise DownloadError("the server sent a web page, perhaps that of a login")
+                before = self.have
                 _write(file, block)
                 self.have += len(block)
+                speed.check(self.have)
+                if self.have // _CHECK_EVERY > before // _CHECK_EVERY:
+                    self._check_room(0)
                 self._progress.update(self.have, self.total)
         if self.total is not None and self.have < self.total:
             raise _Interrupted("the connection ended early")
@@ -189,6 +210,22 @@ class Transfer:
         notes = {"url": self._url, "validator": self._validator, "total": self.total}
         with _on_disk(), open(self._notes, "w", encoding="utf-8", newline="\n") as file:
             json.dump(notes, file)
+
+
+class _Speed:
+    """The speed of an attempt, checked once per window."""
+
+    def __init__(self, have: int) -> None:
+        self._since, self._have = time.monotonic(), have
+
+    def check(self, have: int) -> None:
+        """Ends the attempt if the last window brought too few bytes."""
+        now = time.monotonic()
+        if now - self._since < WINDOW:
+            return
+        if have - self._have < SLOWEST * (now - self._since):
+            raise _Interrupted(f"the server sends less than {SLOWEST} bytes per second")
+        self._since, self._have = now, have
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
@@ -250,6 +287,12 @@ def _cause(error: Exception) -> Any:
 
 
 def _reason(error: Exception) -> str:
+    """Returns the cause on one printable line; the text of a server may hold control characters."""
+    line = _cause_line(error)[:200]
+    return "".join(letter if letter.isprintable() else "?" for letter in line)
+
+
+def _cause_line(error: Exception) -> str:
     if isinstance(error, urllib.error.HTTPError):
         line = str(error.reason).strip().splitlines()[0] if error.reason else ""
         return f"the server answered {error.code} {line}".strip()

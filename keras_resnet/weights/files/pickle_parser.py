@@ -28,7 +28,8 @@ from keras_resnet.weights.files.pickle_objects import (
     with_byte_order,
 )
 
-_MAX_STEPS = 5_000_000  # each takes up to about 100 bytes; a ResNet-152 needs 30,000
+_MAX_STEPS = 1_000_000  # a ResNet-152 needs 30,000
+_MAX_NAME = 1000  # characters; a short pickle could name a long text again and again
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -136,6 +137,8 @@ class _Machine:
         name, module = self.stack.pop(), self.stack.pop()
         if type(name) is not str or type(module) is not str:
             raise ValueError("its pickle refers to a name that is not a string; no code was run")
+        if len(module) + len(name) > _MAX_NAME:
+            raise ValueError(f"its pickle refers to a name of over {_MAX_NAME} characters")
         self.name(f"{module}.{name}")
 
     def reduce(self, _: Any) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import io
 import os
 import secrets
 import zipfile
@@ -14,9 +13,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from keras_resnet.hdf5 import KERAS_MEMBER, SIGNATURE, read_hdf5, unpack
 from keras_resnet.weights.files.errors import first_line
 from keras_resnet.weights.files.file_system import replace
-from keras_resnet.weights.files.hdf5 import MAX_EXPANSION, SIGNATURE, read_hdf5
 from keras_resnet.weights.files.tensor_tree import flatten
 from keras_resnet.weights.files.torch_checkpoint import read_checkpoint
 
@@ -24,7 +23,6 @@ Kind = Literal["safetensors", "torch", "hdf5"]
 
 _INSTALL = "safetensors files need another package: pip install 'keras3-resnet[weights]'"
 _ZIP = b"PK\x03\x04"
-_KERAS_MEMBER = "model.weights.h5"  # in a `.keras` archive
 # Other files that often have the name of a weights file, by their first bytes in lower case.
 _OTHER_FILES = (
     (b"version https://git-lfs", "a pointer of git-lfs, not the file itself: run `git lfs pull`"),
@@ -77,6 +75,8 @@ def read(path: str | os.PathLike[str]) -> TensorFile:
     path = os.fspath(path)
     if not os.path.exists(path):
         raise FileNotFoundError(f"No weights file at {path!r}")
+    if not os.path.isdir(path) and not os.path.isfile(path):
+        raise ValueError(f"{path!r} is not a regular file")  # a pipe would wait for a writer
     try:
         with open(path, "rb") as file:
             start = file.read(512)
@@ -84,7 +84,7 @@ def read(path: str | os.PathLike[str]) -> TensorFile:
         size = os.path.getsize(path)
     except OSError as error:
         raise ValueError(f"{path!r} cannot be read: {error.strerror}") from error
-    kind, member = _kind(path, start)
+    kind = _kind(path, start)
     metadata: dict[str, Any]
     ignored: dict[str, int] = {}
     if kind == "torch":
@@ -95,7 +95,7 @@ def read(path: str | os.PathLike[str]) -> TensorFile:
         tensors, metadata = _read_safetensors(path)
     else:
         try:
-            source = path if member is None else _unpack(path, member, size)
+            source = unpack(path, size) if start.startswith(_ZIP) else path
             tensors, metadata = read_hdf5(source, size)
         except Exception as error:  # zlib and h5py raise errors of many types
             message = f"{path!r} contains no readable weights: {first_line(error)}"
@@ -175,25 +175,25 @@ def write_safetensors(
             os.remove(temporary)
 
 
-def _kind(path: str, start: bytes) -> tuple[Kind, str | None]:
-    """Returns the format of a file and, for a `.keras` archive, the member with the weights."""
+def _kind(path: str, start: bytes) -> Kind:
+    """Returns the format of a file; `.keras` archives count as HDF5."""
     if start.startswith(SIGNATURE):
-        return "hdf5", None
+        return "hdf5"
     if start.startswith(_ZIP):
         try:
             with zipfile.ZipFile(path) as archive:
                 members = archive.namelist()
         except Exception as error:
             raise ValueError(f"{path!r} is a damaged archive: {first_line(error)}") from error
-        if _KERAS_MEMBER in members:
-            return "hdf5", _KERAS_MEMBER
+        if KERAS_MEMBER in members:
+            return "hdf5"
         if any(name.endswith("/data.pkl") for name in members):
-            return "torch", None
+            return "torch"
         content = f"a zip archive of {', '.join(members[:4]) or 'nothing'}"
     elif start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 2**32:
-        return "safetensors", None
+        return "safetensors"
     elif start[:1] == b"\x80" and start[1:2] in (b"\2", b"\3", b"\4", b"\5"):
-        return "torch", None
+        return "torch"
     else:
         content = _describe_other(start)
     raise ValueError(
@@ -211,14 +211,6 @@ def _describe_other(start: bytes) -> str:
     begin = start.lstrip().lower()
     unknown = f"a file that begins with {start[:12]!r}"
     return next((name for mark, name in _OTHER_FILES if begin.startswith(mark)), unknown)
-
-
-def _unpack(path: str, member: str, size: int) -> io.BytesIO:
-    with zipfile.ZipFile(path) as archive:
-        info = archive.getinfo(member)
-        if info.file_size > MAX_EXPANSION * size:
-            raise ValueError(f"its {member!r} would expand to {info.file_size} bytes")
-        return io.BytesIO(archive.read(info))
 
 
 def _read_safetensors(path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import zipfile
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from keras_resnet.hdf5 import allowed_bytes
 from keras_resnet.weights.files.errors import first_line
 from keras_resnet.weights.files.pickle_objects import (
     ArrayHolder,
@@ -111,14 +113,14 @@ def _read_zip(file: BinaryIO, size: int) -> Any:
             key: _decode(archive.read(f"data/{key}"), storage, mark)
             for key, storage in storages.items()
         }
-    return _TensorBuilder(arrays).resolve(tree)
+    return _TensorBuilder(arrays, size).resolve(tree)
 
 
 def _read_legacy(file: BinaryIO, size: int) -> Any:
     stream = _BoundedReader(file, size)
     magic, storages = parse(stream)
     if type(magic) is dict and not storages:  # a plain pickle, such as those of detectron2
-        return _TensorBuilder({}).resolve(magic)
+        return _TensorBuilder({}, size).resolve(magic)
     if magic != _MAGIC:
         raise ValueError("it is a pickle that torch.save did not write")
     if parse(stream)[0] != _PROTOCOL:
@@ -141,7 +143,7 @@ def _read_legacy(file: BinaryIO, size: int) -> Any:
         data = np.empty(length, np.uint8)
         _fill(file, data, key)
         arrays[key] = _decode(data, storage, "<")
-    return _TensorBuilder(arrays).resolve(tree)
+    return _TensorBuilder(arrays, size).resolve(tree)
 
 
 class _BoundedReader:
@@ -184,8 +186,10 @@ def _decode(data: np.ndarray, storage: StorageSlice, order: str) -> np.ndarray:
 class _TensorBuilder:
     """Puts arrays in the places of tensors; an object that occurs twice is converted once."""
 
-    def __init__(self, arrays: dict[str, np.ndarray]) -> None:
+    def __init__(self, arrays: dict[str, np.ndarray], size: int) -> None:
         self._arrays = arrays
+        # Tensors may share a storage. Whoever copies each of them needs memory for all.
+        self._bytes_left = allowed_bytes(2 * size)  # of float16 values become float32
         self._resolved: dict[int, Any] = {}
         self._encoded: dict[int, bytes] = {}
 
@@ -231,6 +235,9 @@ class _TensorBuilder:
         numbers = self._slice(tensor.storage)
         if 0 in tensor.shape:
             return np.empty(tensor.shape, numbers.dtype)
+        self._bytes_left -= math.prod(tensor.shape) * numbers.itemsize
+        if self._bytes_left < 0:
+            raise ValueError("its tensors share storages and are together larger than it allows")
         # Unlike `as_strided`, this checks its bounds, as `parse` has done before.
         strides = tuple(step * numbers.itemsize for step in tensor.strides)
         offset = tensor.offset * numbers.itemsize

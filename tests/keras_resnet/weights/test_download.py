@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import http.server
@@ -346,6 +347,61 @@ def test_a_server_that_only_stalls(place, monkeypatch):
     with pytest.raises(DownloadError, match="sent nothing for too long"):
         place.fetch(lambda handler: handler.server.done.wait(5), timeout=0.1)
     assert len(place.server.seen) == 2
+
+
+def test_a_server_that_drips(place, monkeypatch):
+    """One byte now and then is not silence, but no file comes that way either."""
+    monkeypatch.setattr(http_transfer, "BACKOFF", (0.0,))
+    monkeypatch.setattr(http_transfer, "WINDOW", 0.1)
+
+    def drips(handler: Handler) -> None:
+        handler.send(200, b"", say=len(BODY), ETag=ETAG)
+        with contextlib.suppress(OSError):
+            for byte in BODY[:500]:
+                handler.wfile.write(bytes([byte]))
+                if handler.server.done.wait(0.01):
+                    return
+
+    with pytest.raises(DownloadError, match="sends less than 1000 bytes per second"):
+        place.fetch(drips)
+    assert len(place.server.seen) == 2
+
+
+def endless(handler: Handler) -> None:
+    """Sends a body of no stated length until the client leaves."""
+    handler.send_response(200)
+    handler.end_headers()
+    with contextlib.suppress(OSError):
+        while not handler.server.done.is_set():
+            handler.wfile.write(BODY)
+
+
+def test_a_body_without_end(place, monkeypatch):
+    monkeypatch.setattr(http_transfer, "MAX_BYTES", 10**6)
+    monkeypatch.setattr(http_transfer, "_CHECK_EVERY", 10**5)
+    with pytest.raises(DownloadError, match=r"longer than the 1\.0 MB that are allowed"):
+        place.fetch(endless)
+    with pytest.raises(DownloadError, match=r"longer than the 1\.0 MB that are allowed"):
+        place.fetch(lambda handler: handler.send(200, b"", say=10**12, ETag=ETAG))
+
+
+@pytest.mark.parametrize("page", [b"<!DOCTYPE html><title>Log in", b"\n <HTML>", b"<?xml ?>"])
+def test_a_web_page_is_not_cached(place, page):
+    with pytest.raises(DownloadError, match="the server sent a web page, perhaps that of a login"):
+        place.fetch(lambda handler: handler.send(200, page, ETag=ETAG))
+    assert place.fetch(whole).from_cache is False
+
+
+def test_the_line_of_a_server_is_printed_without_control_characters(place):
+    def colours(handler: Handler) -> None:
+        handler.send_response(404, "\x1b[31mgone\x07" + "x" * 500)
+        handler.end_headers()
+
+    with pytest.raises(DownloadError) as caught:
+        place.fetch(colours)
+    assert str(caught.value).isprintable()
+    assert "404 ?[31mgone?x" in str(caught.value)
+    assert len(str(caught.value)) < 700
 
 
 @pytest.mark.parametrize("code", [500, 503, 429, 408])

@@ -8,6 +8,7 @@ import pytest
 
 from keras_resnet import variants
 from keras_resnet.weights import hub
+from keras_resnet.weights.files.json_object import read_object
 
 TIMM = {
     "architecture": "resnet50",
@@ -294,4 +295,4 @@ def test_other_nets_are_refused(config, kind):
 def test_read_json(tmp_path, content, message):
     (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(ValueError, match=message):
-        hub.read_json(str(tmp_path / "config.json"))
+        read_object(str(tmp_path / "config.json"))

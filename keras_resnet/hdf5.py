@@ -2,7 +2,7 @@
 
 An HDF5 file can point to other files and declare arrays of any size. Therefore each link on a path
 is checked and only hard links are followed, and the arrays that are read are bounded by the size
-of the file.
+of the file. Every HDF5 file is read or checked here, this package's own included.
 """
 
 from __future__ import annotations
@@ -12,13 +12,16 @@ import contextlib
 import io
 import math
 import mmap
+import os
+import zipfile
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 _MAX_DEPTH = 24
-MAX_EXPANSION = 20  # bytes of arrays per byte of the file; trained weights hardly compress
+_FREE = 256 << 20
+KERAS_MEMBER = "model.weights.h5"  # in a `.keras` archive
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _HEAP = b"GCOL\1\0\0\0"
 _SKIPPED = ("vars", "optimizer", "seed_generator")  # read before, or not weights
@@ -29,6 +32,46 @@ _KERAS_1_NAMES = {
     "running_mean": "moving_mean",
     "running_std": "moving_variance",
 }
+
+
+def allowed_bytes(size: int) -> int:
+    """Returns how many bytes the contents of a file of `size` bytes may take in memory.
+
+    Trained weights hardly compress; constant weights of a small net do.
+    """
+    return 2 * size + _FREE
+
+
+def read_hdf5_file(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Reads the weights of an HDF5 file or a `.keras` archive on disk; see `read_hdf5`.
+
+    Raises:
+        FileNotFoundError: If the file does not exist.
+        ValueError: If it is damaged, refers to other files, or declares more than it holds.
+    """
+    path = os.fspath(path)
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"No weights file at {path!r}")
+    try:
+        size = os.path.getsize(path)
+        source = unpack(path, size) if zipfile.is_zipfile(path) else path
+        return read_hdf5(source, size)[0]
+    except Exception as error:  # h5py raises errors of many types
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{path!r} contains no readable weights: {line}") from error
+
+
+def unpack(path: str, size: int) -> io.BytesIO:
+    """Returns the HDF5 file in a `.keras` archive of `size` bytes.
+
+    Raises:
+        ValueError: If it would take more memory than the archive allows.
+    """
+    with zipfile.ZipFile(path) as archive:
+        info = archive.getinfo(KERAS_MEMBER)
+        if info.file_size > allowed_bytes(size):
+            raise ValueError(f"its {KERAS_MEMBER!r} would expand to {info.file_size} bytes")
+        return io.BytesIO(archive.read(info))
 
 
 def read_hdf5(file: str | io.BytesIO, size: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -64,6 +107,16 @@ def read_hdf5(file: str | io.BytesIO, size: int) -> tuple[dict[str, np.ndarray],
     if not tensors:
         raise ValueError("it is an HDF5 file without Keras weights")
     return tensors, metadata
+
+
+def read_model_config(path: str) -> str | bytes | None:
+    """Returns the config of a whole model's HDF5 file; None if it has none."""
+    import h5py
+
+    _check_heaps(path)
+    with h5py.File(path, "r") as file:
+        text = file.attrs.get("model_config")
+    return text if isinstance(text, str | bytes) else None
 
 
 def _check_heaps(file: str | io.BytesIO) -> None:
@@ -109,7 +162,7 @@ class _Reader:
         import h5py
 
         self._h5py: Any = h5py
-        self._bytes_left = MAX_EXPANSION * size
+        self._bytes_left = allowed_bytes(size)
         self._seen: set[Any] = set()
 
     def find(self, group: Any, path: str) -> Any:

@@ -1,0 +1,55 @@
+"""JSON objects of untrusted files, read within a limit."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from typing import Any
+
+# Bytes. The config of an unrolled ResNet-1202 has 4 MB.
+MAX_BYTES = 16 << 20
+
+
+def parse_object(text: str | bytes, source: str) -> dict[str, Any]:
+    """Returns a JSON object.
+
+    Args:
+        text: The JSON text, UTF-8.
+        source: Name of its origin, for messages.
+
+    Raises:
+        ValueError: If it is not a JSON object, or is longer than 16 MiB.
+    """
+    if len(text) > MAX_BYTES:
+        raise ValueError(f"{source} has {len(text)} bytes of JSON; at most {MAX_BYTES} are read")
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deep" if isinstance(error, RecursionError) else error
+        raise ValueError(f"{source} is not a JSON file: {reason}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{source} does not contain a JSON object")
+    return content
+
+
+def read_object(path: str) -> dict[str, Any]:
+    """Returns the JSON object in a file; see `parse_object`."""
+    if not os.path.isfile(path):  # a pipe or a device would never end
+        raise ValueError(f"{path!r} is not a regular file")
+    with open(path, "rb") as file:
+        text = file.read(MAX_BYTES + 1)
+    if len(text) > MAX_BYTES:
+        raise ValueError(f"{path!r} is longer than the {MAX_BYTES} bytes of JSON that are read")
+    return parse_object(text, repr(path))
+
+
+def read_member(archive: zipfile.ZipFile, name: str, source: str) -> dict[str, Any]:
+    """Returns the JSON object in a member of an archive; see `parse_object`.
+
+    Raises:
+        KeyError: If the archive has no such member.
+    """
+    with archive.open(name) as member:
+        text = member.read(MAX_BYTES + 1)
+    return parse_object(text, f"{name!r} in {source}")
