@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import numbers
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
@@ -223,6 +222,11 @@ class PreprocessSpec:
         return cls(**values)
 
 
+def _is_finite(value: Any) -> bool:
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    return number and abs(value) < _INFINITE
+
+
 def _numbers(field: str, values: Any) -> tuple[Any, ...]:
     """Returns finite numbers as a tuple, or raises a ValueError."""
     items = () if isinstance(values, str | bytes | Mapping) else values
@@ -230,10 +234,7 @@ def _numbers(field: str, values: Any) -> tuple[Any, ...]:
         found = tuple(items)
     except TypeError:
         found = ()
-    valid = all(
-        isinstance(item, numbers.Real) and not isinstance(item, bool) and abs(item) < _INFINITE
-        for item in found
-    )
+    valid = all(_is_finite(item) for item in found)
     if not found or not valid:
         raise ValueError(
             f"`{field}` must hold finite numbers. Received: {field}={repr(values)[:200]}"

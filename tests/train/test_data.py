@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import pathlib
+import shutil
 from typing import Any
 
 import numpy as np
@@ -499,6 +501,30 @@ def test_unknown_tfds(prepared: pathlib.Path) -> None:
     for name in ("photo.jpg", "a b", "cifar10:x"):
         with pytest.raises(ValueError, match=f"Unknown data set '{name}': neither digits"):
             load(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["os_pickle.Feature", "evil", "tensorflow_datasets.scripts.cli.main", "tensorflow_datasetsx.A"],
+)
+def test_a_tfds_directory_that_names_another_module(
+    name: str, prepared: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """TFDS imports `pythonClassName`; here it is refused before TFDS sees the directory."""
+    shutil.copytree(prepared / "colours", tmp_path / "colours")
+    (tmp_path / "evil.py").write_text("open('ran', 'w')")
+    path = tmp_path / "colours" / "1.0.0" / "features.json"
+    features = json.loads(path.read_text())
+    features["featuresDict"]["features"]["label"]["pythonClassName"] = name
+    text = json.dumps(features).replace("pythonClassName", "python\\u0043lassName")
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f"names the class '{name}', which TFDS would import"):
+        load_data(DataConfig(dataset="colours", data_dir=str(tmp_path)), SPEC)
+
+
+def test_a_namespace_of_tfds(prepared: pathlib.Path) -> None:
+    with pytest.raises(ValueError, match="'huggingface:mnist' is in the namespace 'huggingface'"):
+        load_data(DataConfig(dataset="huggingface:mnist", data_dir=str(prepared)), SPEC)
 
 
 def test_tfds_without_labels(tmp_path: pathlib.Path) -> None:

@@ -26,6 +26,7 @@ from .sources import (
     hold_out,
     no_images,
 )
+from .tfds_directory import check_tfds_directory
 
 
 def load_tfds(config: DataConfig, asked: Sequence[Split] = SPLITS) -> ImageData:
@@ -185,6 +186,7 @@ def find_builder(config: DataConfig) -> Any:
     # TFDS would answer a malformed name with the syntax of its names.
     if not re.match(r"[A-Za-z_]\w*([:/]\S+)?$", config.dataset):
         raise _unknown(config)
+    check_tfds_directory(config.data_dir, config.dataset)
     try:
         return tfds.builder(config.dataset, data_dir=config.data_dir)
     except tfds.core.registered.DatasetNotFoundError:
