@@ -242,8 +242,10 @@ def test_links_and_names_that_are_not_utf8(tmp_path: pathlib.Path) -> None:
     (root / "a" / "linked").symlink_to(store / "more")
     (root / "a" / "back").symlink_to(root)
     (root / "b" / os.fsdecode(b"\xff\n.png")).write_bytes((root / "b" / "0.png").read_bytes())
+    os.mkfifo(root / "a" / "pipe.png")  # opening it would wait for whoever writes into it
     data = load(root, cache="none")
     assert sum(sizes(data).values()) == 11
+    assert any("1 pipe or device skipped: only regular" in note for note in data.notes)
     assert any("1 link to a folder above skipped" in note for note in data.notes)
     for _, source in data.parts():
         assert raw_images(source, PREPROCESS, 3)[0].shape[1:] == (8, 8, 3)

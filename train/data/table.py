@@ -17,7 +17,7 @@ from .layout import split_named
 from .listing import examples
 from .request import Request
 from .sources import FileSource, ImageData, Split
-from .walk import counted
+from .walk import counted, is_special
 
 TABLES = (".csv", ".tsv", ".parquet")
 """Endings of files of images and labels."""
@@ -69,6 +69,9 @@ def load_table(path: Path, config: DataConfig, channels: int, request: Request) 
     kept = _without_repeats(path, names, labels, notes)
     splits = _splits(path, rows[split_column]) if split_column else [None] * len(names)
     decoding = Decoding.of(config)
+    special = [names[row] for row in kept if is_special(str(path.parent / names[row]))]
+    if special:
+        raise ValueError(f"{path} lists {special[0]!r}, which is a pipe or device, not a file")
 
     def part(split: Split | None) -> FileSource:
         chosen = [row for row in kept if splits[row] == split]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -23,11 +24,13 @@ class Walk:
         passed_over: Files that are no images, counted by their ending.
         hidden: Number of files and folders that `hides` names.
         loops: Number of links that lead back to a folder above them.
+        special: Number of pipes, sockets and devices, of which reading might never end.
     """
 
     passed_over: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     hidden: int = 0
     loops: int = 0
+    special: int = 0
 
     def images(self, folder: Path) -> list[tuple[str, str]]:
         """Returns the relative name and the path of each image below a folder, by name.
@@ -50,6 +53,8 @@ class Walk:
                 ending = ending_of(entry.name)
                 if hides(entry.name):
                     self.hidden += 1
+                elif not entry.is_file() and is_special(entry.path):
+                    self.special += 1
                 elif not entry.is_dir() and ending in ENDINGS:
                     found += 1
                 elif not entry.is_dir():
@@ -70,6 +75,9 @@ class Walk:
         if self.hidden:
             what = counted(self.hidden, "hidden file or folder", "hidden files or folders")
             notes.append(f"{what} skipped")
+        if self.special:
+            what = counted(self.special, "pipe or device", "pipes or devices")
+            notes.append(f"{what} skipped: only regular files are read")
         if self.loops:
             notes.append(f"{counted(self.loops, 'link')} to a folder above skipped")
         return notes
@@ -88,6 +96,8 @@ class Walk:
                         self.loops += 1
                     else:
                         self._walk(entry.path, f"{inner}/", (*above, real), found)
+                elif not entry.is_file() and is_special(entry.path):
+                    self.special += 1
                 elif (ending := ending_of(entry.name)) in ENDINGS:
                     found.append((inner, entry.path))
                 else:
@@ -106,6 +116,15 @@ def holds_images(folder: Path) -> bool:
         return any(
             ending_of(e.name) in ENDINGS and not hides(e.name) and e.is_file() for e in entries
         )
+
+
+def is_special(path: str) -> bool:
+    """Whether there is something at a path that is neither a regular file nor a folder."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:  # a broken link: reading it says so
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def hides(name: str) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath
 
 from ..data.headers import ENDINGS
-from ..data.walk import Walk
+from ..data.walk import Walk, is_special
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,11 +37,14 @@ def find_images(names: Sequence[str]) -> FoundImages:
 
     Raises:
         FileNotFoundError: If there is nothing at one of the paths.
-        ValueError: If there is no image.
+        ValueError: If there is no image, or a name is that of a pipe or device.
     """
     missing = [name for name in names if not os.path.exists(name)]
     if missing:
         raise FileNotFoundError(f"No file or folder at {', '.join(missing)}")
+    special = [name for name in names if is_special(name)]
+    if special:
+        raise ValueError(f"Only regular files and folders are read. Received: {special[0]!r}")
     walk = Walk()
     found: list[tuple[str, str]] = []
     for name in names:
