@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -72,7 +72,7 @@ class WeightAverages:
 
     Weights are averaged with the statistics that belong to them: normalized by those of the newest
     weights, averaged weights compute another function. Each replica averages its own statistics,
-    as batch norm itself does: both averages are linear, so `synchronize` may be called at any time.
+    as batch norm itself does (`replica_statistics`).
 
     A moving average begins with the weights of the first step. Its decay in step t, counted from 0,
     is min(decay, (1 + t) / (10 + t)), so that a short run does not end near its first weights.
@@ -141,16 +141,15 @@ class WeightAverages:
         if step in self.plan.at_steps:
             self._strategy.run(self._move, args=(tf.constant(1.0 / self.plan.count(step)),))
 
-    def synchronize(self) -> None:
-        """Averages over the replicas the statistics that each replica averages by itself."""
+    @property
+    def statistics(self) -> list[Any]:
+        """The averages of weights that do not train, which each replica averages by itself."""
         pairs = zip(self.variables, self._sources, strict=True)
-        average_over_replicas(
-            [each for each, source in pairs if not source.trainable], self._strategy
-        )
+        return [each for each, source in pairs if not source.trainable]
 
     @contextlib.contextmanager
     def assigned(self, model: Any) -> Iterator[None]:
-        """Assigns the averages to the model while the block runs; call `synchronize` before."""
+        """Assigns the averages, which must be equal on all replicas, while the block runs."""
         sources = [v for v in model.weights if "float" in str(v.dtype)]
         kept = [variable.numpy() for variable in sources]
         self.assign(model)
@@ -190,15 +189,3 @@ def make_averages(model: Any, config: RunConfig, length: Length) -> WeightAverag
     """
     plan = averaging_plan(config, length)
     return None if plan is None else WeightAverages(model, plan)
-
-
-def average_over_replicas(variables: Iterable[Any], strategy: Any) -> None:
-    """Assigns to each variable the mean of the replicas' values."""
-    import tensorflow as tf
-
-    if strategy.num_replicas_in_sync == 1:
-        return
-    variables = list(variables)
-    values = strategy.run(lambda: [tf.identity(variable.value) for variable in variables])
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(strategy.reduce("MEAN", value, axis=None))

@@ -19,6 +19,7 @@ from .files import flush, new_directory, read_json, write_json
 
 _MODEL, _AVERAGED = "model.weights.h5", "averaged.weights.h5"
 _RANDOM = "random.npz"
+_REPLICAS = "replicas.npz"
 _OPTIMIZER, _STATE = "optimizer.npz", "state.json"
 
 
@@ -89,6 +90,7 @@ class Checkpoints:
         optimizer: Any,
         progress: Progress,
         averages: Averages | None = None,
+        replica_rows: np.ndarray | None = None,
     ) -> Path:
         """Writes a checkpoint and removes the oldest ones.
 
@@ -96,7 +98,9 @@ class Checkpoints:
             model: The model, with the weights that training resumes from.
             optimizer: The optimizer.
             progress: The state of the training loop.
-            averages: The averages of the weights, synchronized; None if there are none yet.
+            averages: The averages of the weights; None if there are none yet.
+            replica_rows: The values of variables that each replica has of its own, `(replicas,
+                values)`; the model and the averages then hold their means. None if there are none.
 
         Raises:
             OSError: If it cannot be written. No part of it remains; older checkpoints do.
@@ -113,6 +117,8 @@ class Checkpoints:
             writer.write(_OPTIMIZER, lambda file: np.savez(file, **values))
             if states:
                 writer.write(_RANDOM, lambda file: np.savez(file, **states))
+            if replica_rows is not None:
+                writer.write(_REPLICAS, lambda file: np.savez(file, rows=replica_rows))
             model.save_weights(str(temporary / _MODEL))
             writer.add(_MODEL)
             if averages is not None:
@@ -211,6 +217,17 @@ class Checkpoints:
                 "Start again in another directory"
             )
         return None
+
+    def replica_rows(self, step: int) -> np.ndarray | None:
+        """Returns what each replica had of its own at a step; None if nothing is stored.
+
+        The checkpoint must have been verified, as `restore` does.
+        """
+        path = self.directory / f"step_{step:08d}" / _REPLICAS
+        if not path.is_file():
+            return None
+        with np.load(path) as stored:
+            return stored["rows"]
 
     def load_weights(self, model: Any, which: str = "best") -> Mapping[str, Any]:
         """Loads the weights of a checkpoint, without optimizer and progress.

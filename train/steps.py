@@ -71,7 +71,6 @@ class TrainingSteps:
         step = tf.autograph.experimental.do_not_convert(self._replica_step)
         self._step = tf.function(step, jit_compile=True) if config.runtime.xla else step
         self._loop = tf.function(self._steps)
-        self._average = tf.function(self._average_over_replicas)
 
     def __call__(self, iterator: Any, count: int, first_step: int = 0) -> np.ndarray:
         """Trains for `count` steps.
@@ -93,16 +92,6 @@ class TrainingSteps:
 
         first = tf.constant(first_step, tf.int64)
         return np.asarray(self._loop(iterator, tf.constant(count), first).numpy())
-
-    def average_statistics(self) -> None:
-        """Averages batch-norm statistics over the replicas, where each replica has its own.
-
-        The averages are linear in the replicas' statistics, so that averaging now and again later
-        gives the same result as averaging later only.
-        """
-        synchronized = self._config.runtime.sync_batch_norm
-        if self._strategy.num_replicas_in_sync > 1 and not synchronized:
-            self._average()
 
     def _steps(self, iterator: Any, count: Any, first_step: Any = 0) -> Any:
         import tensorflow as tf
@@ -274,14 +263,6 @@ class TrainingSteps:
                 gradients, self._variables, self._l2_factors, strict=True
             )
         ]
-
-    def _average_over_replicas(self) -> None:
-        import tensorflow as tf
-
-        statistics = [v for v in self._model.non_trainable_variables if "float" in str(v.dtype)]
-        values = self._strategy.run(lambda: [tf.identity(v.value) for v in statistics])
-        for variable, value in zip(statistics, values, strict=True):
-            variable.assign(self._strategy.reduce("MEAN", value, axis=None))
 
 
 def _parts(config: RunConfig, replicas: int) -> int:

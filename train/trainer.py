@@ -30,6 +30,7 @@ from .evaluation.classify import Evaluator
 from .learner import Learner
 from .length import length_of
 from .profiler import StepProfiler
+from .replica_statistics import ReplicaStatistics
 from .rundir import RunDirectory
 from .signals import StopSignals
 from .starting_net import StartingNet
@@ -83,6 +84,11 @@ class Trainer:
             channels=data.channels,
             batch=config.batch_size,
             per_replica=config.batch_size // strategy.num_replicas_in_sync,
+        )
+        averages = self.learner.averages
+        self.statistics = ReplicaStatistics(
+            [*self.model.non_trainable_variables, *(averages.statistics if averages else ())],
+            strategy,
         )
         self.progress = Progress()
         self.throughput = Throughput()
@@ -229,6 +235,14 @@ class Trainer:
             self.progress = progress
             if progress.step:
                 self.console.say(f"Resuming at step {progress.step} of {self.length.steps}")
+            rows = self.checkpoints.replica_rows(progress.step)
+            if rows is not None and self.statistics.fits(rows):
+                self.statistics.write(rows)
+            elif rows is not None:
+                self.console.say(
+                    f"Note: the checkpoint is of {len(rows)} replicas; each of these takes the "
+                    "mean of their batch-norm statistics"
+                )
             if self.selects_best:
                 self.best.resume(progress, self.console.say)
         if self.chief:
@@ -286,7 +300,7 @@ class Trainer:
         progress, averages = self.progress, self.learner.averages
         epoch = self.length.epoch_of(progress.step - 1)
         loss, correct, images = progress.epoch_sums
-        self.train_steps.average_statistics()
+        self.statistics.assign_means()
         if averages is not None:
             averages.end_epoch(progress.step)
         row = {
@@ -324,11 +338,10 @@ class Trainer:
         return contextlib.nullcontext() if averages is None else averages.assigned(self.model)
 
     def _averages(self) -> WeightAverages | None:
-        """Returns the averages, the same on all replicas; None if there are none yet."""
+        """Returns the averages; None if there are none yet."""
         averages = self.learner.averages
         if averages is None or not averages.holds(self.progress.step):
             return None
-        averages.synchronize()
         return averages
 
     def _due(self, signals: StopSignals) -> tuple[bool, bool]:
@@ -341,17 +354,21 @@ class Trainer:
         return late or self.length.ends_epoch(step), stop
 
     def _save(self) -> None:
-        self.train_steps.average_statistics()
+        """Saves the state, which it does not change: each replica keeps its own statistics."""
+        with self.statistics.averaged() as rows:
+            self._write_checkpoint(rows)
+        self._saved_at = time.monotonic()
+
+    def _write_checkpoint(self, rows: np.ndarray | None) -> None:
         # The last loss may be finite and its update not: such weights must not replace sound ones.
         if not all(np.isfinite(variable.numpy()).all() for variable in self.model.weights):
             self._raise_diverged(self.progress.step, float("nan"))
         averages = self._averages()
         if self.chief:
-            self.checkpoints.save(self.model, self.optimizer, self.progress, averages)
+            self.checkpoints.save(self.model, self.optimizer, self.progress, averages, rows)
         elif averages is not None:  # all workers assign variables together
             with averages.assigned(self.model):
                 pass
-        self._saved_at = time.monotonic()
 
     def _stop(self, signals: StopSignals) -> NoReturn:
         # Another worker may have received the signal.
@@ -375,6 +392,7 @@ class Trainer:
         )
 
     def _assign_final_weights(self) -> None:
+        self.statistics.assign_means()
         with self.strategy.scope():
             averages = self._averages()
             if not self.best.assign() and averages is not None:

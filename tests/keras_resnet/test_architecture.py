@@ -71,6 +71,7 @@ RANKS = {
 APPLICATION_LAYERS = (
     {
         *("agreement", "console", "errors", "files", "measurement", "profiler", "provenance"),
+        "replica_statistics",
         "signals",
     },
     {"run_log", "strategies", "throughput"},

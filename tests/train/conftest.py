@@ -104,9 +104,8 @@ def train_model() -> Callable[[RunConfig], tuple[keras.Model, np.ndarray]]:
         with dtype_policy(config.runtime.precision):
             trainer = Trainer(config, data, preprocess, unused, strategy, Console(quiet=True))
         metrics = trainer.train_steps(iter(trainer.batches()), trainer.length.steps)
-        trainer.train_steps.average_statistics()
+        trainer.statistics.assign_means()
         if trainer.learner.averages is not None:
-            trainer.learner.averages.synchronize()
             trainer.learner.averages.assign(trainer.model)
         return trainer.model, metrics
 

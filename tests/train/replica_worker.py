@@ -61,7 +61,7 @@ def weights_after(config: Any) -> Weights:
     with dtype_policy(config.runtime.precision):
         trainer = Trainer(config, data, preprocess, unused, strategy, Console(quiet=True))
     trainer.train_steps(iter(trainer.batches()), config.steps)
-    trainer.train_steps.average_statistics()
+    trainer.statistics.assign_means()
     return read_weights(trainer.model)
 
 
@@ -204,7 +204,7 @@ def averages(folder: Path) -> dict[str, Any]:
         model.load_weights(path / "averaged.weights.h5")
         pairs = zip(expected, model.get_weights(), strict=True)
         seen.append(max(float(np.abs(e - w).max()) for e, w in pairs))
-    # Saved at its end alone, each replica has averaged its own statistics until then.
+    # Saved at its end alone.
     rarely = with_changes(config, {"checkpoint.every_steps": 6, "runtime.steps_per_call": 6})
     run_training(rarely, folder / "rarely")
     try:
