@@ -126,8 +126,13 @@ class Checkpoints:
                     model.save_weights(str(temporary / _AVERAGED))
                 writer.add(_AVERAGED)
             writer.close(dataclasses.asdict(progress))
-        for old in self.steps()[: -self.keep]:
-            shutil.rmtree(old, ignore_errors=True)
+        # Checkpoints of later steps are damaged ones that `restore` has passed over.
+        steps = [each for each in self.steps() if each.name != path.name]
+        earlier = [each for each in steps if _step(each) < progress.step]
+        kept = earlier[-(self.keep - 1) :] if self.keep > 1 else []
+        for old in steps:
+            if old not in kept:
+                shutil.rmtree(old, ignore_errors=True)
         return path
 
     def save_best(self, model: Any, figures: Mapping[str, Any]) -> None:

@@ -25,7 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0 for success; 1 after one line that names the error; 2 for a wrong use of
-        the options; 130 after an interrupt, when the state of a training run is saved.
+        the options; 3 after training diverged; 130 after a signal that asks to stop, when the state
+        of a training run is saved; 138 if another worker of the run was lost.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     # Before anything imports Keras or TensorFlow: both read these once.

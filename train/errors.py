@@ -19,8 +19,17 @@ _NODES = r"\{\{.*?\}\}|\[Op:.*?\]"
 _AROUND = ("Graph execution error", "Detected at node", "File ", "<frozen", "Stack trace", "[[")
 
 
+# Exit statuses. From 128 up a scheduler may start the same command again, as Kubeflow's restart
+# policy `ExitCode` does; those below are permanent.
+FAILED, DIVERGED, STOPPED, PEER_LOST = 1, 3, 130, 138
+
+
 class TrainingDivergedError(ArithmeticError):
     """The loss became infinite or NaN."""
+
+
+class PeerLostError(RuntimeError):
+    """Another worker of the run has ended or cannot be reached; the last checkpoint remains."""
 
 
 class TrainingStoppedError(RuntimeError):
@@ -31,7 +40,7 @@ class TrainingStoppedError(RuntimeError):
 class Outcome:
     """How a command ended."""
 
-    status: int = 1
+    status: int = FAILED
 
 
 @contextlib.contextmanager
@@ -55,16 +64,24 @@ def reported(command: str, *, debug: bool) -> Iterator[Outcome]:
         outcome.status = 141
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
-        outcome.status = 130
+        outcome.status = STOPPED
         print("Interrupted", file=sys.stderr)
     except TrainingStoppedError as stop:
-        outcome.status = 130
+        outcome.status = STOPPED
         print(stop, file=sys.stderr)
+    except PeerLostError as lost:
+        outcome.status = PEER_LOST
+        print(f"Error: {lost}", file=sys.stderr)
+    except TrainingDivergedError as diverged:
+        if debug:
+            raise
+        outcome.status = DIVERGED
+        print(f"Error: {' '.join(str(diverged).split())}", file=sys.stderr)
     except ModuleNotFoundError as error:
         if debug or (error.name or "").startswith(("keras_resnet", "train")):
             raise
         print(f"Error: {_missing(command, error)}", file=sys.stderr)
-    except (ValueError, TypeError, OSError, RuntimeError, TrainingDivergedError) as error:
+    except (ValueError, TypeError, OSError, RuntimeError) as error:
         if debug:
             raise
         text = " ".join(str(error).split()) or type(error).__name__

@@ -70,6 +70,18 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path} is not JSON: {error}") from error
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """Reads a JSON file that holds an object.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged: it holds no JSON object")
+    return content
+
+
 def flush(path: Path) -> None:
     """Flushes a file's content to the disk."""
     with path.open("r+b") as file:  # Windows flushes only files that are open for writing

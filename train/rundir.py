@@ -10,8 +10,11 @@ import os
 import re
 import shutil
 import tempfile
+import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,11 +26,18 @@ from keras_resnet.weights.files.file_system import lock, replace, unlock
 from .checkpoint import Checkpoints
 from .config import RunConfig, differences, load_config
 from .data import ImageData, Listing, read_listing
-from .files import read_json, write_bytes, write_json, write_text
+from .files import flush, read_object, write_bytes, write_json, write_text
 
 Resume = Literal["auto", "never"]
 Which = Literal["auto", "best", "last"]
 
+# Temporary files of training, and of commands that may be at work in the directory now.
+_OWN_TEMPORARY = re.compile(
+    r"\.(history\.csv|metrics\.json|config\.json|dataset\.json|weights\.json|labels\.txt|"
+    r"samples\.npz|data_files\.csv\.gz)\.[a-z0-9_]{8}$|\.[a-z0-9_]{8}\.keras$"
+)
+_TEMPORARY = re.compile(r"\.(export\.tmp.*|.*\.[a-z0-9_]{8})$")
+_SECONDS_IN_USE = 3600
 # Files of a run that was killed before it had written its config.json.
 _EARLY_FILES = re.compile(r"\.lock$|\.config\.json\.")
 
@@ -41,6 +51,9 @@ class RunDirectory:
     """
 
     path: Path
+    _held: dict[str, os.stat_result] = dataclasses.field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     @property
     def checkpoints(self) -> Path:
@@ -65,7 +78,7 @@ class RunDirectory:
     def metrics(self) -> dict[str, Any]:
         """Content of `metrics.json`; empty before the run has ended."""
         path = self.path / "metrics.json"
-        return dict(read_json(path)) if path.is_file() else {}
+        return read_object(path) if path.is_file() else {}
 
     def check(self, config: RunConfig, resume: Resume) -> None:
         """Checks that the directory is free or holds this run.
@@ -148,15 +161,18 @@ class RunDirectory:
                 "trains in it",
                 stacklevel=3,
             )
+        else:
+            self._held["lock"] = os.fstat(descriptor)
         try:
             yield
         finally:
+            self._held.clear()
             refused = not (self.path / "config.json").is_file()
             if descriptor is not None:
                 unlock(descriptor, file, remove=refused)
             elif refused:
                 file.unlink(missing_ok=True)
-            if refused and not any(self.path.iterdir()):
+            if refused and self.path.is_dir() and not any(self.path.iterdir()):
                 self.path.rmdir()
 
     def check_data(self, data: ImageData, preprocess: PreprocessSpec) -> None:
@@ -171,7 +187,7 @@ class RunDirectory:
         file = self.path / "dataset.json"
         if not file.is_file():
             return
-        before, now = read_json(file), _dataset_record(data, preprocess)
+        before, now = read_object(file), _dataset_record(data, preprocess)
         keys = ["class_names", "channels", "examples", "preprocessing"]
         keys += [key for key in ("task", "identity") if key in before]
         if "identity" not in before and not (data.listing or Path(data.name).is_dir()):
@@ -190,10 +206,47 @@ class RunDirectory:
 
     def sweep(self) -> None:
         """Removes temporary files of killed processes. Call it under the lock."""
-        for path in self.path.glob(".*"):
-            if re.match(r"\.(export\.tmp|.*\.keras$)", path.name):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for path in self.path.rglob(".*"):
+            own = path.parent == self.path and _OWN_TEMPORARY.match(path.name)
+            try:
+                old = time.time() - path.stat().st_mtime > _SECONDS_IN_USE
+            except FileNotFoundError:
+                continue
+            if own or (old and _TEMPORARY.match(path.name)):
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         Checkpoints(self.checkpoints).sweep()
+
+    def drop_damaged_model(self, say: Callable[[str], None]) -> None:
+        """Removes a `model.keras` that a crash has cut off, so that the run ends once more."""
+        if not self.model.is_file():
+            return
+        try:
+            with zipfile.ZipFile(self.model) as archive:
+                damaged = archive.testzip() is not None
+        except (zipfile.BadZipFile, OSError, zlib.error, ValueError):
+            damaged = True
+        if damaged:
+            say(f"{self.model} is damaged; the run is finished once more from its checkpoint")
+            self.model.unlink()
+
+    def check_held(self) -> None:
+        """Checks that the directory is still there, and locked by this process.
+
+        Raises:
+            OSError: If somebody has removed or replaced it, or its lock.
+        """
+        held = self._held.get("lock")
+        try:
+            config, now = (self.path / "config.json").is_file(), os.stat(self.path / ".lock")
+        except FileNotFoundError:
+            config, now = (self.path / "config.json").is_file(), None
+        if not config:
+            raise OSError(f"{self.path} was removed while the run trained in it")
+        if held is not None and (now is None or not os.path.samestat(held, now)):
+            raise OSError(
+                f"{self.path / '.lock'} was removed while the run trained: another process may "
+                "train in the same directory"
+            )
 
     def check_space(self, needed: int) -> None:
         """Checks that the disk has room for the run's checkpoints.
@@ -238,6 +291,7 @@ class RunDirectory:
         try:
             model.save(temporary)
             os.chmod(temporary, 0o644)
+            flush(Path(temporary))
             replace(temporary, self.model)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
@@ -290,11 +344,11 @@ def open_run(path: Path, which: Which = "auto") -> Run:
     spec = spec_of(config)
     if not (path / "dataset.json").is_file():
         raise FileNotFoundError(f"{path} has not begun to train: it has no dataset.json")
-    record = read_json(path / "dataset.json")
+    record = read_object(path / "dataset.json")
     try:
         preprocess = PreprocessSpec.from_dict(record["preprocessing"])
         names, channels = tuple(record["class_names"]), int(record["channels"])
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path / 'dataset.json'} is not what was written: {error!r}") from error
     # The data may have moved since, and a relative path means another folder elsewhere.
     if Path(record.get("path") or "").is_absolute() and Path(record["path"]).exists():

@@ -26,6 +26,7 @@ from .provenance import environment
 from .run_log import RunLog
 from .rundir import Resume, RunDirectory, spec_of
 from .samples import pick_samples, training_samples
+from .signals import stopped_by_signals
 from .starting_net import describe_start, starting_net, stated_preprocess
 from .strategies import check_name, check_strategy, is_chief, make_strategy
 from .tensorboard import TensorBoardHistory
@@ -51,7 +52,7 @@ def run_training(
     Raises:
         ValueError: If configuration, data and directory do not fit; before training.
         TrainingDivergedError: If the loss is no longer finite.
-        TrainingStoppedError: After SIGTERM or SIGINT, once the state is saved.
+        TrainingStoppedError: After SIGTERM, SIGINT or SIGHUP, once the state is saved.
 
     Example:
         >>> config = RunConfig(epochs=2)  # the digits, with a CIFAR ResNet-20
@@ -66,10 +67,11 @@ def run_training(
     spec_of(config)
     chief = is_chief(config.runtime.strategy)
     directory, console = RunDirectory(output), Console(quiet=not chief)
-    with directory.locked() if chief else contextlib.nullcontext():
+    with stopped_by_signals(), directory.locked() if chief else contextlib.nullcontext():
         directory.check(config, resume)
         if chief:
             directory.sweep()
+            directory.drop_damaged_model(console.say)
         if directory.model.is_file():
             console.say(f"{output} holds this run, finished; nothing to train")
             return directory

@@ -192,7 +192,7 @@ class Trainer:
 
         Raises:
             TrainingDivergedError: If the loss is no longer finite; names the step.
-            TrainingStoppedError: After SIGTERM or SIGINT, once the state is saved.
+            TrainingStoppedError: After SIGTERM, SIGINT or SIGHUP, once the state is saved.
         """
         self._restore()
         if self.progress.step == 0 and self.config.model.weights is not None:
@@ -365,6 +365,7 @@ class Trainer:
             self._raise_diverged(self.progress.step, float("nan"))
         averages = self._averages()
         if self.chief:
+            self.directory.check_held()
             self.checkpoints.save(self.model, self.optimizer, self.progress, averages, rows)
         elif averages is not None:  # all workers assign variables together
             with averages.assigned(self.model):

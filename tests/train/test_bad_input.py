@@ -12,7 +12,12 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from keras_resnet_train.errors import TrainingStoppedError, reported
+from keras_resnet_train.errors import (
+    PeerLostError,
+    TrainingDivergedError,
+    TrainingStoppedError,
+    reported,
+)
 
 pytestmark = pytest.mark.tf
 
@@ -168,6 +173,10 @@ def test_what_is_not_reported_as_one_line(capsys: pytest.CaptureFixture[str]) ->
         with reported("train", debug=False) as outcome:
             raise stop
         assert (outcome.status, capsys.readouterr().err) == (130, f"{line}\n")
+    for other, status in ((TrainingDivergedError("NaN"), 3), (PeerLostError("worker 1"), 138)):
+        with reported("train", debug=False) as outcome:
+            raise other
+        assert (outcome.status, capsys.readouterr().err) == (status, f"Error: {other}\n")
     for error in (KeyError("x"), ModuleNotFoundError("no module", name="keras_resnet.nothing")):
         with pytest.raises(type(error)), reported("train", debug=False):
             raise error

@@ -153,6 +153,16 @@ def test_damage_falls_back_to_the_one_before(
         np.testing.assert_array_equal(value, expected)
 
 
+def test_damaged_checkpoints_of_later_steps_go_first(tmp_path: pathlib.Path) -> None:
+    """They are above all that the resumed run writes, and must not count as its newest ones."""
+    checkpoints = save_steps(tmp_path, 1, 2, 90, 91, keep=9)
+    for step in (90, 91):
+        truncate(tmp_path / f"step_000000{step}" / "model.weights.h5")
+    assert checkpoints.restore(*make(), say=lambda _: None) == Progress(2)
+    Checkpoints(tmp_path, keep=2).save(*make(3), Progress(3))
+    assert [path.name for path in checkpoints.steps()] == ["step_00000002", "step_00000003"]
+
+
 def test_no_sound_checkpoint(tmp_path: pathlib.Path) -> None:
     checkpoints = save_steps(tmp_path, 1, 2)
     for path in checkpoints.steps():

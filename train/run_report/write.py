@@ -134,19 +134,34 @@ def _summary(run: Run, metrics: dict[str, Any]) -> dict[str, str]:
 
 
 def read_history(path: Path) -> list[dict[str, float]]:
-    """Returns the rows of `history.csv`; none where there is no such file."""
+    """Returns the rows of `history.csv`; none where there is no such file.
+
+    Raises:
+        ValueError: If it is damaged.
+    """
     if not path.is_file():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        return [{key: float(value) for key, value in row.items()} for row in rows]
+    except (ValueError, TypeError, csv.Error) as error:  # UnicodeDecodeError is a ValueError
+        raise ValueError(f"{path} is damaged: {error}") from error
 
 
 def read_samples(path: Path) -> dict[str, np.ndarray]:
-    """Returns the arrays of `samples.npz`; none where there is no such file."""
+    """Returns the arrays of `samples.npz`; none where there is no such file.
+
+    Raises:
+        ValueError: If it is damaged.
+    """
     if not path.is_file():
         return {}
-    with np.load(path, allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files}
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except Exception as error:  # zipfile, zlib and NumPy raise errors of many types
+        raise ValueError(f"{path} is damaged: {str(error) or type(error).__name__}") from error
 
 
 def _samples(stored: Mapping[str, np.ndarray], prefix: str) -> list[Sample]:

@@ -1,0 +1,146 @@
+"""How a run ends where its directory was damaged, removed or left with temporary files."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import re
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import pytest
+
+from keras_resnet_train.config import RunConfig, load_config
+from keras_resnet_train.files import read_json
+from keras_resnet_train.run_report import write_run_report
+from keras_resnet_train.rundir import RunDirectory, open_run
+from keras_resnet_train.session import run_training
+from keras_resnet_train.signals import StopSignals, stopped_by_signals
+
+pytestmark = pytest.mark.tf
+
+
+def test_a_model_that_was_cut_off_is_written_again(
+    copied_run: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, config = copied_run / "model.keras", RunDirectory(copied_run)
+    whole = model.read_bytes()
+    model.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="model.keras"):
+        open_run(copied_run)
+    run_training(load_config(config.path / "config.json"), copied_run)
+    assert "model.keras is damaged; the run is finished once more" in capsys.readouterr().out
+    open_run(copied_run)
+
+
+def test_a_finished_run_holds_no_temporary_files(
+    copied_run: pathlib.Path, finished_run: pathlib.Path
+) -> None:
+    assert not [path for path in finished_run.rglob(".*") if path.name != ".lock"]
+    old = [".metrics.json.abcd_123", ".history.csv.abcd1234", ".abcd1234.keras"]
+    inner = copied_run / "evaluation"
+    inner.mkdir()
+    for path in (*(copied_run / name for name in old), inner / ".table.csv.abcd1234"):
+        path.write_text("")
+    (copied_run / ".export.tmpabcd").mkdir()
+    in_use = inner / ".images.abcd1234"
+    in_use.write_text("")
+    (copied_run / ".mine").write_text("")
+    hours_ago = time.time() - 7200
+    for path in (inner / ".table.csv.abcd1234", copied_run / ".export.tmpabcd"):
+        os.utime(path, (hours_ago, hours_ago))
+    RunDirectory(copied_run).sweep()
+    left = [path for path in copied_run.rglob(".*") if path.name != ".lock"]
+    assert sorted(left) == sorted([in_use, copied_run / ".mine"])
+
+
+class Remove(keras.callbacks.Callback):
+    """Removes something of the run after its first step."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        super().__init__()
+        self.path = path
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if self.path.is_dir():
+            shutil.rmtree(self.path)
+        else:
+            self.path.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("", "was removed while the run trained in it"),
+        (".lock", ".lock was removed while the run trained: another process may train"),
+    ],
+)
+def test_what_is_removed_while_a_run_trains(
+    name: str, message: str, tiny: Callable[..., RunConfig], tmp_path: pathlib.Path
+) -> None:
+    config = tiny(steps=2, epochs=None, runtime__steps_per_call=1, checkpoint__every_steps=1)
+    with pytest.raises(OSError, match=message):
+        run_training(config, tmp_path / "run", callbacks=[Remove(tmp_path / "run" / name)])
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("dataset.json", b"[]"),
+        ("dataset.json", b"{}"),
+        ("dataset.json", b'{"preprocessing": {"size": "x"}, "class_names": [], "channels": 1}'),
+        ("metrics.json", b"[1]"),
+        ("samples.npz", b"PK no archive"),
+        ("history.csv", b"epoch,loss\n1,x\n"),
+        ("history.csv", b"epoch,loss\n1\n"),
+    ],
+)
+def test_damaged_files_are_named(name: str, content: bytes, copied_run: pathlib.Path) -> None:
+    (copied_run / name).write_bytes(content)
+    with pytest.raises(ValueError, match=re.escape(name)):
+        write_run_report(copied_run)
+
+
+def test_a_damaged_record_of_the_data(
+    copied_run: pathlib.Path, tiny: Callable[..., RunConfig]
+) -> None:
+    (copied_run / "dataset.json").write_text("[]")
+    (copied_run / "model.keras").unlink()
+    with pytest.raises(ValueError, match="dataset.json is damaged: it holds no JSON object"):
+        run_training(tiny(), copied_run)
+    assert read_json(copied_run / "metrics.json")
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_a_stop_is_one_wherever_it_comes(name: str) -> None:
+    if not hasattr(signal, name):
+        pytest.skip(f"this system has no {name}")
+    number = getattr(signal, name)
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt), stopped_by_signals():
+        signal.raise_signal(number)
+    with stopped_by_signals():
+        with StopSignals() as signals:
+            signal.raise_signal(number)
+        assert signals.received == number
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(number)
+    assert signal.getsignal(number) is before
+
+
+def test_an_ignored_signal_stays_ignored() -> None:
+    """As `nohup` ignores SIGHUP."""
+    if not hasattr(signal, "SIGHUP"):
+        pytest.skip("this system has no SIGHUP")
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stopped_by_signals(), StopSignals() as signals:
+            signal.raise_signal(signal.SIGHUP)
+        assert signals.received is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
