@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
+import hashlib
 import io
 import os
 import re
@@ -381,6 +382,16 @@ def spec_of(config: RunConfig) -> ResNetSpec:
     if config.runtime.sync_batch_norm:
         changes["norm_sync"] = True
     return spec.replace(**changes) if changes else spec
+
+
+def data_facts(data: ImageData, preprocess: PreprocessSpec) -> dict[str, Any]:
+    """Returns what tells two data sets apart, wherever they lie: the record and the files."""
+    facts = _dataset_record(data, preprocess)
+    del facts["path"], facts["notes"]
+    if data.listing is not None:
+        del facts["name"]
+        facts["files"] = hashlib.sha256(data.listing.to_bytes()).hexdigest()
+    return facts
 
 
 def _dataset_record(data: ImageData, preprocess: PreprocessSpec) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import importlib.metadata
 import importlib.util
 import time
 from collections.abc import Mapping, Sequence
@@ -14,8 +16,11 @@ import numpy as np
 
 from keras_resnet import PreprocessSpec
 from keras_resnet.nets.precision import dtype_policy
+from keras_resnet.version import __version__
 from keras_resnet.weights.rebuild import clone_as_float32, copy_weights, rebuild
 
+from .agreement import Agreement, largest_of_workers
+from .checkpoint import Checkpoints
 from .config import RunConfig
 from .console import Console
 from .data import ImageData, naming_files, resolve_data
@@ -24,7 +29,7 @@ from .evaluation.splits import describe_metrics, save_confusions, split_metrics
 from .pretrained import Pretrained, open_pretrained, with_pretrained
 from .provenance import environment
 from .run_log import RunLog
-from .rundir import Resume, RunDirectory, spec_of
+from .rundir import Resume, RunDirectory, data_facts, spec_of
 from .samples import pick_samples, training_samples
 from .signals import stopped_by_signals
 from .starting_net import describe_start, starting_net, stated_preprocess
@@ -32,6 +37,7 @@ from .strategies import check_name, check_strategy, is_chief, make_strategy
 from .tensorboard import TensorBoardHistory
 from .tracking import make_tracker
 from .trainer import Trainer
+from .workers import Watch, naming_lost_peers, peers
 
 
 def run_training(
@@ -67,7 +73,14 @@ def run_training(
     spec_of(config)
     chief = is_chief(config.runtime.strategy)
     directory, console = RunDirectory(output), Console(quiet=not chief)
-    with stopped_by_signals(), directory.locked() if chief else contextlib.nullcontext():
+    others = peers() if config.runtime.strategy == "multi-worker" else []
+    checkpoints = Checkpoints(directory.checkpoints)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(stopped_by_signals())
+        watch = stack.enter_context(Watch(others, config.runtime.worker_timeout))
+        stack.enter_context(naming_lost_peers(others, checkpoints.last_step))
+        if chief:
+            stack.enter_context(directory.locked())
         directory.check(config, resume)
         if chief:
             directory.sweep()
@@ -76,11 +89,14 @@ def run_training(
             console.say(f"{output} holds this run, finished; nothing to train")
             return directory
         trainer = _begin(
-            prepare(config, directory, console, pretrained=pretrained, callbacks=callbacks)
+            prepare(
+                config, directory, console, pretrained=pretrained, callbacks=callbacks, watch=watch
+            )
         )
         with naming_files(trainer.data.train, trainer.data.validation, trainer.data.test):
             trainer.fit()
-            _finish(trainer)
+            with watch.waiting("the evaluation of the final weights"):
+                _finish(trainer)
     return directory
 
 
@@ -104,6 +120,7 @@ def prepare(
     *,
     pretrained: Pretrained | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    watch: Watch | None = None,
 ) -> Prepared:
     """Opens the data, builds the net and makes all checks; writes nothing.
 
@@ -113,9 +130,12 @@ def prepare(
         console: Prints what was understood.
         pretrained: The weights to start from.
         callbacks: Keras callbacks, as `Trainer` takes them.
+        watch: Says for whom this worker waits, if there are several.
 
     Raises:
-        ValueError: If configuration, data, weights and directory do not fit.
+        PeerLostError: If another worker of the run could not begin.
+        ValueError: If configuration, data, weights and directory do not fit, or differ between
+            workers.
     """
     import tensorflow as tf
 
@@ -123,24 +143,44 @@ def prepare(
     keras.utils.set_random_seed(config.seed)
     if config.runtime.deterministic:
         tf.config.experimental.enable_op_determinism()
-    strategy = make_strategy(config.runtime.strategy)
+    watch = watch or Watch(())
+    several, chief = config.runtime.strategy == "multi-worker", is_chief(config.runtime.strategy)
+    with watch.waiting("the other workers to start"):
+        strategy = make_strategy(config.runtime.strategy)
+        agreement = Agreement(largest_of_workers(strategy) if several else None)
+        agreement.check_equal(_settings(config), "settings")
+        agreement.check_shared(directory.path, chief=chief)
     check_strategy(strategy, batch_size=config.batch_size, xla=config.runtime.xla)
     spec = spec_of(config)
     stated = None if pretrained is None else stated_preprocess(config, pretrained)
-    data, preprocess = resolve_data(
-        config, spec, directory.listing, lambda note: console.say(f"Note: {note}"), stated
-    )
     start, weights = None, None
-    if pretrained is not None:
-        start = starting_net(config, pretrained, data, preprocess, directory)
-        preprocess = start.preprocess
-        weights = None if start.net is None else pretrained.record(start.changes)
-        console.say(describe_start(config, pretrained, start))
-    directory.check_data(data, preprocess)
-    if is_chief(config.runtime.strategy):
+    with watch.waiting("the other workers to read their data"), agreement.together("begin"):
+        data, preprocess = resolve_data(
+            config, spec, directory.listing, lambda note: console.say(f"Note: {note}"), stated
+        )
+        if pretrained is not None:
+            start = starting_net(config, pretrained, data, preprocess, directory)
+            preprocess = start.preprocess
+            weights = None if start.net is None else pretrained.record(start.changes)
+            console.say(describe_start(config, pretrained, start))
+        directory.check_data(data, preprocess)
+    with watch.waiting("the other workers to compare their data"):
+        agreement.check_equal(data_facts(data, preprocess), "data")
+    if chief:
         callbacks = [*_recorders(config, data, preprocess, directory), *callbacks]
     with dtype_policy(config.runtime.precision):
-        trainer = Trainer(config, data, preprocess, directory, strategy, console, callbacks, start)
+        trainer = Trainer(
+            config,
+            data,
+            preprocess,
+            directory,
+            strategy,
+            console,
+            callbacks,
+            start,
+            agreement=agreement,
+            watch=watch,
+        )
     if trainer.learner.teacher is not None:
         console.say(trainer.learner.teacher.description)
     console.say(
@@ -149,6 +189,18 @@ def prepare(
         f"{strategy.num_replicas_in_sync} replica(s); ready in {time.monotonic() - started:.1f} s"
     )
     return Prepared(trainer, weights)
+
+
+def _settings(config: RunConfig) -> dict[str, Any]:
+    """Returns what must be the same on all workers: settings and versions, but for paths."""
+    facts: dict[str, Any] = {"keras_resnet": __version__}
+    facts |= {name: importlib.metadata.version(name) for name in ("keras", "tensorflow", "numpy")}
+    for section, values in dataclasses.asdict(config).items():
+        inner = values if isinstance(values, dict) else {"": values}
+        facts |= {f"{section}.{name}".rstrip("."): value for name, value in inner.items()}
+    for name in ("data.dataset", "data.data_dir", "runtime.profile", "runtime.track"):
+        facts.pop(name, None)
+    return facts
 
 
 def _begin(prepared: Prepared) -> Trainer:

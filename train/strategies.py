@@ -56,7 +56,7 @@ def make_strategy(name: str) -> Any:
             )
         return tf.distribute.MirroredStrategy()
     if name == "multi-worker":
-        _check_tf_config()
+        _check_cluster()
         return tf.distribute.MultiWorkerMirroredStrategy()
     return _mirrored_cpus(int(name.removeprefix("cpu:")))
 
@@ -94,10 +94,10 @@ def is_chief(name: str) -> bool:
     """
     if name != "multi-worker":
         return True
-    task = _tf_config().get("task", {})
+    task = tf_config().get("task", {})
     if task.get("type") == "chief":
         return True
-    has_chief = "chief" in _tf_config().get("cluster", {})
+    has_chief = "chief" in tf_config().get("cluster", {})
     return not has_chief and int(task.get("index", 0)) == 0
 
 
@@ -121,7 +121,12 @@ def _mirrored_cpus(count: int) -> Any:
     )
 
 
-def _tf_config() -> dict[str, Any]:
+def tf_config() -> dict[str, Any]:
+    """Returns the content of the environment variable TF_CONFIG.
+
+    Raises:
+        ValueError: If it is malformed.
+    """
     text = os.environ.get("TF_CONFIG") or "{}"
     try:
         config = json.loads(text)
@@ -134,8 +139,8 @@ def _tf_config() -> dict[str, Any]:
     return parts
 
 
-def _check_tf_config() -> None:
-    config = _tf_config()
+def _check_cluster() -> None:
+    config = tf_config()
     if not config.get("cluster", {}).get("worker") or "index" not in config.get("task", {}):
         raise ValueError(
             "`--strategy multi-worker` needs TF_CONFIG with a cluster and this process's task: "

@@ -15,7 +15,7 @@ import numpy as np
 
 from keras_resnet import PreprocessSpec
 
-from .agreement import Agreement, largest_of_workers
+from .agreement import Agreement
 from .augment import check_augmentation
 from .averaging import WeightAverages
 from .batch_norm_statistics import recompute_batch_norm, statistics_batches
@@ -37,6 +37,7 @@ from .starting_net import StartingNet
 from .steps import TrainingSteps
 from .strategies import is_chief
 from .throughput import Throughput
+from .workers import Watch
 
 
 class Trainer:
@@ -56,6 +57,8 @@ class Trainer:
             receives the `step` that the run resumes from and the `history` up to it. They may set
             `model.stop_training`.
         start: The net whose weights the run starts from; None starts from random ones.
+        agreement: What the workers decide together; None for one worker.
+        watch: Says for whom this worker waits.
     """
 
     def __init__(
@@ -68,6 +71,9 @@ class Trainer:
         console: Console,
         callbacks: Sequence[keras.callbacks.Callback] = (),
         start: StartingNet | None = None,
+        *,
+        agreement: Agreement | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.config = config
         self.data = data
@@ -104,8 +110,8 @@ class Trainer:
                 f"`--profile` must begin within the run of {self.length.steps} steps, counted from "
                 f"0. Received: {config.runtime.profile}"
             )
-        several_workers = config.runtime.strategy == "multi-worker"
-        self._agreement = Agreement(largest_of_workers(strategy) if several_workers else None)
+        self._agreement = agreement or Agreement()
+        self._watch = watch or Watch(())
         self._callbacks = keras.callbacks.CallbackList(
             list(callbacks), add_history=False, model=self.model
         )
@@ -209,11 +215,12 @@ class Trainer:
             while not self.finished:
                 self._advance(batches)
                 self.learner.start_phase_at(self.progress.step)
-                if self.length.ends_epoch(self.progress.step):
-                    self._end_epoch()
-                save, stop = self._due(signals)
-                if save or stop or self.finished:
-                    self._save()
+                with self._watch.waiting(f"the end of step {self.progress.step}", saves=True):
+                    if self.length.ends_epoch(self.progress.step):
+                        self._end_epoch()
+                    save, stop = self._due(signals)
+                    if save or stop or self.finished:
+                        self._save()
                 if stop:
                     self._stop(signals)
         if self.stopped_early:
@@ -256,7 +263,8 @@ class Trainer:
         count = self._next_stop() - progress.step
         self._profiler.before(progress.step)
         started = time.monotonic()
-        metrics = self.train_steps(batches, count, progress.step)
+        with self._watch.waiting(f"step {progress.step + count}", saves=True):
+            metrics = self.train_steps(batches, count, progress.step)
         seconds = time.monotonic() - started
         diverged = first_nonfinite(metrics[:, 0])
         if diverged is not None:

@@ -70,11 +70,12 @@ RANKS = {
 # lower layers.
 APPLICATION_LAYERS = (
     {
-        *("agreement", "console", "errors", "files", "measurement", "profiler", "provenance"),
+        *("console", "errors", "files", "measurement", "profiler", "provenance"),
         "replica_statistics",
         "signals",
     },
     {"run_log", "strategies", "throughput"},
+    {"agreement", "workers"},
     {"checkpoint", "config", "presentation", "tensorboard"},
     {"augment", "best_weights", "length", "losses", "optimizers", "recipes", "schedules"},
     {"averaging", "data", "divergence", "phases", "steps", "tracking"},

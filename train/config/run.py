@@ -613,6 +613,14 @@ class RuntimeConfig(Section):
         metavar="NAME",
         free=True,
     )
+    worker_timeout: int = setting(
+        1800,
+        "Seconds that a worker waits for others before it ends with status 138; 0 for no limit. "
+        "The first step includes the time to build the graph.",
+        _AT_LEAST_0,
+        option="--worker-timeout",
+        free=True,
+    )
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = setting(
         "float32", "Precision of the computation.", option="--precision"
     )

@@ -1,0 +1,190 @@
+"""Agreement between workers, and what a worker says and does while it waits for others."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import pathlib
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+import tensorflow as tf
+
+from keras_resnet_train import agreement, workers
+from keras_resnet_train.agreement import Agreement
+from keras_resnet_train.errors import PeerLostError
+from keras_resnet_train.workers import Peer, Watch, describe_missing, naming_lost_peers, peers
+
+pytestmark = pytest.mark.tf
+
+
+class Together:
+    """Two workers in threads; each gets the largest of what both give."""
+
+    def __init__(self) -> None:
+        self._barrier = threading.Barrier(2)
+        self._given: dict[int, Sequence[int]] = {}
+
+    def largest(self, index: int) -> Callable[[Sequence[int]], Sequence[int]]:
+        def largest(values: Sequence[int]) -> Sequence[int]:
+            self._given[index] = values
+            self._barrier.wait(5)
+            found = [max(pair) for pair in zip(*self._given.values(), strict=True)]
+            self._barrier.wait(5)
+            return found
+
+        return largest
+
+    def run(self, *works: Callable[[Agreement], None]) -> list[str]:
+        """Runs one function per worker; returns the errors, "" for none."""
+        errors = [""] * len(works)
+
+        def work(index: int) -> None:
+            try:
+                works[index](Agreement(self.largest(index)))
+            except (ValueError, RuntimeError) as error:
+                errors[index] = f"{type(error).__name__}: {error}"
+
+        threads = [threading.Thread(target=work, args=(index,)) for index in range(len(works))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return errors
+
+
+def test_settings_that_differ_are_named_on_all_workers() -> None:
+    def check(rate: float, **more: int) -> Callable[[Agreement], None]:
+        return lambda team: team.check_equal({"rate": rate, "seed": 1, **more}, "settings")
+
+    assert Together().run(check(0.1), check(0.1)) == ["", ""]
+    assert Together().run(check(0.1), check(0.2)) == [
+        f"ValueError: The workers have different settings: rate (here {rate}). Start the same "
+        "command on all of them"
+        for rate in (0.1, 0.2)
+    ]
+    for error in Together().run(check(0.1), check(0.1, newer=1)):
+        assert "settings of different names: start the same version" in error
+    Agreement().check_equal({"rate": 0.1}, "settings")
+
+
+def test_a_directory_that_is_not_shared(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agreement, "_SECONDS_FOR_A_FILE", 0.1)
+    (tmp_path / "other").mkdir()
+
+    def check(path: pathlib.Path, chief: bool) -> Callable[[Agreement], None]:
+        return lambda team: team.check_shared(path, chief=chief)
+
+    assert Together().run(check(tmp_path, True), check(tmp_path, False)) == ["", ""]
+    errors = Together().run(check(tmp_path, True), check(tmp_path / "other", False))
+    assert all("--output must be one directory that all workers share" in e for e in errors)
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
+
+
+def test_a_worker_that_is_refused_tells_the_others() -> None:
+    def fails(team: Agreement) -> None:
+        with team.together("begin"):
+            raise ValueError("no images")
+
+    def works(team: Agreement) -> None:
+        with team.together("begin"):
+            pass
+
+    assert Together().run(works, works) == ["", ""]
+    assert Together().run(fails, works) == [
+        "ValueError: no images",
+        "PeerLostError: Another worker could not begin: its output says why",
+    ]
+
+
+@pytest.fixture
+def listening() -> Iterator[str]:
+    """An address that answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+GONE = Peer("worker 2", "127.0.0.1:1")
+
+
+def test_the_other_workers(listening: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = {"chief": [listening], "worker": ["a:1", "127.0.0.1:1"]}
+    task = {"type": "worker", "index": 0}
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
+    others = peers()
+    assert others == [Peer("chief 0", listening), Peer("worker 1", "127.0.0.1:1")]
+    assert describe_missing(others) == "1 of 2 do not answer: worker 1 (127.0.0.1:1)"
+    assert describe_missing(others[:1]) == "all other workers answer"
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in (("_LOOK", 0.01), ("_FIRST_LINE", 0.05), ("_GRACE", 0.05)):
+        monkeypatch.setattr(workers, name, seconds)
+
+
+def watched(peer: Peer, limit: float, *, signalled: bool = False, **how: bool) -> tuple[str, int]:
+    """What a watch says, and the status with which it would end the process (-1 for none)."""
+    said, statuses = io.StringIO(), []
+    watch = Watch([peer], limit, said)
+    watch._end = statuses.append
+    previous = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        with watch, watch.waiting("step 3", **how):
+            if signalled:
+                signal.raise_signal(signal.SIGTERM)
+            end = time.monotonic() + (2.0 if limit or (signalled and not how) else 0.3)
+            while time.monotonic() < end and not statuses:
+                time.sleep(0.01)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    return said.getvalue(), statuses[0] if statuses else -1
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_worker_that_waits(listening: str) -> None:
+    """It says for whom, has a limit, and answers signals, though Python's main thread waits."""
+    said, status = watched(GONE, 0)
+    assert "Waiting for step 3 for 0 s; 1 of 1 do not answer: worker 2 (127.0.0.1:1)" in said
+    assert (said.count("\n"), status) == (1, -1)
+    said, status = watched(GONE, 0.2)
+    assert "Error: waited 0 s for step 3; 1 of 1 do not answer: worker 2" in said
+    assert status == 138
+    said, status = watched(Peer("worker 1", listening), 0, signalled=True)
+    assert "Stopped by SIGTERM while waiting for step 3" in said
+    assert status == 130
+    # The training loop saves by itself after the step, unless another worker is gone.
+    assert watched(Peer("worker 1", listening), 0, signalled=True, saves=True)[1] == -1
+    assert watched(GONE, 0, signalled=True, saves=True)[1] == 130
+    with Watch([]) as watch, watch.waiting("nothing"):
+        pass
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        tf.errors.UnavailableError(None, None, "Collective ops is aborted by: recvmsg:Connection"),
+        tf.errors.InternalError(None, None, "coordination agent is in error state"),
+    ],
+)
+def test_a_lost_worker_is_named(error: Exception) -> None:
+    with (
+        pytest.raises(
+            PeerLostError,
+            match=r"1 of 1 do not answer: worker 2 \(.*\); the state of step 7 is saved. Give the",
+        ),
+        naming_lost_peers([GONE], lambda: 7),
+    ):
+        raise error
+    with contextlib.suppress(PeerLostError), naming_lost_peers([GONE], lambda: 0):
+        raise error
+    for other, others in ((error, []), (ValueError("peer"), [GONE])):
+        with pytest.raises(type(other)), naming_lost_peers(others, lambda: 0):
+            raise other
