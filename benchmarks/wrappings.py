@@ -299,7 +299,9 @@ def main() -> int:
             file.write_text(found.to_json(), encoding="utf-8")
         row = (name, prefix, found.max_difference, found.max_logit, found.holds)
         rows.append((*row, len(found.assumed)))
-        result = "equal" if found.holds else "DIFFERS"
+        result = "equal" if found.holds else "DIFFERS: no certificate"
+        if found.holds and found.assumed:
+            result = f"equal; the certificate states {len(found.assumed)} assumed fields"
         print(f"{name:32}{prefix:34}{row[2]:11.1e}{row[3]:9.2f}  {result}", flush=True)
     if args.output:
         with args.output.open("w", newline="", encoding="utf-8") as file:

@@ -7,6 +7,7 @@ found among those of its row, and checked in stages; a table says what passed. F
 
     python environments/check.py                    # all environments, all stages
     python environments/check.py --quick oldest newest
+    python environments/check.py colab --stages training
     python environments/check.py colab-2026-08 kaggle-2026-08
 """
 
@@ -52,6 +53,8 @@ TRAINING = (
     "tests/train/test_tuning.py",
 )
 QUICK = ("tests/keras_resnet/test_model.py", "tests/keras_resnet/test_norms.py")
+
+STAGES = ("library", "save and load", "quickstart", "exports", "resolver", "training")
 
 
 class Environment(NamedTuple):
@@ -252,10 +255,17 @@ def find_python(version: str) -> str | None:
     return str(pyenv[-1]) if pyenv else None
 
 
-def check(checks: Checks) -> tuple[bool, list[tuple[str, str, str, float]]]:
-    """Runs the stages of an environment; those after a failed installation are not run."""
+def check(
+    checks: Checks, chosen: Sequence[str] | None = None
+) -> tuple[bool, list[tuple[str, str, str, float]]]:
+    """Runs the stages of an environment, or the chosen ones and those that all need.
+
+    Stages after a failed installation are not run.
+    """
     rows, passed = [], True
     for stage, work in checks.stages().items():
+        if chosen and stage not in ("install", "versions", *chosen):
+            continue
         if rows and rows[0][1] == "failed":
             rows.append((stage, "not run", "", 0.0))
             continue
@@ -278,6 +288,14 @@ def main() -> int:
     parser.add_argument(
         "--venv", type=Path, help="use an existing environment instead of making the one NAME"
     )
+    parser.add_argument(
+        "--stages",
+        nargs="+",
+        metavar="STAGE",
+        choices=STAGES,
+        help=f"run only these, after the installation: {', '.join(STAGES)}; exports need the "
+        "quickstart",
+    )
     args = parser.parse_args()
     unknown = set(args.names) - set(known)
     if unknown or (args.venv and len(args.names) != 1):
@@ -286,7 +304,7 @@ def main() -> int:
     table = [f"{'environment':<16}{'stage':<15}{'result':<9}{'seconds':>7}  note"]
     for name in args.names or known:
         checks = Checks(name, known[name], quick=args.quick, venv=args.venv)
-        passed, rows = check(checks)
+        passed, rows = check(checks, args.stages)
         all_passed &= passed
         table += [f"{name:<16}{s:<15}{r:<9}{t:7.0f}  {n}".rstrip() for s, r, n, t in rows]
         print("\n".join(table[-len(rows) :]), flush=True)

@@ -106,6 +106,7 @@ def application(variant: str) -> Application:
                 # Not None: the layer is named `predictions`, as in keras.applications.
                 classifier_activation=classifier_activation or "linear",
                 name=name or spec.name,
+                layer_names="keras.applications",
             )
             if weights is not None:
                 pretrained.fill(model, published or weights)

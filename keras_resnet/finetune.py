@@ -95,7 +95,8 @@ def _nests(model: Any) -> bool:
 
 def _layers_through(net: ResNet, through: int | str) -> list[keras.layers.Layer]:
     """Returns the layers of a net up to a stage or a layer."""
-    layers: list[keras.layers.Layer] = [each for _, each in own_layers(net)]
+    named: list[tuple[str, keras.layers.Layer]] = own_layers(net)
+    layers = [layer for _, layer in named]
     if isinstance(through, str) and through != "all":
         return layers[: layers.index(net.get_layer(through)) + 1]
     stages = len(_spec_of(net).depths)
@@ -105,7 +106,7 @@ def _layers_through(net: ResNet, through: int | str) -> list[keras.layers.Layer]
             f"`through` must be 'all', a layer or a stage of {net.name}, 0 (the stem) to {stages}. "
             f"Received: through={through!r}"
         )
-    places = [(_stage(layer.name, stages), layer) for layer in layers]
+    places = [(_stage(name, stages), layer) for name, layer in named]
     return [layer for stage, layer in places if stage is not None and stage <= last]
 
 

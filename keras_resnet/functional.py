@@ -97,7 +97,7 @@ def residual(
     if merge in GATED:
         channels, bias = carried.shape[_channel_axis(carried)], GATE_BIAS
         gate = _pointwise(carried, channels, f"{name}_gate_conv", seed, "sigmoid", bias=bias)
-    return merge_paths(merge, carried, y, name=name, gate=gate)
+    return merge_paths(merge, carried, y, name=lambda role: f"{name}_{role}", gate=gate)
 
 
 def _check(x: Any, branch: Any, shortcut: Any, merge: Any, stochastic_depth: float) -> None:

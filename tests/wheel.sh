@@ -30,6 +30,8 @@ assert "site-packages" in keras_resnet.__file__, keras_resnet.__file__
 for name in ("train", "tests", "studies", "benchmarks"):
     assert importlib.util.find_spec(name) is None, f"the wheel ships a top-level {name}"
 PY
+page=("$work"/venv/lib/python*/site-packages/keras_resnet_train/demo/page/*)
+test "${#page[@]}" -ge 8 || { echo "the wheel lacks the page of demo" >&2; exit 1; }
 # Read whole: `grep -q` on a pipe stops reading at the first hit, and the writer fails.
 described=$(KERAS_BACKEND=jax "$work/venv/bin/keras-resnet" info cifar_resnet20)
 grep -q 269,722 <<<"$described"

@@ -60,7 +60,7 @@ def recompute_batch_norm(model: Any, batches: Iterable[Any]) -> int:
     spec = model.spec.replace(
         stochastic_depth=0.0, shortcut_dropout=0.0, head_dropout=0.0, norm_sync=False
     )
-    twin = rebuild(model, spec=spec, stacked=False, dtype="float32")
+    twin = rebuild(model, spec=spec, stacked=False, dtype="float32", layer_names="own")
     copy_weights(model, twin)
     norms = [each for each in twin.layers if isinstance(each, keras.layers.BatchNormalization)]
     if not norms:

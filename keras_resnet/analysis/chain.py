@@ -132,7 +132,15 @@ def float32_twin(model: ResNet) -> ResNet:
     # The fixed seed leaves the caller's random state alone, and makes stochastic depth drop the
     # same branches in each measurement.
     logits = dataclasses.replace(head, activation=None)
-    twin = rebuild(model, spec=spec, head=logits, stacked=False, seed=0, dtype="float32")
+    twin = rebuild(
+        model,
+        spec=spec,
+        head=logits,
+        stacked=False,
+        seed=0,
+        dtype="float32",
+        layer_names="own",
+    )
     copy_weights(model, twin)
     unfreeze(twin)  # a frozen layer has gradients too
     return twin

@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 
+from keras_resnet.nets.aliases import own_names
 from keras_resnet.nets.catalog import get_spec
 from keras_resnet.nets.model import ResNet, check_net
 from keras_resnet.nets.network import build
@@ -124,13 +125,14 @@ def stage_table(model: keras.Model) -> str:
     """
     check_net(model)
     parts: dict[str, _Part] = {}
-    for layer in model.layers:
-        name = place_of(layer.name).partition("_")[0]
+    for own, layer in _named(model):
+        place = place_of(own)
+        name = place.partition("_")[0]
         if name == HEAD and "stem" not in parts:
             if not layer.weights:
                 continue
             name = "before"
-        parts.setdefault(name, _Part()).add(layer)
+        parts.setdefault(name, _Part()).add(layer, place)
     rows = [("part", "units", "output", "parameters", "10^6 multiply-adds")]
     rows += [(name, *part.cells()) for name, part in parts.items()]
     total = _Part()
@@ -154,16 +156,16 @@ class _Part:
     parameters: int = 0
     multiply_adds: int | None = 0
 
-    def add(self, layer: Any) -> None:
-        """Adds a layer of the network."""
+    def add(self, layer: Any, place: str) -> None:
+        """Adds a layer of the network, which belongs to a place (`segments.place_of`)."""
         stacked = isinstance(layer, StackedUnits)
         if stacked:
             self.units |= {unit.name for unit in layer.members}
-        elif place_of(layer.name) not in ("stem", HEAD):
-            self.units.add(place_of(layer.name))
+        elif place not in ("stem", HEAD):
+            self.units.add(place)
         self.output = tuple(layer.output.shape[1:])
         self.parameters += _size(layer.weights)
-        for each, times in _occurrences(layer):
+        for _, each, times in _occurrences(place, layer):
             shape = each.output.shape[1:]
             if not isinstance(each, _WEIGHTED):
                 continue
@@ -196,8 +198,8 @@ def _count(model: keras.Model, repeats: Mapping[str, int]) -> Counts:
             f"Received: input shape {model.inputs[0].shape[1:]}"
         )
     total: collections.Counter[str] = collections.Counter()
-    for layer, occurrences in _layers(model):
-        times = occurrences * repeats.get(place_of(layer.name), 1)
+    for name, layer, occurrences in _layers(model):
+        times = occurrences * repeats.get(place_of(name), 1)
         total["parameters"] += times * _size(layer.trainable_variables)
         total["state"] += times * _size(layer.non_trainable_weights)
         if isinstance(layer, _WEIGHTED):
@@ -205,38 +207,48 @@ def _count(model: keras.Model, repeats: Mapping[str, int]) -> Counts:
             # The second to last axis of a grouped kernel has the channels of one group.
             total["multiply_adds"] += times * outputs * math.prod(layer.kernel.shape[:-1])
             total["activations"] += times * outputs
-            total["layers"] += times * _counts_as_layer(model, layer)
+            total["layers"] += times * _counts_as_layer(model, name)
     return Counts(**{field.name: total[field.name] for field in dataclasses.fields(Counts)})
 
 
-def _layers(model: keras.Model) -> Iterator[tuple[Any, int]]:
-    """Yields each layer and its number of occurrences: one unit stands for those of a stack."""
-    for layer in model.layers:
-        yield from _occurrences(layer)
+def _named(model: keras.Model) -> list[tuple[str, Any]]:
+    """Returns all layers of a model with our names, or with their own in other models."""
+    names = own_names(layer.name for layer in model.layers)
+    return [(names[layer.name], layer) for layer in model.layers]
 
 
-def _occurrences(layer: Any) -> Iterator[tuple[Any, int]]:
+def _layers(model: keras.Model) -> Iterator[tuple[str, Any, int]]:
+    """Yields the name of each layer, the layer and how often it occurs.
+
+    One unit stands for those of a stack.
+    """
+    for name, layer in _named(model):
+        yield from _occurrences(name, layer)
+
+
+def _occurrences(name: str, layer: Any) -> Iterator[tuple[str, Any, int]]:
     if isinstance(layer, StackedUnits):
         shape = layer.output.shape
         space = shape[2:] if channel_axis() == 1 else shape[1:-1]
-        yield from ((each, len(layer.members)) for each in layer.make_unit(space).layers)
+        inside = layer.make_unit(space).layers
+        yield from ((each.name, each, len(layer.members)) for each in inside)
     else:
-        yield layer, 1
+        yield name, layer, 1
 
 
-def _counts_as_layer(model: keras.Model, layer: keras.Layer) -> bool:
+def _counts_as_layer(model: keras.Model, name: str) -> bool:
     # A net whose norms are folded has no spec.
     spec = model._spec if isinstance(model, ResNet) else None
     if spec is not None and spec.counts_projections:
-        return layer.name != "logits" and ("_shortcut_" in layer.name or not _beside(layer))
+        return name != "logits" and ("_shortcut_" in name or not _beside(name))
     # RepVGG's 1x1 stands beside the 3x3, not behind it.
-    if spec is not None and spec.branch == "repvgg" and layer.name.endswith("_conv2"):
+    if spec is not None and spec.branch == "repvgg" and name.endswith("_conv2"):
         return False
-    return not _beside(layer)
+    return not _beside(name)
 
 
-def _beside(layer: keras.Layer) -> bool:
-    return _BESIDE.search(layer.name) is not None
+def _beside(name: str) -> bool:
+    return _BESIDE.search(name) is not None
 
 
 def _size(variables: list[keras.Variable]) -> int:

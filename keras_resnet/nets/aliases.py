@@ -1,10 +1,17 @@
-"""The names that keras.applications gives to layers, translated to ours."""
+"""The names that keras.applications gives to layers, and ours: each translated to the other.
+
+Nets of the functions named as in keras.applications have layers of these names, so that code which
+goes by `layer.name` does what it does there. The rest of the package knows layers by its own names.
+"""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+LayerNames = Literal["own", "keras.applications"]
 
 _FIXED = {
     "conv1_pad": "stem_pad",
@@ -78,3 +85,97 @@ def _translated(name: str, unrolled: Sequence[str], preactivated: bool) -> str |
     # In pre-activation nets, theirs have the number of the convolution before, ours of that after.
     shift = 1 if preactivated and kind != "conv" else 0
     return f"{unit}_{_KINDS[kind]}{number + shift}"
+
+
+_OWN_UNIT = re.compile(r"stage(\d+)_unit(\d+)_(\w+)")
+_OWN_NUMBERED = re.compile(r"(conv|pad|norm|act)(\d)")
+_THEIR_NUMBERED = re.compile(r"(\d)_(conv|pad|bn|relu)")
+_THEIR_KINDS = {"conv": "conv", "pad": "pad", "norm": "bn", "act": "relu"}
+_OWN_KINDS = {theirs: ours for ours, theirs in _THEIR_KINDS.items()}
+_STEM_AND_HEAD = {
+    "stem_pad": "conv1_pad",
+    "stem_conv": "conv1_conv",
+    "stem_norm": "conv1_bn",
+    "stem_act": "conv1_relu",
+    "stem_pool_pad": "pool1_pad",
+    "stem_pool": "pool1_pool",
+    "final_norm": "post_bn",
+    "final_act": "post_relu",
+    "pool": "avg_pool",
+}
+_OWN_STEM_AND_HEAD = {theirs: ours for ours, theirs in _STEM_AND_HEAD.items()} | {
+    "max_pool": "pool"
+}
+
+
+def applications_name(name: str, *, preactivated: bool) -> str:
+    """Returns the name that keras.applications gives to a layer of ours, or would give to it.
+
+    Layers of units that keras.applications does not have keep their role: `stage2_unit1_se_fc1`
+    becomes `conv3_block1_se_fc1`. Other names are returned as they are.
+
+    Args:
+        name: Our name, such as `"stage4_unit3_out"`.
+        preactivated: Whether the net's units begin with their norm and activation.
+
+    Source: keras/src/applications/resnet.py, `residual_block_v1` and `residual_block_v2`.
+    """
+    unit = _OWN_UNIT.fullmatch(name)
+    if unit is None:
+        return _STEM_AND_HEAD.get(name, name)
+    stage, index, role = unit.groups()
+    return f"conv{int(stage) + 1}_block{index}_{_their_role(role, preactivated)}"
+
+
+def _their_role(role: str, preactivated: bool) -> str:
+    if role in ("shortcut_conv", "shortcut_norm"):
+        return f"0_{_THEIR_KINDS[role.removeprefix('shortcut_')]}"
+    if role == "merge":  # a pre-activation unit ends with it
+        return "out" if preactivated else "add"
+    numbered = _OWN_NUMBERED.fullmatch(role)
+    if numbered is None:
+        return role
+    kind, number = numbered[1], int(numbered[2])
+    if preactivated and kind in ("norm", "act"):
+        if number == 1:
+            return f"preact_{_THEIR_KINDS[kind]}"
+        number -= 1  # theirs have the number of the convolution before, ours of that after
+    return f"{number}_{_THEIR_KINDS[kind]}"
+
+
+def own_names(names: Iterable[str], *, preactivated: bool | None = None) -> dict[str, str]:
+    """Returns our names of a net's layers, by the names that they have.
+
+    Args:
+        names: The names, ours or those of keras.applications.
+        preactivated: Whether the net's units begin with their norm and activation; None decides
+            by the names.
+    """
+    names = list(names)
+    if not any(_UNIT.fullmatch(name) for name in names):
+        return {name: name for name in names}
+    if preactivated is None:
+        preactivated = any("_preact_" in name for name in names)
+    return {name: from_applications_name(name, preactivated=preactivated) for name in names}
+
+
+def from_applications_name(name: str, *, preactivated: bool) -> str:
+    """Returns our name of the layer that `applications_name` named; others as they are."""
+    unit = _UNIT.fullmatch(name)
+    if unit is None:
+        return _OWN_STEM_AND_HEAD.get(name, name)
+    role = unit[3]
+    return f"stage{int(unit[1]) - 1}_unit{unit[2]}_{_own_role(role, preactivated)}"
+
+
+def _own_role(role: str, preactivated: bool) -> str:
+    fixed = {"add": "merge", "preact_bn": "norm1", "preact_relu": "act1"}
+    if preactivated:
+        fixed["out"] = "merge"
+    numbered = _THEIR_NUMBERED.fullmatch(role)
+    if numbered is None:
+        return fixed.get(role, role)
+    number, kind = int(numbered[1]), _OWN_KINDS[numbered[2]]
+    if number == 0:
+        return f"shortcut_{kind}"
+    return f"{kind}{number + 1 if preactivated and kind in ('norm', 'act') else number}"

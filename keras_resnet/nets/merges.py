@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import keras
 
 from keras_resnet.nets.geometry import Unit
@@ -27,7 +29,7 @@ def add_shortcut(x: Tensor, y: Tensor, nn: Primitives, unit: Unit) -> Tensor:
     gate = None
     if merge_kind in GATED:
         gate = nn.pointwise("gate_conv", unit.out_channels, "sigmoid", bias=nn.spec.gate_bias)
-    return merge(merge_kind, hamper(shortcut(x, nn, unit), nn), y, name=unit.name, gate=gate)
+    return merge(merge_kind, hamper(shortcut(x, nn, unit), nn), y, name=nn.name, gate=gate)
 
 
 def merge(
@@ -35,7 +37,7 @@ def merge(
     shortcut: Tensor,
     branch: Tensor,
     *,
-    name: str,
+    name: Callable[[str], str],
     gate: keras.layers.Layer | None = None,
 ) -> Tensor:
     """Merges two tensors of one shape; `keras_resnet.residual` merges tensors of any rank by it.
@@ -44,7 +46,7 @@ def merge(
         kind: A value of `ResNetSpec.merge`.
         shortcut: Output of the shortcut.
         branch: Output of the branch.
-        name: Prefix of the layers' names.
+        name: Function from the role of a layer, `"merge"` or `"scale"`, to its name.
         gate: Layer that maps the shortcut to a gate in (0, 1), for the gated kinds.
     """
     if kind == "none":
@@ -52,7 +54,7 @@ def merge(
     if kind in GATED:
         assert gate is not None
         inputs = [shortcut, branch, gate(shortcut)]
-        return GatedSum(GATED[kind], name=f"{name}_merge")(inputs)
+        return GatedSum(GATED[kind], name=name("merge"))(inputs)
     if kind in ("rezero", "skipinit"):
-        branch = Scalar("multiply", 0.0, name=f"{name}_scale")(branch)
-    return keras.layers.Add(name=f"{name}_merge")([shortcut, branch])
+        branch = Scalar("multiply", 0.0, name=name("scale"))(branch)
+    return keras.layers.Add(name=name("merge"))([shortcut, branch])

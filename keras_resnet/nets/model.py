@@ -23,6 +23,7 @@ from keras_resnet.nets.named_weights import (
     holds_stack,
     is_own_name,
     layer_names,
+    own_layers,
 )
 from keras_resnet.nets.spec import ResNetSpec
 from keras_resnet.nets.tensor import Tensor
@@ -188,7 +189,7 @@ class ResNet(keras.Model):
         return self
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> keras.layers.Layer:
-        """Returns a layer by its name, or by the name that keras.applications gives it.
+        """Returns a layer by its name, or by the one that this package or keras.applications has.
 
         Args:
             name: Name of the layer, such as `"stage4_unit3_out"` or `"conv5_block3_out"`.
@@ -198,16 +199,19 @@ class ResNet(keras.Model):
             ValueError: If there is no such layer; says what the net calls it.
 
         Example:
-            >>> keras_resnet.ResNet50().get_layer("conv5_block3_out").name
+            >>> keras_resnet.build("resnet50").get_layer("conv5_block3_out").name
             'stage4_unit3_out'
+            >>> keras_resnet.ResNet50().get_layer("stage4_unit3_out").name
+            'conv5_block3_out'
         """
         names = [layer.name for layer in self.layers]
         if name is None or name in names:
             return super().get_layer(name, index)
+        own = dict(own_layers(self))
+        if name in own:
+            return own[name]
         preactivated = self._spec is not None and self._spec.activates_first
-        return super().get_layer(
-            own_name(name, names, layer_names(self), preactivated=preactivated)
-        )
+        return own[own_name(name, list(own), layer_names(self), preactivated=preactivated)]
 
     def load_weights(
         self,

@@ -1,9 +1,10 @@
 """Weights by the layer names of the unrolled network, for all forms of a network alike.
 
 A stacked network keeps the weights of many units in one layer, along a first axis. A classifier
-with an activation is called `predictions`, one without `logits`. Layers before the network belong
-to the user. Code that maps, copies, saves or reads weights by layer name uses this module and does
-not see the differences: the classifier is `logits`, and layers before the network are left out.
+with an activation is called `predictions`, one without `logits`. Layers may have the names of
+keras.applications. Layers before the network belong to the user. Code that maps, copies, saves or
+reads weights by layer name uses this module and does not see the differences: layers have our
+names, the classifier is `logits`, and layers before the network are left out.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import keras
 import numpy as np
+
+from keras_resnet.nets.aliases import own_names
 
 Arrays = list[np.ndarray]
 
@@ -50,13 +53,20 @@ def classifier_of(model: keras.Model) -> keras.layers.Dense | None:
 
 def own_layers(model: keras.Model) -> list[tuple[str, Any]]:
     """Returns the network's layers by name, without those that come before it."""
-    front = getattr(model, "front", ())
     head = classifier_of(model)
-    return [
-        (CLASSIFIER if layer is head else layer.name, layer)
-        for layer in model.layers
-        if layer.name not in front
-    ]
+    layers = [each for each in model.layers if each.name not in getattr(model, "front", ())]
+    names = own_names((each.name for each in layers), preactivated=_preactivated(model))
+    return [(CLASSIFIER if each is head else names[each.name], each) for each in layers]
+
+
+def _preactivated(model: keras.Model) -> bool | None:
+    spec = getattr(model, "_spec", None)  # `model.spec` raises where there is none
+    return None if spec is None else bool(spec.activates_first)
+
+
+def names_of_applications(model: keras.Model) -> bool:
+    """Whether the layers have the names of keras.applications."""
+    return any(name != layer.name and name != CLASSIFIER for name, layer in own_layers(model))
 
 
 def layer_names(model: keras.Model) -> list[str]:
@@ -198,7 +208,8 @@ def group_by_layer(tensors: Mapping[str, np.ndarray]) -> dict[str, Arrays]:
     for layer, values in groups.items():
         stack = _STACK.fullmatch(layer)
         stored |= {layer: list(values.values())} if stack is None else _unstack(stack, values)
-    return stored
+    names = own_names(stored)
+    return {names[name]: arrays for name, arrays in stored.items()}
 
 
 def _unstack(stack: re.Match[str], values: Mapping[str, np.ndarray]) -> dict[str, Arrays]:

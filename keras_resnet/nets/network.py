@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 import keras
 
+from keras_resnet.nets.aliases import LayerNames
 from keras_resnet.nets.catalog import get_spec
 from keras_resnet.nets.fixup import bias
 from keras_resnet.nets.geometry import Unit, runs
@@ -59,6 +60,7 @@ def build(
     stacked: bool | None = None,
     seed: int | None = None,
     name: str | None = None,
+    layer_names: LayerNames = "own",
 ) -> ResNet:
     """Builds a net as a functional Keras model.
 
@@ -86,6 +88,10 @@ def build(
         seed: Seed of the initial weights, each layer's a function of it and the layer's name;
             None draws from Keras's global seed.
         name: Name of the model; the spec's where None.
+        layer_names: `"own"`, such as `"stage4_unit3_out"`, or `"keras.applications"`, such as
+            `"conv5_block3_out"`, as the functions named as in keras.applications have them. Layers
+            that hold several units have names of their own. Weights, files and initial weights do
+            not depend on it, and `get_layer` takes both.
 
     Returns:
         The model. It takes `(batch, height, width, channels)` and returns `(batch, classes)`
@@ -111,6 +117,11 @@ def build(
         raise ValueError(f"`dims` must be 1, 2 or 3. Received: dims={dims!r}")
     if not isinstance(stacked, bool | None):
         raise TypeError(f"`stacked` must be True, False or None. Received: stacked={stacked!r}")
+    if layer_names not in get_args(LayerNames):
+        raise ValueError(
+            "`layer_names` must be 'own' or 'keras.applications'. "
+            f"Received: layer_names={layer_names!r}"
+        )
     levels = _check_features(spec, features)
     if levels:
         include_top = False
@@ -126,7 +137,9 @@ def build(
         head = Head(classes, "avg", classifier_activation, top)
     name = name or spec.name
     start = _input(spec, dims, input_shape, input_tensor, name)
-    return assemble(spec, start, head, stacked=stacked, seed=seed, name=name)
+    return assemble(
+        spec, start, head, stacked=stacked, seed=seed, name=name, layer_names=layer_names
+    )
 
 
 def assemble(
@@ -137,6 +150,7 @@ def assemble(
     stacked: bool | None = None,
     seed: int | None = None,
     name: str | None = None,
+    layer_names: LayerNames = "own",
 ) -> ResNet:
     """Builds a net on a Keras tensor; see `build`, which checks the arguments.
 
@@ -147,8 +161,9 @@ def assemble(
         stacked: As for `build`.
         seed: As for `build`.
         name: As for `build`.
+        layer_names: As for `build`.
     """
-    nn = Primitives(spec, len(start.shape) - 2, seed)
+    nn = Primitives(spec, len(start.shape) - 2, seed, names=layer_names)
     if stacked is None:
         stacked = spec.layers >= STACKED_FROM
 
@@ -193,7 +208,7 @@ def _head(x: Tensor, nn: Primitives, head: Head) -> Tensor:
     if head.pooling is None:
         return x
     kind = {"avg": "GlobalAveragePooling", "max": "GlobalMaxPooling"}[head.pooling]
-    x = nn.layer(kind)(name="pool")(x)
+    x = nn.layer(kind)(name=nn.name("pool").replace("avg", head.pooling))(x)
     if head.classes is None:
         return x
     if nn.spec.head_dropout:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import keras
 
+from keras_resnet.nets.aliases import LayerNames, applications_name, from_applications_name
 from keras_resnet.nets.batch_norm import BatchNormalization
 from keras_resnet.nets.layers import BlurPool, DeltaOrthogonal, Dropout, PadEdges, StochasticDepth
 from keras_resnet.nets.spec import Init, ResNetSpec
@@ -84,6 +85,7 @@ class Primitives:
         drop_rate: A scalar tensor that replaces the rates of stochastic depth, where one traced
             unit stands for several.
         scope: Prefix of the layers' names.
+        names: Whose names the layers have. Initial weights depend on our names only.
     """
 
     spec: ResNetSpec
@@ -91,6 +93,7 @@ class Primitives:
     seed: int | None = None
     drop_rate: Tensor | None = None
     scope: str = ""
+    names: LayerNames = "own"
 
     def scoped(self, scope: str) -> Primitives:
         """Returns the same layers with another prefix of their names."""
@@ -98,7 +101,15 @@ class Primitives:
 
     def name(self, role: str) -> str:
         """Returns the name of the layer with a role."""
-        return f"{self.scope}_{role}" if self.scope else role
+        own = f"{self.scope}_{role}" if self.scope else role
+        if self.names == "own":
+            return own
+        return applications_name(own, preactivated=self.spec.activates_first)
+
+    def _own(self, name: str) -> str:
+        if self.names == "own":
+            return name
+        return from_applications_name(name, preactivated=self.spec.activates_first)
 
     def layer(self, kind: str) -> Any:
         """Returns the Keras layer class `kind` for this number of space axes."""
@@ -106,7 +117,7 @@ class Primitives:
 
     def layer_seed(self, name: str) -> int | None:
         """Returns the seed of the layer with a name."""
-        return own_seed(name, self.seed)
+        return own_seed(self._own(name), self.seed)
 
     def conv(
         self,
@@ -133,7 +144,9 @@ class Primitives:
         name, padding = self.name(role), "same"
         if conv.size > 1 and conv.stride > 1 and self.spec.padding == "symmetric":
             # At stride 1 "same" is symmetric already; at stride 2 it is not, on even sizes.
-            pad = self.layer("ZeroPadding")(conv.size // 2, name=name.replace("conv", "pad"))
+            pad = self.layer("ZeroPadding")(
+                conv.size // 2, name=self.name(role.replace("conv", "pad"))
+            )
             x, padding = pad(x), "valid"
         normed = normed and self.spec.norm in ("batch", "group")
         zero = gain == 0 or (ends_branch and self.spec.zero_init_residual and not normed)
@@ -164,7 +177,7 @@ class Primitives:
 
     def initializer(self, name: str, gain: float = 1.0) -> keras.initializers.Initializer:
         """Returns the initializer of the kernel of the layer with a name."""
-        return kernel_initializer(name, self.seed, init=self.spec.init, gain=gain)
+        return kernel_initializer(self._own(name), self.seed, init=self.spec.init, gain=gain)
 
     def norm(self, x: Tensor, role: str, *, ends_branch: bool = False) -> Tensor:
         """Applies batch norm or group norm, or nothing in nets without norms.
@@ -239,7 +252,7 @@ class Primitives:
         if self.spec.padding == "same":
             return pool(3, 2, padding="same", name=name)(x)
         if rectified or self.spec.stem_pool == "max_zero":
-            x = self.layer("ZeroPadding")(1, name=f"{name}_pad")(x)
+            x = self.layer("ZeroPadding")(1, name=self.name(f"{role}_pad"))(x)
         else:
-            x = PadEdges(name=f"{name}_pad")(x)
+            x = PadEdges(name=self.name(f"{role}_pad"))(x)
         return pool(3, 2, name=name)(x)

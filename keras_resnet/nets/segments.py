@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import keras
 
 from keras_resnet.nets.model import deep_graph
+from keras_resnet.nets.named_weights import own_layers
 from keras_resnet.nets.tensor import Tensor
 
 HEAD = "head"
@@ -19,15 +20,15 @@ def unit_ends(model: keras.Model) -> dict[str, Tensor]:
     Every path through the network passes through each of these tensors.
     """
     ends = {}
-    for layer in model.layers:  # in the order of the graph: the last layer of a unit is kept
-        place = place_of(layer.name)
+    for name, layer in own_layers(model):  # in order: the last layer of a unit is kept
+        place = place_of(name)
         if place != HEAD:
             ends[place] = layer.output
     return ends
 
 
 def place_of(layer: str) -> str:
-    """Returns the name of the part that a layer belongs to: `"stem"`, a unit's name or `HEAD`."""
+    """Returns the part that the layer of our name belongs to: `"stem"`, a unit's name or `HEAD`."""
     parts = layer.split("_")
     if parts[0] == "stem":
         return "stem"

@@ -97,14 +97,38 @@ def _keras_2(tensors: Arrays, source: str) -> Translated:
         biased |= end == "conv" and role in ("bias", "1")
         renamed[f"{above or ''}conv{stage}_block{unit}_{convolution}_{end}/{role}"] = array
     if not biased:
-        raise ValueError(
-            f"{source} holds a net of keras-resnet, the backbone of keras-retinanet. Its names are "
-            "those of Keras 2.0 without biases; its max pool is padded as TensorFlow's `same`, "
-            "which this package does not build"
-        )
+        return _keras_retinanet(renamed, source)
     return Translated(
         renamed, "keras.applications of Keras 2.0 to 2.2", {"norm_eps": 1e-3}, ("stem_pool",)
     )
+
+
+def _keras_retinanet(renamed: Arrays, source: str) -> Translated:
+    """Returns the net of keras-resnet, the backbone of keras-retinanet, which has no biases.
+
+    Its stem's convolution and pool are padded as TensorFlow's `same`; every 3x3 of its bottlenecks
+    has stride 1, where both paddings are equal. Its basic branches stride in a 3x3 that is padded
+    on both sides.
+
+    Source: github.com/broadinstitute/keras-resnet, `models/_2d.py` and `blocks/_2d.py`;
+    preprocessing: keras-retinanet, `models/resnet.py`, mode "caffe".
+    """
+    if not any(name.rpartition("/")[0].endswith("_block1_3_conv") for name in renamed):
+        raise ValueError(
+            f"{source} holds a net of keras-resnet with basic branches (18 or 34 layers). Its "
+            "stem is padded as TensorFlow's `same` and its later convolutions symmetrically; nets "
+            "with both are not built"
+        )
+    changes = {
+        "padding": "same",
+        "conv_bias": False,
+        "norm_eps": 1e-5,
+        "stride_placement": "1x1",
+    }
+    preprocess = PreprocessSpec(
+        (224, 224), (103.939, 116.779, 123.68), (1.0,) * 3, channel_order="bgr", crop_fraction=0.875
+    )
+    return Translated(renamed, "keras-resnet (keras-retinanet)", changes, (), preprocess)
 
 
 def _caffe2(tensors: Arrays) -> Translated:

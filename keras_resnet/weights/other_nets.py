@@ -9,8 +9,9 @@ from collections.abc import Iterable
 _SIGNS: tuple[tuple[str, str], ...] = (
     (
         r"(.*/)?bn_data/.*",
-        "a net of qubvel's classification_models, which norms its input and was converted from "
-        "MXNet: its units are not built",
+        "a net of qubvel's classification_models (segmentation_models), converted from MXNet: it "
+        "norms its input, and both its stem and its first unit end or begin with a norm and ReLU. "
+        "Neither is built; keras_resnet.build('resnet34v2') is the nearest net, without weights",
     ),
     (
         r"(.*\.)?layer1\.0\.conv1\.0\.weight",

@@ -8,12 +8,14 @@ from typing import Any
 
 import keras
 
+from keras_resnet.nets import named_weights
+from keras_resnet.nets.aliases import LayerNames
 from keras_resnet.nets.model import ResNet, check_net
 from keras_resnet.nets.named_weights import (
     CLASSIFIER,
     assign,
     classifier_of,
-    layer_names,
+    names_of_applications,
     own_layers,
     read_weights,
 )
@@ -37,6 +39,7 @@ def rebuild(
     stacked: bool | None = None,
     seed: int | None = None,
     dtype: str | None = None,
+    layer_names: LayerNames | None = None,
 ) -> ResNet:
     """Builds a net like the model, with new weights.
 
@@ -54,6 +57,7 @@ def rebuild(
         stacked: Whether the new net is stacked, as in `build`.
         seed: Seed of the initial weights.
         dtype: Name of the dtype policy. Keras's global policy has no effect.
+        layer_names: Whose names the layers have, as in `build`; None keeps those of the model.
 
     Raises:
         TypeError: If the model was not made by `build`.
@@ -77,11 +81,16 @@ def rebuild(
             stacked=model.stacked if stacked is None else stacked,
             seed=seed,
             name=model.name,
+            layer_names=layer_names or _layer_names(model),
         )
     _check_layers(model, twin)
     keep_settings(model, twin)
     twin.preprocess = model.preprocess or None
     return twin
+
+
+def _layer_names(model: ResNet) -> LayerNames:
+    return "keras.applications" if names_of_applications(model) else "own"
 
 
 def head_of(model: ResNet) -> Head:
@@ -163,11 +172,15 @@ def _check_layers(model: ResNet, twin: ResNet) -> None:
         ValueError: If it has; names the first.
     """
     inputs = {layer.name for layer in model.layers if isinstance(layer, keras.layers.InputLayer)}
-    others = {*layer_names(model)} - inputs - {*HEAD, "predictions", "pool", "head_drop"}
-    lost = others - {*layer_names(twin)}
+    others = (
+        {*named_weights.layer_names(model)} - inputs - {*HEAD, "predictions", "pool", "head_drop"}
+    )
+    lost = others - {*named_weights.layer_names(twin)}
     if lost and twin.spec != model.spec:  # the new spec may have other layers
         start = keras.Input(tuple(model.front_output.shape[1:]))
-        lost = others - {*layer_names(assemble(model.spec, start, Head(), stacked=False, seed=0))}
+        lost = others - {
+            *named_weights.layer_names(assemble(model.spec, start, Head(), stacked=False, seed=0))
+        }
     if lost:
         raise ValueError(
             f"{model.name!r} has layers that `build` does not create and that would be lost: "
@@ -240,6 +253,6 @@ def clone_as_float32(model: ResNet, *, stacked: bool | None = None) -> ResNet:
     if classifier_of(model) is None:
         raise ValueError(f"{model.name!r} has no layer 'logits': build it with include_top=True")
     spec = model.spec.replace(norm_sync=False)
-    twin = rebuild(model, spec=spec, stacked=stacked, dtype="float32")
+    twin = rebuild(model, spec=spec, stacked=stacked, dtype="float32", layer_names="own")
     copy_weights(model, twin)
     return twin

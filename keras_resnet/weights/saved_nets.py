@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from keras_resnet.hdf5 import SIGNATURE, read_model_config
+from keras_resnet.nets.aliases import own_names
 from keras_resnet.nets.model import ResNet
 from keras_resnet.nets.named_weights import (
     assign,
@@ -36,6 +37,8 @@ from keras_resnet.weights.transfer import LoadReport
 # Layers that only nets of this package have.
 _SIGN = re.compile(r"(.*/)?stem_conv1?/(0|kernel)")
 _UNIT = re.compile(r"stage\d+_unit\d+_")
+# The stem of nets of this package whose layers have the names of keras.applications.
+_APPLICATIONS_STEM = re.compile(r"(.*/)?conv1_conv/(0|kernel)")
 # Spec fields that do not change the function of a net with given weights in inference.
 WITHOUT_EFFECT = {
     "name",
@@ -118,7 +121,8 @@ def read_saved(path: str, *, prefix: str | None = None) -> SavedNet | None:
     if not is_archive and start != SIGNATURE:
         return None
     tensors = read(path).tensors
-    places = dict.fromkeys(match[1] or "" for name in tensors if (match := _SIGN.fullmatch(name)))
+    whole = _config_of(path)
+    places = _places(tensors, whole)
     if not places:
         return None
     chosen = [
@@ -131,12 +135,13 @@ def read_saved(path: str, *, prefix: str | None = None) -> SavedNet | None:
         )
     (place,) = chosen
     ours, others = {}, collections.Counter[str]()
+    inside = {name: _layer_of(name[len(place) :]) for name in tensors if name.startswith(place)}
+    names = own_names(inside.values())
     for name, array in tensors.items():
-        if name.startswith(place) and is_own_name(_layer_of(name[len(place) :])):
+        if name in inside and is_own_name(names[inside[name]]):
             ours[name[len(place) :]] = array
         else:
             others[name.rpartition("/")[0]] += 1
-    whole = _config_of(path)
     config = _find_net(whole, place.rstrip("/").rpartition("/")[2]) or _find_net(whole, "")
     stored, spec = group_by_layer(ours), _read_spec(config.get("spec"), ResNetSpec)
     if spec is not None:
@@ -162,6 +167,36 @@ def _check_size(spec: ResNetSpec, stored: dict[str, list[np.ndarray]], path: str
             f"{path!r} is damaged: its config describes units {spec.depths} and {needed} channels, "
             f"its weights have units {depths} and at most {widest}"
         )
+
+
+def _places(tensors: Mapping[str, np.ndarray], config: Any) -> list[str]:
+    """Returns the prefixes of the nets of this package in a file."""
+    places = [match[1] or "" for name in tensors if (match := _SIGN.fullmatch(name))]
+    for name in tensors:
+        match = _APPLICATIONS_STEM.fullmatch(name)
+        place = (match[1] or "") if match else None
+        if place is not None and _is_ours(tensors, place, config):
+            places.append(place)
+    return list(dict.fromkeys(places))
+
+
+def _is_ours(tensors: Mapping[str, np.ndarray], place: str, config: Any) -> bool:
+    """Whether a net with keras.applications' names is of this package.
+
+    A config says so. Without one the convolutions do: at the end of a branch, those of
+    keras.applications have a bias. Ours have one with weights of keras.applications only; the file
+    is then read as theirs. DenseNet has `conv2_block1_0_bn` behind no convolution.
+    """
+    if config is not None:
+        inner = _find_net(config, place.rstrip("/").rpartition("/")[2]) or _find_net(config, "")
+        return bool(inner)
+    unit = f"{place}conv2_block1_"
+    held = {name.removeprefix(unit).partition("/")[0] for name in tensors if unit in name}
+    if not {"1_conv", "2_conv"} <= held or ("0_bn" in held and "0_conv" not in held):
+        return False
+    last = f"{unit}{'3' if '3_conv' in held else '2'}_conv"
+    kernel = f"{last}/kernel" in tensors or f"{last}/0" in tensors
+    return kernel and f"{last}/bias" not in tensors and f"{last}/1" not in tensors
 
 
 def _layer_of(name: str) -> str:

@@ -128,7 +128,11 @@ def test_default_shape_and_classes():
 def test_arguments_stand_in_the_same_places():
     tensor = keras.Input((None, None, 1))
     model = keras_resnet.ResNet18(False, None, tensor, None, "max", 7, None, "mine")
-    assert (model.name, model.output_shape, model.layers[-1].name) == ("mine", (None, 512), "pool")
+    assert (model.name, model.output_shape, model.layers[-1].name) == (
+        "mine",
+        (None, 512),
+        "max_pool",
+    )
     assert isinstance(model.layers[-1], keras.layers.GlobalMaxPooling2D)
     logits = keras_resnet.ResNet18(input_tensor=tensor, classes=7, classifier_activation=None)
     assert logits.layers[-1].name == "predictions"

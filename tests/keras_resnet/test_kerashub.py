@@ -90,6 +90,37 @@ def test_backbone_in_16_bits(policy):
     assert ResNet.from_config(model.get_config()).get_layer("stem_conv").compute_dtype == name
 
 
+@pytest.mark.parametrize("name", ["post", "deep"])
+def test_batches_and_sizes_of_any_number(name):
+    """`run_backbone_test`: single images, larger batches and other sizes, by `predict` too."""
+    model, x = _backbone(name), _images()
+    whole = _run(model, x)
+    for part in (x[:1], np.concatenate([x, x, x])):
+        outputs = model.predict(part, batch_size=4, verbose=0)
+        wanted = whole[: len(part)] if len(part) == 1 else np.concatenate([whole] * 3)
+        np.testing.assert_allclose(outputs, wanted, rtol=1e-4, atol=1e-5)
+    odd = np.zeros((1, 33, 48, 3), "float32")
+    levels = keras.Model(model.input, model.pyramid_outputs)(odd)
+    assert tuple(_run(model, odd).shape[1:3]) == tuple(list(levels.values())[-1].shape[1:3])
+
+
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")
+def test_quantization_of_keras(tmp_path):
+    """`run_quantization_test`: Keras quantizes the classifier; the net keeps its spec in files."""
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("one backend is enough")
+    model, x = build(SPEC, seed=1, input_shape=(32, 32, 3)), _images()
+    before = _run(model, x)
+    model.quantize("int8")
+    outputs = _run(model, x)
+    assert 0 < np.abs(outputs - before).max() < 0.05 * np.ptp(before)
+    model.save(tmp_path / "net.keras")
+    loaded = keras.saving.load_model(tmp_path / "net.keras")
+    np.testing.assert_allclose(_run(loaded, x), outputs, rtol=1e-6, atol=1e-6)
+    assert loaded.spec == SPEC
+    assert loaded.get_layer("logits").dtype_policy.quantization_mode == "int8"
+
+
 @pytest.fixture(scope="module")
 def hub():
     return pytest.importorskip("keras_hub", reason="KerasHub is not installed")

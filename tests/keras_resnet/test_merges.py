@@ -32,7 +32,7 @@ def _merged(kind: str) -> keras.Model:
     start = keras.initializers.Constant(-3.0)
     gate = keras.layers.Dense(3, "sigmoid", bias_initializer=start, name="unit_gate_conv")
     branch = keras.layers.Rescaling(2.0, 1.0)(inputs)
-    return keras.Model(inputs, merge(kind, inputs, branch, name="unit", gate=gate))
+    return keras.Model(inputs, merge(kind, inputs, branch, name="unit_{}".format, gate=gate))
 
 
 @pytest.mark.parametrize(

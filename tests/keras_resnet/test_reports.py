@@ -170,8 +170,8 @@ def a_head_of_several_layers(folder: Folder, source: keras.Model) -> None:
 
 
 def keras_retinanet(folder: Folder, source: keras.Model) -> None:
-    """keras-retinanet's backbone: Keras 2's names without biases."""
-    with pytest.raises(ValueError, match="a net of keras-resnet, the backbone of keras-retinanet"):
+    """keras-resnet's small nets: Keras 2's names without biases, two kinds of padding."""
+    with pytest.raises(ValueError, match="a net of keras-resnet with basic branches"):
         open_weights({"res2a_branch2a/kernel": ONE, "bn2a_branch2a/gamma": ONE[0]})
 
 

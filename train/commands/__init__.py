@@ -47,6 +47,7 @@ COMMANDS: Mapping[str, Entry] = {
     "evaluate": Entry("measure a run, weights or an ensemble on a split", "commands.evaluate"),
     "export": Entry("write verified SavedModel, LiteRT and ONNX files", "commands.export"),
     "predict": Entry("classify image files and folders", "commands.predict"),
+    "demo": Entry("classify pictures in a web page, by a file or a run", "commands.demo"),
     "report": Entry("write a run's report.html again", "commands.report"),
     "quickstart": Entry("train on the embedded digits, export and report", "commands.quickstart"),
     "convert": Entry(

@@ -277,16 +277,36 @@ CALLS: dict[str, Callable[..., Any]] = {
     "_codecs.encode": _encode,
 }
 # Names that a file of weights refers to only to attack whoever unpickles it. Other unknown names
-# are left out; such a file is refused as a whole.
+# are left out; such a file is refused as a whole. The list names attacks that are known, for the
+# reader: a name that is missing from it is not imported either.
+# Source: the unsafe globals of picklescan (src/picklescan/scanner.py) and of fickling.
 _HOSTILE_MODULES = {
     *("os", "posix", "nt", "subprocess", "sys", "shutil", "socket", "runpy", "importlib", "pty"),
     *("ctypes", "pickle", "_pickle", "marshal", "webbrowser", "operator", "_operator", "pdb"),
+    *("bdb", "code", "codeop", "commands", "popen2", "asyncio", "multiprocessing", "threading"),
+    *("_thread", "_posixsubprocess", "signal", "site", "imp", "zipimport", "pkgutil", "timeit"),
+    *("trace", "profile", "cProfile", "doctest", "pydoc", "venv", "ensurepip", "pip", "idlelib"),
+    *("distutils", "setuptools", "lib2to3", "http", "httplib", "urllib", "urllib2", "ftplib"),
+    *("smtplib", "telnetlib", "requests", "aiohttp", "ssl", "_aix_support", "_osx_support"),
+}
+# Modules that are reached as attributes of others too: `posixpath.os.system`.
+_HOSTILE_PARTS = {
+    *("os", "posix", "subprocess", "sys", "builtins", "__builtin__", "importlib", "pty", "f2py"),
+    *("_load_from_bytes", "execWrapper", "runstring", "load_library"),
 }
 _HOSTILE_NAMES = {
     f"{module}.{name}"
     for module in ("builtins", "__builtin__")
-    for name in ("eval", "exec", "execfile", "compile", "open", "__import__", "getattr", "input")
-} | {"torch.storage._load_from_bytes", "torch.load", "numpy.load", "functools.partial"}
+    for name in (
+        *("eval", "exec", "execfile", "compile", "open", "__import__", "getattr", "setattr"),
+        *("delattr", "apply", "breakpoint", "input", "globals", "locals", "vars", "map", "filter"),
+    )
+} | {
+    *("torch.load", "torch.hub.load", "torch.serialization.load", "torch.jit.load", "numpy.load"),
+    *("joblib.load", "dill.loads", "cloudpickle.loads", "pandas.read_pickle", "platform.popen"),
+    *("types.CodeType", "types.FunctionType", "functools.reduce", "logging.config.listen"),
+    *("torch.utils.collect_env.run", "torch.utils.bottleneck.__main__.run_cprofile"),
+}
 
 _HARMLESS = {"__main__", "__builtin__", "__torch__", "__newobj__", "__newobj_ex__", "__mp_main__"}
 
@@ -298,7 +318,8 @@ def is_hostile(name: str) -> bool:
     hidden = any(
         part.startswith("__") and part.endswith("__") and part not in _HARMLESS for part in parts
     )
-    return hidden or name in _HOSTILE_NAMES or parts[0] in _HOSTILE_MODULES
+    inner = not _HOSTILE_PARTS.isdisjoint(parts[1:])
+    return hidden or inner or name in _HOSTILE_NAMES or parts[0] in _HOSTILE_MODULES
 
 
 # The classes and constants that a pickle may refer to.

@@ -73,6 +73,12 @@ def parse(stream: Any) -> tuple[Any, dict[str, StorageSlice]]:
     return machine.stack[0], machine.storages
 
 
+def _why(dotted: str) -> str:
+    if dotted == "torch.storage._load_from_bytes":
+        return "a pickle in the pickle, as `pickle.dump` writes tensors: write them by `torch.save`"
+    return "which no tensor needs"
+
+
 class _Machine:
     """The stack machine of a pickle; each method executes one opcode."""
 
@@ -130,7 +136,7 @@ class _Machine:
         else:
             shown = dotted if len(dotted) <= 80 else dotted[:77] + "..."
             if is_hostile(dotted):
-                raise ValueError(f"it refers to {shown!r}, which no tensor needs; no code was run")
+                raise ValueError(f"it refers to {shown!r}, {_why(dotted)}; no code was run")
             self.stack.append(IgnoredObject(shown))
 
     def name_from_stack(self, _: Any) -> None:

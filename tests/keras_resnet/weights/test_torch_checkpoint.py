@@ -6,7 +6,9 @@ import collections
 import copyreg
 import os
 import pickle
+import re
 import struct
+import sys
 import time
 import warnings
 import zipfile
@@ -321,9 +323,65 @@ def test_names_that_only_an_attack_needs_are_refused(tmp_path, module, attribute
 
 
 @pytest.mark.parametrize(
+    ("module", "attribute"),
+    [
+        ("os.path", "os.system"),
+        ("posixpath", "os.system"),
+        ("torch.serialization", "os.system"),
+        ("__main__", "subprocess.run"),
+        ("__builtin__", "eval"),
+        ("builtins", "exec"),
+        ("builtins", "__import__"),
+        ("builtins", "map"),
+        ("numpy.f2py.crackfortran", "getlincoef"),
+        ("numpy.testing._private.utils", "runstring"),
+        ("torch.jit.unsupported_tensor_ops", "execWrapper"),
+        ("torch._ops", "ops.load_library"),
+        ("torch.hub", "load"),
+        ("operator", "methodcaller"),
+        ("_operator", "attrgetter"),
+        ("copyreg", "__reduce_ex__"),
+        ("collections", "OrderedDict.__init__.__globals__"),
+        ("types", "CodeType"),
+        ("types", "FunctionType"),
+        ("functools", "reduce"),
+        ("pip", "main"),
+        ("timeit", "timeit"),
+        ("cProfile", "run"),
+        ("asyncio.unix_events", "_UnixSubprocessTransport._start"),
+        ("urllib.request", "urlopen"),
+        ("importlib", "import_module"),
+        ("pickle", "loads"),
+        ("joblib", "load"),
+        ("logging.config", "listen"),
+        ("webbrowser", "open"),
+    ],
+)
+def test_known_attacks_are_named_and_import_nothing(tmp_path, module, attribute):
+    """The pickle calls what it names, beside a tensor's worth of plain values."""
+    attack = call(text(module) + text(attribute) + b"\x93", text("touch /tmp/never"))
+    before = set(sys.modules)
+    with pytest.raises(ValueError, match=f"it refers to '{re.escape(module)}.*no code was run"):
+        read_checkpoint(plain(row(number(7), attack), tmp_path))
+    assert set(sys.modules) == before
+
+
+def test_a_state_dict_of_pickle_dump_is_answered(tmp_path):
+    body = call(name("torch.storage", "_load_from_bytes"), b"B\x01\x00\x00\x00a")
+    with pytest.raises(ValueError, match=r"as `pickle.dump` writes tensors: write them by `torch"):
+        read_checkpoint(plain(body, tmp_path))
+
+
+@pytest.mark.parametrize(
     "dotted",
     [
         "builtins.set",
+        "functools.partial",
+        "copyreg._reconstructor",
+        "torch.optim.adam.Adam",
+        "types.SimpleNamespace",
+        "enum.Enum",
+        "omegaconf.dictconfig.DictConfig",
         "torch.nn.modules.linear.Linear",
         "numpy.ndarray",
         "_codecs.decode",

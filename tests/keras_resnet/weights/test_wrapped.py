@@ -197,8 +197,7 @@ def test_names_of_keras_2(tmp_path):
     assert "stem_pool" in opened.assumed
     _equal(from_pretrained(opened, input_shape=(32, 32, 3)), model)
     without = {name: array for name, array in theirs.items() if not name.endswith("bias")}
-    with pytest.raises(ValueError, match="the backbone of keras-retinanet"):
-        open_weights(without)
+    assert open_weights(without).spec.padding == "same"  # keras-retinanet's backbone
 
 
 # One and three dimensions.
@@ -218,3 +217,58 @@ def test_other_dimensions(tmp_path, dims):
     assert weights.load(_random(saved, 3), tensors).complete
     _equal(saved, model)
     assert ("stem" in open_weights(tensors).assumed) == (dims == 3)
+
+
+def _keras_retinanet(blocks: tuple[int, ...], width: int) -> keras.Model:
+    """keras-resnet's `ResNet2D` with `bottleneck_2d`, written anew from its description."""
+    layers = keras.layers
+    inputs = keras.Input((37, 45, 3))
+    x = layers.Conv2D(width, 7, 2, "same", use_bias=False, name="conv1")(inputs)
+    x = layers.BatchNormalization(epsilon=1e-5, name="bn_conv1")(x)
+    x = layers.MaxPooling2D(3, 2, "same")(layers.ReLU()(x))
+    for stage, count in enumerate(blocks, start=2):
+        for block in range(count):
+            unit = f"{stage}{'a' if block == 0 else f'b{block}'}_branch"
+            filters, stride = width * 2 ** (stage - 2), 2 if stage > 2 and block == 0 else 1
+            y = x
+            for part, size, out in (("2a", 1, 1), ("2b", 3, 1), ("2c", 1, 4)):
+                y = layers.ZeroPadding2D(size // 2)(y)
+                step = stride if part == "2a" else 1
+                conv = layers.Conv2D(
+                    filters * out, size, step, use_bias=False, name=f"res{unit}{part}"
+                )
+                y = layers.BatchNormalization(epsilon=1e-5, name=f"bn{unit}{part}")(conv(y))
+                y = y if part == "2c" else layers.ReLU()(y)
+            if block == 0:
+                conv = layers.Conv2D(filters * 4, 1, stride, use_bias=False, name=f"res{unit}1")
+                x = layers.BatchNormalization(epsilon=1e-5, name=f"bn{unit}1")(conv(x))
+            x = layers.ReLU()(layers.Add()([y, x]))
+    x = layers.Dense(3, activation="softmax", name="fc1000")(layers.GlobalAveragePooling2D()(x))
+    return keras.Model(inputs, x)
+
+
+@pytest.mark.parametrize("ending", ["h5", "weights.h5"])
+def test_backbones_of_keras_retinanet(tmp_path, ending):
+    theirs = _keras_retinanet((3, 2), 4)
+    rng = np.random.default_rng(0)
+    for layer in theirs.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.set_weights([rng.uniform(0.5, 1.5, each.shape) for each in layer.weights])
+    path = tmp_path / f"ResNet-50-model.keras.{ending}"
+    theirs.save_weights(path) if ending == "weights.h5" else theirs.save(path)
+    opened = open_weights(path)
+    assert (opened.spec.padding, opened.spec.norm_eps, opened.spec.depths) == ("same", 1e-5, (3, 2))
+    assert not {"padding", "norm_eps", "stride_placement", "conv_bias"} & {*opened.assumed}
+    assert opened.preprocess.channel_order == "bgr"
+    ours = from_pretrained(path, input_shape=(37, 45, 3), classifier_activation="softmax")
+    x = rng.normal(size=(2, 37, 45, 3)).astype("float32")
+    wanted = keras.ops.convert_to_numpy(theirs(x))
+    assert np.ptp(wanted) > 0.01
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(ours(x)), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_small_backbones_of_keras_retinanet_are_refused():
+    with pytest.raises(ValueError, match="keras-resnet with basic branches .18 or 34 layers."):
+        open_weights(
+            {"res2a_branch2a/kernel": np.ones((3, 3, 4, 4)), "bn2a_branch2a/gamma": np.ones(4)}
+        )
