@@ -20,12 +20,13 @@ class TrainingSteps:
     """Runs training steps on the replicas of a `tf.distribute` strategy.
 
     Uses public API of TensorFlow and Keras only: `strategy.run` inside a `tf.function`. Each
-    replica scales its loss by the global batch, and the Keras optimizer sums the gradients over
-    the replicas.
+    replica scales its loss by the global batch. The gradients are summed over the replicas once,
+    here: clipping, loss scaling and the logged norm need the sum.
 
     Args:
         model: The model, built under the strategy.
-        optimizer: The optimizer, built for the model's trainable variables.
+        optimizer: The optimizer, as `make_optimizer` returns it, built for the model's trainable
+            variables. On several replicas it then takes sums of gradients only.
         config: The run.
         strategy: The strategy.
         schedule: The learning rate as a function of the step of the run. The optimizer is then
@@ -63,8 +64,13 @@ class TrainingSteps:
         # Only what is used is in the graph.
         self._draws = any(v.name == "seed_generator_state" for v in model.non_trainable_variables)
         self._counts_steps = self._draws or schedule is not None or averages is not None
-        self._per_replica = config.batch_size // strategy.num_replicas_in_sync
-        self._parts = _parts(config, strategy.num_replicas_in_sync)
+        self._replicas = strategy.num_replicas_in_sync
+        self._per_replica = config.batch_size // self._replicas
+        self._parts = _parts(config, self._replicas)
+        if self._replicas > 1:
+            mirrored = isinstance(strategy, tf.distribute.MirroredStrategy)
+            rules = getattr(optimizer, "inner_optimizer", optimizer)  # inside of loss scaling
+            rules.take_sums(merge=not (config.runtime.xla and mirrored))
         self._variables = model.trainable_variables
         self._l2_factors = l2_factors(config.optimizer, self._variables)
         # AutoGraph would inspect about a thousand Python calls for a network of 110 layers.
@@ -144,7 +150,7 @@ class TrainingSteps:
             gradients, measured = self._gradients(images, labels, step, first)
         else:
             gradients, measured = self._accumulated(images, labels, step, first)
-        gradients, norm = self._clip(gradients)
+        gradients, norm = self._clip(self._sum(gradients))
         self._optimizer.apply(self._add_l2(gradients), self._variables)
         return measured if norm is None else tf.concat([measured, [norm]], axis=0)
 
@@ -198,7 +204,7 @@ class TrainingSteps:
             return index + 1, sums, measured + more
 
         state = (tf.constant(0), [tf.zeros(v.shape, v.dtype) for v in self._variables], tf.zeros(2))
-        if self._strategy.num_replicas_in_sync > 1 and self._config.runtime.sync_batch_norm:
+        if self._replicas > 1 and self._config.runtime.sync_batch_norm:
             # Replicas cannot communicate inside a loop. A part waits for the one before it.
             for _ in range(self._parts):
                 with tf.control_dependencies(state[1]):
@@ -219,44 +225,40 @@ class TrainingSteps:
             return value
         return self._optimizer.scale_loss(value)
 
-    def _clip(self, gradients: Any) -> tuple[list[Any], Any]:
-        """Clips the sum of the replicas' gradients by its global norm.
+    def _sum(self, gradients: list[Any]) -> list[Any]:
+        """Returns the sums of the replicas' gradients."""
+        import tensorflow as tf
 
-        The optimizer sums gradients over replicas, but three things need the sum before: Keras's
-        `global_clipnorm` would clip the gradients of each replica by themselves, Keras's loss
-        scaling asks one replica only whether the gradients are finite, and the logged norm is that
-        of the sum. To log it changes no gradient.
+        if self._replicas == 1:
+            return gradients
+        context = tf.distribute.get_replica_context()
+        return list(context.all_reduce(tf.distribute.ReduceOp.SUM, gradients))
+
+    def _clip(self, gradients: list[Any]) -> tuple[list[Any], Any]:
+        """Clips summed gradients by their global norm.
 
         Returns:
             The gradients, and the replica's part of their norm before; None if it is not logged.
         """
         import tensorflow as tf
 
-        replicas = self._strategy.num_replicas_in_sync
         clip_norm = self._config.optimizer.clip_norm
-        loss_scaled = self._config.runtime.precision == "mixed_float16"
-        needs_sum = clip_norm or (loss_scaled and replicas > 1)
-        logged = self._config.runtime.log_gradient_norm
-        if not needs_sum and not logged:
-            return list(gradients), None
-        context = tf.distribute.get_replica_context()
-        summed = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
-        norm = tf.linalg.global_norm(summed) if logged else None
-        part = None if norm is None else norm / self._scale(1.0) / replicas
-        if not needs_sum:
-            return list(gradients), part
+        norm = part = None
+        if self._config.runtime.log_gradient_norm:
+            norm = tf.linalg.global_norm(gradients)
+            part = norm / self._scale(1.0) / self._replicas
         if clip_norm:
-            summed, _ = tf.clip_by_global_norm(summed, clip_norm * self._scale(1.0), use_norm=norm)
-        return [gradient / replicas for gradient in summed], part
+            limit = clip_norm * self._scale(1.0)
+            gradients, _ = tf.clip_by_global_norm(gradients, limit, use_norm=norm)
+        return gradients, part
 
     def _add_l2(self, gradients: list[Any]) -> list[Any]:
-        """Adds the gradient of the L2 term; each replica adds its part of it."""
+        """Adds the gradient of the L2 term to summed gradients."""
         import tensorflow as tf
 
-        replicas = self._strategy.num_replicas_in_sync
         scale = self._scale(1.0)
         # One constant per factor, not per variable.
-        parts = {factor: tf.constant(factor / replicas) * scale for factor in set(self._l2_factors)}
+        parts = {factor: tf.constant(factor) * scale for factor in set(self._l2_factors)}
         return [
             gradient + parts[factor] * tf.convert_to_tensor(variable.value) if factor else gradient
             for gradient, variable, factor in zip(

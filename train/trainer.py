@@ -25,6 +25,7 @@ from .config import RunConfig
 from .console import Console
 from .data import ImageData, Share, TrainingPlan, training_batches
 from .divergence import divergence_message, first_nonfinite
+from .effective import changed_settings
 from .errors import TrainingDivergedError, TrainingStoppedError
 from .evaluation.classify import Evaluator
 from .learner import Learner
@@ -83,6 +84,8 @@ class Trainer:
         self.console = console
         self.chief = is_chief(config.runtime.strategy)
         self.length = length_of(config, len(data.train))
+        for line in changed_settings(config, self.length, len(data.train)):
+            console.say(f"Note: {line}")
         self.learner = Learner(config, data, preprocess, strategy, console.say, self.length, start)
         check_augmentation(
             config.augment,

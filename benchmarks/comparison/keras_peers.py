@@ -148,7 +148,17 @@ def pipeline(workload: Workload, timer: PhaseTimer) -> Runner:
     def finish(images: Any, labels: Any) -> Any:
         return augment(tf.cast(images, "float32"), training=True), labels
 
-    return Runner(time_batches(data.map(finish, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)))
+    return Runner(
+        time_batches(data.map(finish, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE), workload)
+    )
+
+
+_JITTER = {
+    "brightness_factor": 0.4,
+    "contrast_factor": 0.4,
+    "saturation_factor": (0.3, 0.7),
+    "hue_factor": 0.0,
+}
 
 
 def augmented(workload: Workload, timer: PhaseTimer) -> Runner:
@@ -169,16 +179,19 @@ def augmented(workload: Workload, timer: PhaseTimer) -> Runner:
     ).repeat()
     crop = keras.Sequential([layers.RandomCrop(size, size), layers.RandomFlip("horizontal")])
     name = workload.augment["layer"]
-    layer: Any = getattr(layers, name)() if name else None
+    options = {"RandomColorJitter": _JITTER}.get(name, {})
+    layer: Any = getattr(layers, name)(**options) if name else None
 
     def finish(images: Any, labels: Any) -> Any:
         images = crop(tf.cast(images, "float32"), training=True)
-        if name == "MixUp":
+        if name in ("MixUp", "CutMix"):
             mixed = layer({"images": images, "labels": labels}, training=True)
             return mixed["images"], mixed["labels"]
         return layer(images, training=True) if name else images, labels
 
-    return Runner(time_batches(data.map(finish, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)))
+    return Runner(
+        time_batches(data.map(finish, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE), workload)
+    )
 
 
 def checkpoint(workload: Workload, timer: PhaseTimer) -> Runner:

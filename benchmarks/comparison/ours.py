@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from typing import Any
 
 from .keras_common import (
@@ -13,7 +14,7 @@ from .keras_common import (
     time_inference,
     time_save_and_load,
 )
-from .workload import PhaseTimer, Runner, Workload
+from .workload import PhaseTimer, Runner, Workload, random_batch
 
 
 def train(workload: Workload, timer: PhaseTimer) -> Runner:
@@ -105,7 +106,34 @@ def pipeline(workload: Workload, timer: PhaseTimer) -> Runner:
         augment = AugmentConfig("resized", flip=True, **workload.augment)
     preprocess = PreprocessSpec((workload.size, workload.size), mean=MEAN, std=STD)
     plan = TrainingPlan(preprocess, augment, 3, 0, 0, 10**6, workload.classes)
-    return Runner(time_batches(training_batches(source, plan, Share(workload.batch))))
+    return Runner(time_batches(training_batches(source, plan, Share(workload.batch)), workload))
+
+
+def mixing(workload: Workload, timer: PhaseTimer) -> Runner:
+    """Mixup and cutmix of a batch, and the training step of that batch: processor time of each."""
+    with timer("import"):
+        import tensorflow as tf
+
+        from keras_resnet import PreprocessSpec
+        from keras_resnet_train.config import AugmentConfig
+        from keras_resnet_train.data import Share, TrainingPlan
+        from keras_resnet_train.data.batch_changes import make_batch_change
+    augment, preprocess = AugmentConfig(mixup=0.2, cutmix=1.0), PreprocessSpec(workload.shape[:2])
+    plan = TrainingPlan(preprocess, augment, 3, 0, 0, 10**6, workload.classes)
+    change = tf.function(make_batch_change(plan, Share(workload.batch)))
+    batch = tuple(map(tf.constant, random_batch(workload)))
+    change(tf.constant(0, tf.int64), batch)
+    step = train(workload, timer).run
+
+    def run(count: int) -> dict[str, float]:
+        started = time.process_time()
+        for index in range(20 * count):
+            change(tf.constant(index, tf.int64), batch)
+        mixed = time.process_time()
+        step(count)
+        return {"mix": (mixed - started) / 20, "step": time.process_time() - mixed}
+
+    return Runner(run)
 
 
 def checkpoint(workload: Workload, timer: PhaseTimer) -> Runner:

@@ -184,7 +184,7 @@ def _augment(settings: Settings) -> list[Comparison]:
     """Crop and flip alone, then with each augmentation: images/s relative to the first."""
     sizes = settings.sizes
     workload = settings.workload("resnet50", sizes.imagenet_size, 2 * sizes.imagenet_batch, 2)
-    workload = replace(workload, mode=files.JPEG)
+    workload = replace(workload, mode=files.JPEG, processor_time=True)
     kinds: Mapping[str, Mapping[str, object]] = {
         "crop and flip": {},
         "RandAugment": {"policy": "rand", "policy_magnitude": 7.0},
@@ -211,11 +211,40 @@ def _augment(settings: Settings) -> list[Comparison]:
             ("AugMix", "AugMix"),
             ("erasing", "RandomErasing"),
             ("mixup", "MixUp"),
+            ("cutmix", "CutMix"),
+            ("colour jitter", "RandomColorJitter"),
         )
     ]
-    title = f"augmentation, JPEG files, {workload.size} px, batch {workload.batch}"
+    torch = "torch_peers:augmented"
+    theirs += [
+        _contender("PyTorch", name, torch, replace(workload, augment={"transform": transform}))
+        for name, transform in (
+            ("crop and flip", ""),
+            ("RandAugment", "RandAugment"),
+            ("TrivialAugment", "TrivialAugmentWide"),
+            ("AutoAugment (ImageNet)", "AutoAugment"),
+            ("AugMix", "AugMix"),
+            ("colour jitter", "ColorJitter"),
+            ("erasing", "RandomErasing"),
+            ("mixup", "MixUp"),
+            ("cutmix", "CutMix"),
+        )
+    ]
+    title = f"augmentation, JPEG files, {workload.size} px, batch {workload.batch}, processor time"
     contenders = (*ours, *theirs)
-    return [Comparison("augment", title, contenders, sizes.batches[1], {"": title}, baseline=True)]
+    return [
+        Comparison("augment", title, contenders, sizes.batches[1] // 5, {"": title}, baseline=True),
+        _mixing(settings),
+    ]
+
+
+def _mixing(settings: Settings) -> Comparison:
+    """Mixup and cutmix of a batch beside the training step of that batch."""
+    workload = settings.imagenet(settings.sizes.imagenet_batch)
+    contender = _contender(OURS, "mixup and cutmix", "ours:mixing", workload)
+    title = f"mixup and cutmix, {_describe(workload)}, processor time"
+    parts = {"mix": f"{title}: mixing a batch", "step": f"{title}: training step"}
+    return Comparison("augment", title, (contender,), 2, parts, throughput=False)
 
 
 def _start(settings: Settings) -> list[Comparison]:

@@ -40,6 +40,30 @@ class Examples(Dataset[tuple[np.ndarray, int]]):
         return normalized.transpose(2, 0, 1), int(self._labels[index])
 
 
+class Pictures(Dataset[tuple[Any, int]]):
+    """Image files, changed by a transform.
+
+    Args:
+        paths: The files.
+        labels: int64 labels.
+        transform: A function of a picture of Pillow.
+    """
+
+    def __init__(
+        self, paths: Sequence[str], labels: np.ndarray, transform: Callable[[Any], Any]
+    ) -> None:
+        self._paths, self._labels, self._transform = paths, labels, transform
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        """Returns the changed picture and the label."""
+        with Image.open(self._paths[index]) as file:
+            picture = file.convert("RGB")
+        return self._transform(picture), int(self._labels[index])
+
+
 def memory_examples(images: np.ndarray, labels: np.ndarray) -> Examples:
     """Returns images in memory, padded by 4 pixels and cropped."""
     return Examples(functools.partial(_cropped, images), labels)

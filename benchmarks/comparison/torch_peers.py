@@ -107,7 +107,50 @@ def pipeline(workload: Workload, timer: PhaseTimer) -> Runner:
             while True:
                 yield from loader
 
-    return Runner(time_batches(Endless()))
+    return Runner(time_batches(Endless(), workload))
+
+
+def augmented(workload: Workload, timer: PhaseTimer) -> Runner:
+    """JPEG files by Pillow, torchvision's crop and flip, one transform of v2, and normalisation.
+
+    The data is loaded in this process, whose processor time is measured.
+    """
+    with timer("import"):
+        import torch
+        from torchvision.transforms import v2
+
+        from .images import MEAN, STD, jpeg_files
+        from .torch_data import Pictures
+    name, size = workload.augment["transform"], workload.size
+    options = {"ColorJitter": dict.fromkeys(("brightness", "contrast", "saturation"), 0.4)}
+    mixes, erases = name in ("MixUp", "CutMix"), name == "RandomErasing"
+    chosen: Any = None
+    if mixes:
+        chosen = getattr(v2, name)(alpha=1.0, num_classes=workload.classes)
+    elif name:
+        chosen = getattr(v2, name)(**options.get(name, {}))
+    steps: list[Any] = [v2.RandomResizedCrop(size, antialias=True), v2.RandomHorizontalFlip()]
+    if chosen is not None and not erases and not mixes:
+        steps.append(chosen)
+    steps += [v2.PILToTensor(), v2.ToDtype(torch.float32), v2.Normalize(MEAN, STD)]
+    steps += [chosen] if erases else []
+    torch.set_num_threads(workload.threads)
+    loader = torch.utils.data.DataLoader(
+        Pictures(*jpeg_files(workload), v2.Compose(steps)),
+        workload.batch,
+        shuffle=True,
+        drop_last=True,
+    )
+
+    class Endless:
+        """Batches, epoch after epoch."""
+
+        def __iter__(self) -> Iterator[Any]:
+            while True:
+                for images, labels in loader:
+                    yield chosen(images, labels) if mixes else (images, labels)
+
+    return Runner(time_batches(Endless(), workload))
 
 
 def checkpoint(workload: Workload, timer: PhaseTimer) -> Runner:

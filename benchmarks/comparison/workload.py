@@ -32,6 +32,8 @@ class Workload:
         mode: Which of a library's ways is measured, or the name of the file to read.
         runtime: Fields of this package's `RuntimeConfig` that differ from the defaults.
         augment: Fields of this package's `AugmentConfig` beside crop and flip.
+        processor_time: Whether input pipelines are timed by their process's processor time, which
+            other programs on the machine change little, and not by the clock.
     """
 
     net: str
@@ -47,6 +49,7 @@ class Workload:
     mode: str = ""
     runtime: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     augment: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    processor_time: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int]:

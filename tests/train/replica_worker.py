@@ -230,28 +230,50 @@ def numbers() -> dict[str, Any]:
     return {"largest": largest([300_001, -300_001, 2**53 + 1])}
 
 
-def gradient_norms() -> dict[str, list[float]]:
-    """Of two classes from zero weights, with and without clipping; one image on each replica."""
+def dense_steps(changes: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, int]:
+    """Two steps of a dense net, two classes from zero weights; one image on each replica.
+
+    Returns:
+        What the steps measured, the kernel after them, and the number of sums over replicas.
+    """
     strategy = make_strategy("cpu:2")
-    found = []
-    for clip in (0.0, 0.5):
-        changes = {"optimizer.clip_norm": clip, "optimizer.label_smoothing": 0.0}
-        logged = {"batch_size": 2, "runtime.log_gradient_norm": True}
-        config = with_changes(BASE, {**changes, **logged})
-        with strategy.scope():
-            dense = keras.layers.Dense(2, kernel_initializer="zeros")
-            model = keras.Sequential([keras.Input((2,)), dense])
-            optimizer = make_optimizer(config.optimizer, 0.1, "float32")
-            optimizer.build(model.trainable_variables)
+    config = with_changes(BASE, {"batch_size": 2, "optimizer.label_smoothing": 0.0} | changes)
+    with strategy.scope():
+        dense = keras.layers.Dense(2, kernel_initializer="zeros")
+        model = keras.Sequential([keras.Input((2,)), dense])
+        optimizer = make_optimizer(config.optimizer, 0.1, config.runtime.precision)
+        optimizer.build(model.trainable_variables)
 
-        def batches(context: Any) -> Any:
-            images = np.array([[[6.0, 8.0]], [[0.0, 0.0]]], "float32")
-            return tf.data.Dataset.from_tensor_slices((images, np.zeros((2, 1), "int64")))
+    def batches(context: Any) -> Any:
+        images = np.array([[[6.0, 8.0]], [[0.0, 0.0]]], "float32")
+        return tf.data.Dataset.from_tensor_slices((images, np.zeros((2, 1), "int64"))).repeat()
 
-        steps = TrainingSteps(model, optimizer, config, strategy)
-        measured = steps(iter(strategy.distribute_datasets_from_function(batches)), 1)
-        found.append(float(measured[0, 2]))
-    return {"gradient norms": found}
+    steps = TrainingSteps(model, optimizer, config, strategy)
+    iterator = iter(strategy.distribute_datasets_from_function(batches))
+    measured = steps(iterator, 2)
+    graph = steps._loop.get_concrete_function(iterator, tf.constant(2), tf.constant(0, tf.int64))
+    library = graph.graph.as_graph_def().library.function
+    sums = sum(node.op == "AddN" for function in library for node in function.node_def)
+    return measured, dense.kernel.numpy(), sums
+
+
+def gradient_sums() -> dict[str, Any]:
+    """Each gradient is summed over the replicas once, whatever needs the sum."""
+    plain = {"optimizer.weight_decay": 0.5}
+    cases = {
+        "plain": plain,
+        "logged": plain | {"runtime.log_gradient_norm": True},
+        "far clip": plain | {"runtime.log_gradient_norm": True, "optimizer.clip_norm": 100.0},
+        "clip": plain | {"runtime.log_gradient_norm": True, "optimizer.clip_norm": 0.5},
+        "half": plain | {"runtime.precision": "mixed_float16"},
+        "lamb": {"optimizer.name": "lamb", "optimizer.clip_norm": 0.5},
+    }
+    found = {name: dense_steps(changes) for name, changes in cases.items()}
+    return {
+        "gradient norms": [float(found[name][0][0, 2]) for name in ("logged", "clip")],
+        "sums over replicas": {name: sums for name, (_, _, sums) in found.items()},
+        "kernels": {name: kernel.tolist() for name, (_, kernel, _) in found.items()},
+    }
 
 
 def overflow() -> dict[str, bool]:
@@ -334,7 +356,7 @@ if __name__ == "__main__":
         **accumulated(),
         **averages(Path(sys.argv[1])),
         **numbers(),
-        **gradient_norms(),
+        **gradient_sums(),
         **overflow(),
         **norm_and_optimizer(),
     }

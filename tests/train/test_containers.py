@@ -19,6 +19,7 @@ from keras_resnet_train.data import (
     ImageData,
     Share,
     TrainingPlan,
+    check_dataset,
     load_data,
     raw_images,
     resolve_data,
@@ -112,7 +113,16 @@ def test_shards_of_several_labels(tmp_path: pathlib.Path) -> None:
     with pytest.raises(ValueError, match=r"[15]\.json in .*0\.tar must hold one label"):
         load(tmp_path)
     (tmp_path / "train" / "0.tar").write_bytes(b"no tar")
-    with pytest.raises(ValueError, match=r"0\.tar is not an uncompressed tar file"):
+    packed = tmp_path.parent / f"{tmp_path.name}-packed"
+    packed.mkdir()
+    for name in ("train-0.tar.gz", "train-1.TGZ"):
+        (packed / name).write_bytes(b"\x1f\x8b")
+    for path, number in ((packed, "2 compressed files"), (packed / "train-1.TGZ", "1 compressed")):
+        with pytest.raises(ValueError, match=r"unpack them to \.tar first \(gunzip .*" + number):
+            check_dataset(DataConfig(dataset=str(path)))
+        with pytest.raises(ValueError, match=r"unpack them to \.tar first \(gunzip .*" + number):
+            load(path)
+    with pytest.raises(ValueError, match=r"0\.tar is not an uncompressed tar file .*unpack it to"):
         load(tmp_path, task="multilabel")
     shard(tmp_path / "bad.tar", {**numbered(0, 8), "9.cls": b"1", "9.jpg": b"\xff\xd8\xff broken"})
     with pytest.raises(ValueError, match=r"1 of 9 images are unreadable: .*bad\.tar/9\.jpg"):

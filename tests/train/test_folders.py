@@ -216,6 +216,14 @@ def test_words_of_splits_and_folders_of_systems(tmp_path: pathlib.Path) -> None:
 def test_layouts_that_are_refused(tmp_path: pathlib.Path) -> None:
     for year in ("2019", "2020"):
         fill(tmp_path / "years" / year, {"a": 2, "b": 2})
+    almost = tmp_path / "almost"  # was a note: three classes
+    for name, inner in {"2019": {"a": 2, "b": 2}, "2020": {"a": 2, "b": 2, "c": 2}}.items():
+        fill(almost / name, inner)
+    fill(almost, {"new": 3})
+    with pytest.raises(ValueError, match=r"2 of 3 folders in .* \(2019, 2020\) hold the same"):
+        load(almost)
+    fill(tmp_path / "few", {"x/old": 3, "x/new": 3, "y": 3, "z/old": 3, "z": 1})
+    assert load(tmp_path / "few").class_names == ("x", "y", "z")
     with pytest.raises(ValueError, match=r"All folders in .* \(2019, 2020\) hold the same folders"):
         load(tmp_path / "years")
     fill(tmp_path / "one", {"only": 4})
@@ -385,6 +393,20 @@ def test_balanced_sampling() -> None:
     assert set(counts[40:46]) == {8}
     assert set(counts[46:]) == {24}
     np.testing.assert_array_equal(drawn(7)[0], numbers[7 * 12 :])
+
+
+def test_images_are_resized_in_batches_of_few_bytes() -> None:
+    """TensorFlow prepares several; batches of 64 images of 224 pixels took 40 MiB, beside 150."""
+    from keras_resnet_train.data.in_memory import _raw_batches
+
+    source = ArraySource(np.zeros((30, 8, 8, 3), "uint8"), np.zeros(30, "int64"))
+    sizes = {
+        side: [
+            len(images) for images, _ in _raw_batches(source, PreprocessSpec((side, side)), 3, 30)
+        ]
+        for side in (16, 224, 900)
+    }
+    assert sizes == {16: [30], 224: [13, 13, 4], 900: [1] * 30}
 
 
 def test_memory_stays_within_the_budget(tmp_path: pathlib.Path) -> None:

@@ -65,6 +65,11 @@ def test_two_replicas_train_as_one_device_does(tmp_path: pathlib.Path) -> None:
     assert report["largest"] == [300_001, -300_001, 2**53 + 1]
     # The mean gradient of the weights is 3 and 4 times -1/2 and 1/2, that of the biases the latter.
     assert report["gradient norms"] == pytest.approx([3.6055513] * 2, rel=1e-5)
+    # Two variables, and what the step measures: before, clipping and loss scaling summed twice.
+    assert set(report["sums over replicas"].values()) == {3}
+    kernels = {name: kernel[0][0] for name, kernel in report["kernels"].items()}
+    far = dict.fromkeys(("plain", "logged", "far clip", "half"), 0.27931795)
+    assert kernels == pytest.approx(far | {"clip": 0.05906037, "lamb": 0.10999874}, rel=1e-6)
     # An overflow on one replica skips the step on both.
     assert report["weights kept"]
     assert report["scale lowered"]

@@ -44,6 +44,13 @@ class Bounds:
         return f"in {low}, {high}"
 
 
+AT_LEAST_0 = Bounds(minimum=0)
+AT_LEAST_1 = Bounds(minimum=1)
+ABOVE_0 = Bounds(above=0)
+FRACTION = Bounds(minimum=0, below=1)
+SHARE = Bounds(above=0, maximum=1)
+
+
 class Setting(NamedTuple):
     """The metadata of a field.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..augment import (
     NOISE,
@@ -16,10 +16,8 @@ from ..augment import (
     training_size,
 )
 from ..config import AugmentConfig
+from .batches import Share, TrainingPlan
 from .image_changes import crops_originals
-
-if TYPE_CHECKING:
-    from .pipeline import Share, TrainingPlan
 
 
 def changes_batches(augment: AugmentConfig) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -19,12 +19,10 @@ from ..augment import (
     resize_crop,
 )
 from ..config import AugmentConfig
+from .batches import TrainingPlan
 from .decoding import decode, decode_part
 from .images import fit, normalize
 from .sources import Source
-
-if TYPE_CHECKING:
-    from .pipeline import TrainingPlan
 
 
 def crops_originals(augment: AugmentConfig) -> bool:

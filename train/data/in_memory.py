@@ -11,11 +11,14 @@ import numpy as np
 from keras_resnet import PreprocessSpec
 
 from ..config import AugmentConfig
+from .batches import Share
+from .evaluation_pipeline import evaluation_batches
 from .images import fit
 from .memory import fits, notes
-from .pipeline import Share, evaluation_batches
 from .readable import naming_files
 from .sources import ArraySource, FileSource, ImageData, Source
+
+_BATCH_BYTES = 2 * 2**20
 
 
 def at_size(
@@ -73,9 +76,15 @@ def _resized(source: Source, preprocess: PreprocessSpec, channels: int) -> Array
         images, _ = raw_images(source, preprocess, channels)
         return ArraySource(images, source.labels, source.balanced)
     images = np.empty((len(source), *preprocess.size, channels), "uint8")
-    for start in range(0, len(source), 64):
-        images[start : start + 64] = fit(source.images[start : start + 64], preprocess).numpy()
+    rows = _rows(preprocess, channels)
+    for start in range(0, len(source), rows):
+        images[start : start + rows] = fit(source.images[start : start + rows], preprocess).numpy()
     return dataclasses.replace(source, images=images)
+
+
+def _rows(preprocess: PreprocessSpec, channels: int) -> int:
+    """Returns how many images to resize at once, of which TensorFlow prepares several batches."""
+    return max(1, min(64, _BATCH_BYTES // (preprocess.size[0] * preprocess.size[1] * channels)))
 
 
 def raw_images(
@@ -109,10 +118,10 @@ def raw_images(
 def _raw_batches(
     source: Source, preprocess: PreprocessSpec, channels: int, count: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields the images and labels of `raw_images` in batches of 64 at most."""
+    """Yields the images and labels of `raw_images` in batches."""
     if isinstance(source, ArraySource | FileSource) and count < len(source):
         source = source.take(np.linspace(0, len(source) - 1, count).astype("int64"))
-    size = min(64, count)
+    size = min(count, _rows(preprocess, channels))
     batches = evaluation_batches(source, preprocess, channels, Share(size), raw=True)
     with naming_files(source):
         needed = itertools.islice(batches.as_numpy_iterator(), -(-count // size))

@@ -48,7 +48,7 @@ def read_layout(root: Path) -> Layout:
 
     Raises:
         ValueError: If there are no class folders, two folders are named like one split, or all
-            class folders hold the same subfolders.
+            class folders, or all but one, hold nearly the same subfolders.
     """
     notes: list[str] = []
     root = _descended(root, notes)
@@ -178,11 +178,30 @@ def _descended(root: Path, notes: list[str], split: Split | None = None) -> Path
 def _check_classes(root: Path, names: list[str]) -> None:
     """Refuses names that cannot be written, and classes that are splits or groups of classes."""
     refuse_names(names, root)
-    inner = [tuple(subfolders(root / name)) for name in names]
-    same = len(names) > 1 and len(inner[0]) > 1 and len(set(inner)) == 1
-    if same and not any(holds_images(root / name) for name in names):
-        raise ValueError(
-            f"All folders in {root} ({examples(names)}) hold the same folders "
-            f"({examples(inner[0])}), so they look like splits or groups and not like classes. "
-            "Name folders of splits train, validation and test, or give a folder of classes"
+    found = _groups(root, names)
+    if found:
+        inner = subfolders(root / found[0])
+        which = (
+            "All folders" if len(found) == len(names) else f"{len(found)} of {len(names)} folders"
         )
+        raise ValueError(
+            f"{which} in {root} ({examples(found)}) hold the same folders ({examples(inner)}), or "
+            "nearly, so they look like splits or groups and not like classes. Name folders of "
+            "splits train, validation and test, or give a folder of classes. If they are classes, "
+            "give a CSV file of image and label"
+        )
+
+
+def _groups(root: Path, names: list[str]) -> list[str]:
+    """Returns the folders that look like splits or groups, if they are all, or all but one.
+
+    They hold two or more folders, no image of their own, and share at least half of the names of
+    their folders with the first of them.
+    """
+    inner = {name: set(subfolders(root / name)) for name in names if not holds_images(root / name)}
+    inner = {name: below for name, below in inner.items() if len(below) > 1}
+    for first in inner.values():
+        like = [n for n, below in inner.items() if 2 * len(below & first) >= len(below | first)]
+        if len(like) > 1 and len(like) >= len(names) - 1:
+            return like
+    return []

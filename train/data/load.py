@@ -21,7 +21,7 @@ from .listing import Listing
 from .request import Request
 from .sources import SPLITS, ImageData, Split
 from .table import TABLES, is_table, load_table, names_table
-from .tar_shards import find_shards, load_shards
+from .tar_shards import find_shards, load_shards, refuse_compressed
 from .tfds_source import find_builder, load_tfds
 
 _Values = tuple[float, ...] | None
@@ -161,6 +161,7 @@ def load_data(
 def _opened(config: DataConfig, spec: ResNetSpec, request: Request) -> ImageData:
     """Opens a data set by its name, with its own classes."""
     name, path = config.dataset, Path(config.dataset)
+    refuse_compressed(path)
     labelled = is_table(path) or is_saved_dataset(path) or bool(find_shards(path))
     if not path.is_dir() and not labelled and _looks_like_path(name):
         raise _no_path(name)
@@ -202,6 +203,7 @@ def check_dataset(config: DataConfig) -> None:
         >>> check_dataset(DataConfig(dataset="digits"))
     """
     name = config.dataset
+    refuse_compressed(Path(name))
     if name in ("digits", "synthetic") or Path(name).is_dir():
         return
     if is_table(Path(name)) or find_shards(Path(name)):

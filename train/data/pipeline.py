@@ -1,4 +1,4 @@
-"""Batches for training and evaluation, from a source of images.
+"""Batches for training, from a source of images.
 
 The order and the augmentation of training images are functions of the seed and the step. Step k of
 a run with batch size B reads positions k*B to k*B + B - 1. With N training images, position p is
@@ -10,10 +10,7 @@ images: row i is position k*U + i % U, so that the copies of an image are never 
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
-
-from keras_resnet import PreprocessSpec
 
 from ..augment import (
     changes_images,
@@ -24,74 +21,15 @@ from ..augment import (
     pad_crop_flip,
     training_size,
 )
-from ..config import AugmentConfig
 from .batch_changes import changes_batches, make_batch_change
-from .decoding import decode
+from .batches import Share as Share
+from .batches import TrainingPlan as TrainingPlan
+from .batches import fetch, typed
+from .evaluation_pipeline import evaluation_batches as evaluation_batches
 from .image_changes import crops_originals, make_image_change, open_image, place_images
-from .images import fit, normalize
+from .images import normalize
 from .order import ORDER, make_balanced_order, shuffled
 from .sources import ArraySource, FileSource, Source, StreamSource
-
-
-@dataclasses.dataclass(frozen=True)
-class Share:
-    """The part of each global batch that this process prepares.
-
-    Attributes:
-        batch: Images in a global batch.
-        worker: Index of this process.
-        workers: Number of processes.
-        replicas: Replicas in this process; each receives `per_replica` images.
-    """
-
-    batch: int
-    worker: int = 0
-    workers: int = 1
-    replicas: int = 1
-
-    @classmethod
-    def of(cls, context: Any, batch: int, replicas: int) -> Share:
-        """Returns the share of an input pipeline of `distribute_datasets_from_function`.
-
-        Args:
-            context: The `tf.distribute.InputContext`.
-            batch: Images in a global batch.
-            replicas: Replicas of all processes together.
-        """
-        pipelines = context.num_input_pipelines
-        return cls(batch, context.input_pipeline_id, pipelines, replicas // pipelines)
-
-    @property
-    def per_replica(self) -> int:
-        """Images per replica."""
-        return self.batch // (self.workers * self.replicas)
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainingPlan:
-    """The parameters of the training batches.
-
-    Attributes:
-        preprocess: Size and normalisation.
-        augment: Augmentation.
-        channels: Channels per image.
-        seed: Seed of order and augmentation.
-        start_step: First step.
-        total_steps: Number of steps of the run, counted from 0 and not from `start_step`.
-        classes: Number of classes, for mixup and cutmix.
-    """
-
-    preprocess: PreprocessSpec
-    augment: AugmentConfig
-    channels: int
-    seed: int
-    start_step: int
-    total_steps: int
-    classes: int = 0
-
-    def different(self, batch: int) -> int:
-        """Returns the number of different images in a global batch."""
-        return -(-batch // self.augment.repeats)
 
 
 def training_batches(source: Source, plan: TrainingPlan, share: Share) -> Any:
@@ -127,7 +65,7 @@ def training_batches(source: Source, plan: TrainingPlan, share: Share) -> Any:
         dataset = _gathered(source, plan, share)
     else:
         keys = _keys(source, plan, share).unbatch()
-        encoded = keys.map(_fetch(source), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        encoded = keys.map(fetch(source), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         dataset = _augmented(encoded, plan, share.per_replica, source)
     if changes_batches(plan.augment):
         counter = _counter(plan, share)
@@ -139,86 +77,6 @@ def training_batches(source: Source, plan: TrainingPlan, share: Share) -> Any:
     options.autotune.enabled = True
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
-
-
-def evaluation_batches(
-    source: Source, preprocess: PreprocessSpec, channels: int, share: Share, *, raw: bool = False
-) -> Any:
-    """Returns every example once, in order; examples of weight 0 fill the last batch.
-
-    Args:
-        source: The images.
-        preprocess: Size and normalisation.
-        channels: Channels per image.
-        share: The batch and this process's part of it.
-        raw: Whether to return uint8 images, before normalisation.
-
-    Returns:
-        A `tf.data.Dataset` of (images, labels, float32 weights), shaped as training batches are.
-    """
-    import tensorflow as tf
-
-    if isinstance(source, ArraySource) and source.images.shape[1:3] == preprocess.size:
-        return _in_order(source, preprocess, share, raw=raw)
-    per_worker = share.batch // share.workers
-
-    def on_this_worker(number: Any, *rest: Any) -> Any:
-        return (number // per_worker) % share.workers == share.worker
-
-    def finish(image: Any, label: Any, weight: Any) -> Any:
-        if image.dtype == tf.string:
-            image = decode(image, channels, source.decoding)
-        image = fit(image, preprocess)
-        return image if raw else normalize(image, preprocess), tf.cast(label, tf.int64), weight
-
-    # Each worker selects its examples before it decodes them.
-    examples = _numbered(source, share.batch).filter(on_this_worker)
-    size = len(source)
-    examples = examples.map(
-        lambda number, image, label: finish(image, label, tf.cast(number < size, tf.float32)),
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=True,
-    )
-    return examples.batch(share.per_replica, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
-
-
-def _numbered(source: Source, batch: int) -> Any:
-    """Yields (number, stored image, label) of every example; any example fills the last batch."""
-    import tensorflow as tf
-
-    size = len(source)
-    total = -(-size // batch) * batch
-    if isinstance(source, StreamSource):
-        records = source.open(None)
-        records = records.concatenate(records.take(1).repeat(total - size))
-        return records.enumerate().map(lambda number, record: (number, *record))
-    fetch = _fetch(source)
-    return tf.data.Dataset.range(total).map(
-        lambda number: (number, *fetch(tf.minimum(number, size - 1), {})[:2])
-    )
-
-
-def _in_order(source: ArraySource, preprocess: PreprocessSpec, share: Share, *, raw: bool) -> Any:
-    """Returns evaluation batches of images in memory, one gather per batch."""
-    import tensorflow as tf
-
-    labels = tf.constant(source.labels)
-    size, part = len(source), share.per_replica
-
-    def batch(counter: Any) -> tuple[Any, Any, Any]:
-        step, replica = counter // share.replicas, counter % share.replicas
-        first = step * share.batch + (share.worker * share.replicas + replica) * part
-        examples = first + tf.range(part, dtype=tf.int64)
-        picked = source.gather(tf.minimum(examples, size - 1))
-        return (
-            picked if raw else normalize(picked, preprocess),
-            tf.gather(labels, tf.minimum(examples, size - 1)),
-            tf.cast(examples < size, tf.float32),
-        )
-
-    steps = -(-size // share.batch)
-    batches = tf.data.Dataset.range(steps * share.replicas)
-    return batches.map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
 def _has_training_size(source: ArraySource, plan: TrainingPlan) -> bool:
@@ -272,7 +130,7 @@ def _gathered(source: ArraySource, plan: TrainingPlan, share: Share) -> Any:
     """Returns batches of images that have the network's size, one gather per batch."""
     import tensorflow as tf
 
-    labels = _typed(tf.constant(source.labels))
+    labels = typed(tf.constant(source.labels))
 
     def batch(examples: Any, rows: Any) -> tuple[Any, Any]:
         picked = normalize(source.gather(examples), plan.preprocess)
@@ -293,23 +151,6 @@ def _gathered(source: ArraySource, plan: TrainingPlan, share: Share) -> Any:
         deterministic=True,
     )
     return changed.batch(share.per_replica, drop_remainder=True)
-
-
-def _typed(labels: Any) -> Any:
-    """Returns class numbers as int64, rows of several labels as float32."""
-    import tensorflow as tf
-
-    return tf.cast(labels, tf.int64 if labels.shape.rank < 2 else tf.float32)
-
-
-def _fetch(source: ArraySource | FileSource) -> Any:
-    import tensorflow as tf
-
-    labels = _typed(tf.constant(source.labels))
-    if isinstance(source, ArraySource):
-        return lambda example, row: (source.gather(example), labels[example], row)
-    paths = tf.constant(source.encoded_paths)
-    return lambda example, row: (source.read(paths[example]), labels[example], row)
 
 
 def _streamed(source: StreamSource, plan: TrainingPlan, share: Share) -> Any:

@@ -9,7 +9,8 @@ import numpy as np
 from keras_resnet import PreprocessSpec
 
 from ..config import RunConfig
-from .pipeline import Share, TrainingPlan, training_batches
+from .batches import Share, TrainingPlan
+from .pipeline import training_batches
 from .sources import ImageData
 
 

@@ -21,6 +21,8 @@ from .table import LABEL_COLUMNS
 from .walk import counted, holds_images, subfolders
 
 _LABELS = ("cls", "json", "txt")
+_COMPRESSED = re.compile(r"\.(?:tar\.(?=gz|bz2|xz|zst)|(?=tgz))(gz|tgz|bz2|xz|zst)$", re.IGNORECASE)
+_TOOLS = {"gz": "gunzip", "tgz": "gunzip", "bz2": "bunzip2", "xz": "unxz", "zst": "unzstd"}
 
 
 class _Member(NamedTuple):
@@ -57,6 +59,30 @@ def find_shards(path: Path) -> list[Path]:
     if not all(inner) or any(subfolders(folder) or holds_images(folder) for folder in folders):
         return []
     return sorted([*_shards_in(path), *(shard for shards in inner for shard in shards)])
+
+
+def refuse_compressed(path: Path) -> None:
+    """Refuses compressed shards, which would have to be read from the start for each image.
+
+    Args:
+        path: A file, or a folder.
+
+    Raises:
+        ValueError: If it is one, or holds some and neither images nor folders.
+    """
+    files = [path]
+    if path.is_dir():
+        files = [] if subfolders(path) or holds_images(path) else sorted(path.iterdir())
+    packed = [each for each in files if _COMPRESSED.search(each.name) and each.is_file()]
+    if not packed:
+        return
+    ending = _COMPRESSED.search(packed[0].name)
+    tool = _TOOLS[ending[1].lower()] if ending else ""
+    raise ValueError(
+        f"Tar shards are read from where their images lie, so they must not be compressed: unpack "
+        f"them to .tar first ({tool} {packed[0].name}). "
+        f"Received: {counted(len(packed), 'compressed file')} such as {packed[0]}"
+    )
 
 
 def _shards_in(folder: Path) -> list[Path]:
@@ -123,7 +149,10 @@ def _examples(shard: Path) -> dict[str, dict[str, _Member]]:
                     place = _Member(shard, member.offset_data, member.size)
                     found.setdefault(key, {})[ending.lower()] = place
     except tarfile.TarError as error:
-        raise ValueError(f"{shard} is not an uncompressed tar file: {error}") from error
+        raise ValueError(
+            f"{shard} is not an uncompressed tar file ({error}): if it is compressed, unpack it to "
+            "a .tar first"
+        ) from error
     return found
 
 

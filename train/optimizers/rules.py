@@ -89,6 +89,7 @@ class VariableRules(keras.optimizers.Optimizer):
         super().__init__(learning_rate, **options)
         self.decay, self.decayed, self.factors = decay, decayed, factors
         self._rules: list[Rule] = []
+        self._summed: Literal["", "merge", "replica"] = ""
 
     def build(self, variables: list[Any]) -> None:
         """Makes the optimizer's variables.
@@ -107,6 +108,46 @@ class VariableRules(keras.optimizers.Optimizer):
             for each, factor in zip(variables, factors, strict=True)
         ]
         super().build(variables)
+
+    def take_sums(self, *, merge: bool = True) -> None:
+        """Makes `apply` take gradients that are summed over the replicas already.
+
+        Keras sums them in `apply`. What needs the sum before, as clipping by the global norm does,
+        would have them summed twice.
+
+        Args:
+            merge: Whether replicas wait for one another to update the variables. They must, but
+                where XLA compiles the step of `MirroredStrategy`, where they cannot.
+        """
+        self._summed = "merge" if merge else "replica"
+
+    def apply(self, grads: list[Any], trainable_variables: list[Any] | None = None) -> None:
+        """Updates variables; see `take_sums`.
+
+        Args:
+            grads: The gradient of each variable.
+            trainable_variables: The variables, all that the optimizer was built for.
+        """
+        import tensorflow as tf
+
+        if not self._summed:
+            super().apply(grads, trainable_variables)
+            return
+        rate = tf.convert_to_tensor(self.learning_rate)
+        values = [variable.value for variable in trainable_variables or ()]
+
+        def update(strategy: Any, gradients: list[Any], rate: Any) -> None:
+            for value, gradient in zip(values, gradients, strict=True):
+                strategy.extended.update(value, self._update, args=(gradient, rate), group=False)
+
+        if self._summed == "merge":
+            tf.distribute.get_replica_context().merge_call(update, args=(grads, rate))
+        else:
+            update(tf.distribute.get_strategy(), grads, rate)
+        self.iterations.assign_add(1)
+
+    def _update(self, variable: Any, gradient: Any, learning_rate: Any) -> None:
+        self.update_step(gradient, variable, learning_rate)
 
     def rule_of(self, variable: Any) -> Rule:
         """Returns the rule of a variable, or of a replica's copy of it."""
