@@ -30,6 +30,7 @@ from keras_resnet.nets.network import build as build
 from keras_resnet.nets.remat import Rematerialized as Rematerialized
 from keras_resnet.nets.spec import ResNetSpec as ResNetSpec
 from keras_resnet.preprocessing import PreprocessSpec as PreprocessSpec
+from keras_resnet.pruning import prune as prune
 from keras_resnet.reparam import fold_batch_norm as fold_batch_norm
 from keras_resnet.version import __version__ as __version__
 from keras_resnet.weights import from_pretrained as from_pretrained
@@ -55,6 +56,7 @@ __all__ = [
     "plain_twin",
     "preprocess_input",
     "preprocessing",
+    "prune",
     "residual",
     "resnet",
     "resnet50",

@@ -18,6 +18,8 @@ from keras_resnet.analysis.identity import identity_report as identity_report
 from keras_resnet.analysis.identity import unit_distances as unit_distances
 from keras_resnet.analysis.jacobian import Spectrum as Spectrum
 from keras_resnet.analysis.jacobian import jacobian_singular_values as jacobian_singular_values
+from keras_resnet.analysis.lesion import Lesion as Lesion
+from keras_resnet.analysis.lesion import Lesions as Lesions
 from keras_resnet.analysis.outputs import unit_outputs as unit_outputs
 from keras_resnet.analysis.responses import LayerResponse as LayerResponse
 from keras_resnet.analysis.responses import layer_responses as layer_responses
@@ -29,6 +31,8 @@ __all__ = [
     "Gradients",
     "IdentityReport",
     "LayerResponse",
+    "Lesion",
+    "Lesions",
     "Spectrum",
     "UnitDistance",
     "UnitGradient",

@@ -14,7 +14,7 @@ from keras import ops
 
 from keras_resnet.analysis.autodiff import without_gradients
 from keras_resnet.analysis.chain import Chain, as_chain, as_images
-from keras_resnet.nets.geometry import Unit, inner_width
+from keras_resnet.nets.geometry import Unit, inner_widths
 from keras_resnet.nets.layers import Scalar
 from keras_resnet.nets.model import ResNet
 from keras_resnet.nets.precision import dtype_policy
@@ -128,7 +128,7 @@ def identity_report(
         0.0
     """
     channels = spec.widths[0] * spec.expansion
-    unit = Unit(1, 2, channels, inner_width(spec, spec.widths[0]), channels, 1)
+    unit = Unit(1, 2, channels, inner_widths(spec)[0], channels, 1)
     space = (size, size)
     shape = (channels, *space) if channel_axis() == 1 else (*space, channels)
     primitives = Primitives(spec.replace(norm_sync=False), seed=seed)

@@ -54,6 +54,7 @@ class Unit:
 def units(spec: ResNetSpec) -> Iterator[Unit]:
     """Yields the units of a network in order."""
     channels = spec.stem_filters
+    inner = inner_widths(spec)
     stride, dilation, number, total = spec.stem_stride, 1, 0, sum(spec.depths)
     for stage, (depth, width) in enumerate(zip(spec.depths, spec.widths, strict=True), start=1):
         for index in range(1, depth + 1):
@@ -67,7 +68,7 @@ def units(spec: ResNetSpec) -> Iterator[Unit]:
                 stage=stage,
                 index=index,
                 in_channels=channels,
-                inner=inner_width(spec, width),
+                inner=inner[stage - 1],
                 out_channels=out_channels,
                 stride=own,
                 first=number == 1,
@@ -100,9 +101,11 @@ def _form(spec: ResNetSpec, unit: Unit) -> Unit:
     )
 
 
-def inner_width(spec: ResNetSpec, width: int) -> int:
-    """Returns the filters of the 3x3 convolution in a stage of this width."""
-    return width * spec.base_width // 64 * spec.groups
+def inner_widths(spec: ResNetSpec) -> tuple[int, ...]:
+    """Returns the filters of the convolutions inside the units of each stage."""
+    if spec.inner_widths is not None:
+        return spec.inner_widths
+    return tuple(width * spec.base_width // 64 * spec.groups for width in spec.widths)
 
 
 def squeezed_channels(spec: ResNetSpec, channels: int) -> int:

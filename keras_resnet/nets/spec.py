@@ -131,6 +131,8 @@ class ResNetSpec:
             2016, arXiv:1611.05431, Figure 3c).
         base_width: Filters per group of a bottleneck's 3x3 convolution where the stage's width
             is 64: 4 in ResNeXt "32x4d", 128 in Wide ResNet "50-2" (arXiv:1605.07146, Table 8).
+        inner_widths: Filters of the convolutions inside the units of each stage, where channels
+            were pruned; those of `widths`, `base_width` and `groups` where None.
         se_reduction: Reduction ratio of squeeze-and-excitation at the end of each branch (Hu et
             al. 2017, arXiv:1709.01507, section 3.3: 16); 0 for none.
         se_divisor: The squeezed channels are rounded to a multiple of this number (timm: 8).
@@ -196,6 +198,7 @@ class ResNetSpec:
     zero_init_residual: bool = False
     groups: int = 1
     base_width: int = 64
+    inner_widths: tuple[int, ...] | None = None
     se_reduction: int = 0
     se_divisor: int = 1
     eca: bool = False
@@ -265,7 +268,8 @@ class ResNetSpec:
     def _check_stages(self) -> None:
         if not isinstance(self.name, str) or not self.name:
             raise TypeError(f"`name` must be a non-empty string. Received: name={self.name!r}")
-        for field in ("depths", "widths"):
+        fields = ("depths", "widths", *(("inner_widths",) if self.inner_widths is not None else ()))
+        for field in fields:
             value = getattr(self, field)
             if isinstance(value, list):
                 value = tuple(value)
@@ -279,6 +283,11 @@ class ResNetSpec:
             raise ValueError(
                 f"`depths` needs one entry per stage ({len(self.widths)}). "
                 f"Received: depths={self.depths}"
+            )
+        if self.inner_widths is not None and len(self.inner_widths) != len(self.widths):
+            raise ValueError(
+                f"`inner_widths` needs one entry per stage ({len(self.widths)}). "
+                f"Received: inner_widths={self.inner_widths}"
             )
 
         if len(self.depths) > _MAX_STAGES or sum(self.depths) > _MAX_UNITS:
@@ -323,7 +332,9 @@ class ResNetSpec:
 
     @property
     def _normed_channels(self) -> tuple[int, ...]:
-        inner = (width * self.base_width // 64 * self.groups for width in self.widths)
+        inner = self.inner_widths or tuple(
+            width * self.base_width // 64 * self.groups for width in self.widths
+        )
         stem = self.stem_convolutions if self.stem_activation else self.stem_convolutions[:-1]
         return (*stem, *inner, *(width * self.expansion for width in self.widths))
 

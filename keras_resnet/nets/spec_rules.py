@@ -135,6 +135,11 @@ RULES = (
         "both apply to the 3x3 convolution of a bottleneck",
     ),
     Rule(
+        {"inner_widths": Not(None)},
+        {"branch": ("basic", "bottleneck"), "groups": (1,)},
+        "they are the channels between a unit's convolutions, not those of groups",
+    ),
+    Rule(
         {"init": ("delta_orthogonal",)},
         {"groups": (1,)},
         "an orthogonal matrix maps all channels",

@@ -146,6 +146,12 @@ _FIXUP = {"norm": "fixup"}
 # A spec that keeps a rule, changes that break it, and the message.
 EXCLUSIONS = [
     (
+        {"inner_widths": (4, 8)},
+        [{"branch": "bottleneck", "groups": 2}],
+        "inner_widths=(4, 8) needs groups=1: they are the channels between a unit's convolutions, "
+        "not those of groups",
+    ),
+    (
         {"merge": "none"},
         [{"zero_init_residual": True}],
         "merge='none' needs zero_init_residual=False: without a shortcut, a branch that is "
@@ -392,7 +398,14 @@ _OFF = (
         branch_scale=0.25,
         shortcut_dropout=0.5,
     ),
-    TINY.replace(eca=True, se_divisor=8, blur=2, blur_shortcut=False, head_dropout=0.25),
+    TINY.replace(
+        eca=True,
+        se_divisor=8,
+        blur=2,
+        blur_shortcut=False,
+        head_dropout=0.25,
+        inner_widths=(4, 8),
+    ),
 )
 
 

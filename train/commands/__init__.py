@@ -37,6 +37,7 @@ STUDIES: Mapping[str, Entry] = {
     ),
     "responses": Entry("how strongly the layers of trained runs respond", "studies.responses"),
     "identity": Entry("how far each unit is from the identity", "studies.identity"),
+    "lesion": Entry("trained nets with units deleted or exchanged", "studies.lesion"),
     "depth-cost": Entry(
         "time to build, first step, step and memory against depth", "studies.depth_cost"
     ),
@@ -48,6 +49,8 @@ COMMANDS: Mapping[str, Entry] = {
     "export": Entry("write verified SavedModel, LiteRT and ONNX files", "commands.export"),
     "predict": Entry("classify image files and folders", "commands.predict"),
     "demo": Entry("classify pictures in a web page, by a file or a run", "commands.demo"),
+    "prune": Entry("make a run's net smaller, and fine-tune it", "commands.prune"),
+    "latency": Entry("time exported files and runs in turns", "commands.latency"),
     "report": Entry("write a run's report.html again", "commands.report"),
     "quickstart": Entry("train on the embedded digits, export and report", "commands.quickstart"),
     "convert": Entry(

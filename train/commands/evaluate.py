@@ -25,6 +25,7 @@ from ..data.sources import FileSource
 from ..evaluation import Member, View, fully_convolutional, make_view, measure
 from ..evaluation.classes import check_channels, check_classes, read_labels
 from ..evaluation.ensemble import measure_labels
+from ..evaluation.exported import FileMember
 from ..evaluation.images import MeasuredImages, open_images, other_data
 from ..evaluation.members import names_run, open_member
 from ..evaluation.progress import ProgressLine
@@ -38,6 +39,7 @@ from ..evaluation.results import (
 )
 from ..evaluation.splits import save_confusions
 from ..evaluation.views import VIEWS, parse_scales
+from ..file_options import add_file_options, file_settings
 
 _CASES, _MOST_CASES = 24, 200
 
@@ -52,7 +54,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "run",
         nargs="?",
         metavar="RUN",
-        help="directory of a training run; or, with --dataset, what --weights takes",
+        help="directory of a training run; or, with --dataset, an exported file (.tflite, .onnx, a "
+        "SavedModel) or what --weights takes",
     )
     add_checkpoint(parser)
     add_weights(parser)
@@ -113,21 +116,25 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="directory of the results (RUN/evaluation-SPLIT...)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON, with the confusion matrix")
+    add_file_options(parser)
 
 
 def _run(args: argparse.Namespace) -> int:
     scales = _check(args)
+    nets = (args.run, *args.ensemble)
+    settings = file_settings(args, nets)
     members = [
-        open_member(text, checkpoint=args.checkpoint, net=args.net)
-        for text in (args.run, *args.ensemble)
+        open_member(text, checkpoint=args.checkpoint, net=args.net, file=settings) for text in nets
     ]
     members[0] = _named(members[0], args.labels)
-    config = DataConfig() if members[0].run is None else members[0].run.config.data
+    config = DataConfig(task="multilabel" if members[0].multilabel else "classification")
+    if members[0].run is not None:
+        config = members[0].run.config.data
     config = other_data(overridden(config, args), config)
     images = open_images(config, members[0], args.split, other=args.dataset is not None)
     _check_ensemble(members, images)
     output = _output(args, members[0], images.split)
-    for note in dict.fromkeys((*members[0].notes, *images.notes)):
+    for note in dict.fromkeys((*_notes(members), *images.notes)):
         print(f"Note: {note}", file=sys.stderr)
     if args.recompute_batch_norm:
         print(f"Note: {_recompute(members[0], args.recompute_batch_norm)}", file=sys.stderr)
@@ -222,6 +229,12 @@ def _named(member: Member, labels: Path | None) -> Member:
     if member.class_names is not None:
         raise ValueError(f"`--labels` applies to nets that name no outputs, not to {member.name}")
     return dataclasses.replace(member, class_names=tuple(read_labels(labels, member.classes)))
+
+
+def _notes(members: Sequence[Member]) -> list[str]:
+    """Returns what was assumed of the first net and of exported files."""
+    files = [note for each in members[1:] if isinstance(each, FileMember) for note in each.notes]
+    return [*members[0].notes, *files]
 
 
 def _check_ensemble(members: Sequence[Member], images: MeasuredImages) -> None:
@@ -333,7 +346,7 @@ def _facts(
             {
                 "name": member.name,
                 "net": member.spec.name,
-                "weights": member.weights,
+                "weights": str(member) if isinstance(member, FileMember) else member.weights,
                 "preprocessing": member.preprocess.to_dict(),
                 "views": str(view),
             }

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..command import Command, add_checkpoint, add_weights
+from ..file_options import add_file_options, file_settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,11 +30,12 @@ _EPILOG = (
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage, parser.epilog = _USAGE, _EPILOG
     parser.add_argument(
-        "inputs",
+        "paths",
         nargs="+",
         metavar="IMAGE",
-        help="RUN, the directory of a training run, unless there is --weights; then image files, "
-        "and folders of them at any depth",
+        help="RUN, the directory of a training run or an exported file (.tflite, .onnx, a "
+        "SavedModel), unless there is --weights; then image files, and folders of them at any "
+        "depth",
     )
     add_checkpoint(parser)
     add_weights(parser)
@@ -62,22 +64,25 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--batch-size", type=int, default=64, help="images per batch (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON object per image")
+    add_file_options(parser)
 
 
 def _run(args: argparse.Namespace) -> int:
-    names = args.inputs if args.weights is not None else args.inputs[1:]
+    names = args.paths if args.weights is not None else args.paths[1:]
     if not names:
         args.parser.error("give image files or folders behind RUN, or the net as --weights")
     _check(args)
     from ..evaluation import open_member
     from ..prediction import Heatmaps, PredictionTable, find_images, output_names, predictions
 
+    net = args.weights or args.paths[0]
     found = find_images(names)
     member = open_member(
-        args.weights or args.inputs[0],
+        net,
         checkpoint=args.checkpoint,
         net=args.net,
         default_net=True,
+        file=file_settings(args, [net]),
     )
     outputs, note = output_names(member, args.labels)
     for line in filter(None, (*member.notes, note, *found.notes)):

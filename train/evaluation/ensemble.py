@@ -140,20 +140,11 @@ class Predictor:
     """
 
     def __init__(self, member: Member, view: View, batch_size: int) -> None:
-        import tensorflow as tf
-
         self.versions = max(1, len(view.scales))
         self._view = view
         self._classes = member.classes
         self._pixels = batch_size * math.prod(member.preprocess.size)
-        shape = (None, *member.model.inputs[0].shape[1:])
-
-        def log_probabilities(images: Any) -> Any:
-            logits = member.model(member.preprocess.normalize(images), training=False)
-            logits = tf.cast(logits, tf.float64)
-            return tf.math.log_sigmoid(logits) if member.multilabel else tf.nn.log_softmax(logits)
-
-        self._run = tf.function(log_probabilities, input_signature=[tf.TensorSpec(shape, tf.uint8)])
+        self._run = member.compiled()
 
     def log_probabilities(
         self, versions: Sequence[np.ndarray | Sequence[np.ndarray]], count: int
@@ -166,5 +157,5 @@ class Predictor:
                 for start in range(0, len(numbers), step):
                     part = numbers[start : start + step]
                     for patch in self._view.patches(group[start : start + step]):
-                        total[part] = _added(total[part], self._run(patch).numpy())
+                        total[part] = _added(total[part], self._run(patch))
         return total - math.log(self._view.count)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 import keras_resnet
-from keras_resnet import PreprocessSpec, ResNet, ResNetSpec
+from keras_resnet import PreprocessSpec, ResNet
+from keras_resnet.export.runtimes import is_exported
 from keras_resnet.nets.precision import dtype_policy
 from keras_resnet.weights import SOURCES, open_weights
 from keras_resnet.weights.rebuild import copy_weights, rebuild, without_activation
@@ -17,85 +15,23 @@ from keras_resnet.weights.resolve import names_source
 from keras_resnet.weights.saved_nets import load_keras_file, stored_spec
 from keras_resnet.weights.sources import find_source
 
-from ..data.decoding import STANDARD, Decoding
 from ..files import read_json
 from ..pretrained import check_names_net
-from ..rundir import Run, Which, open_run
+from ..rundir import Which, open_run
 from .classes import known_classes
+from .exported import FileMember, FileSettings, open_exported
+from .member import Member as Member
 
 _FOREIGN_KEYS = {"architecture", "architectures", "pretrained_cfg", "model_type", "class_name"}
 _ENDINGS = (".keras", ".h5", ".safetensors", ".pth", ".pt", ".th", ".bin", ".tar", ".ckpt")
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Member:
-    """A net to evaluate, with its preprocessing and classes.
-
-    Attributes:
-        name: Name that the user gave.
-        spec: Its spec.
-        preprocess: Its preprocessing.
-        model: Returns logits, `(batch, classes)`.
-        weights: Description of its weights.
-        class_names: Names of its outputs, in order; None if unknown.
-        run: The run that it comes from, or None.
-        notes: What was assumed, for the user.
-    """
-
-    name: str
-    spec: ResNetSpec
-    preprocess: PreprocessSpec
-    model: Any
-    weights: str
-    class_names: tuple[str, ...] | None = None
-    run: Run | None = None
-    notes: tuple[str, ...] = ()
-
-    @property
-    def decoding(self) -> Decoding:
-        """How image files become pixels: as in the run's training."""
-        if self.run is None:
-            return STANDARD
-        config = self.run.config.data
-        return Decoding(config.orientation == "exif", config.decoding == "accurate")
-
-    @property
-    def multilabel(self) -> bool:
-        """Whether an image may have several labels: each output is then a label of its own."""
-        return self.run is not None and self.run.config.data.task == "multilabel"
-
-    @property
-    def thresholds(self) -> np.ndarray:
-        """Probability of each output above which an image has that label.
-
-        They were chosen on the run's validation images; 1/2 where there were none.
-        """
-        metrics = {} if self.run is None else self.run.directory.metrics
-        for split in ("validation", "test"):
-            stored = metrics.get(split, {}).get("thresholds")
-            if stored is not None and len(stored) == self.classes:
-                return np.asarray(stored, "float64")
-        return np.full(self.classes, 0.5)
-
-    @property
-    def channels(self) -> int:
-        """Number of input channels."""
-        return int(self.model.inputs[0].shape[-1])
-
-    @property
-    def classes(self) -> int:
-        """Number of outputs."""
-        return int(self.model.outputs[0].shape[-1])
-
-    def __str__(self) -> str:
-        """Returns a description of the net and its weights."""
-        return f"{self.spec.name} ({self.weights})"
 
 
 def names_run(text: str) -> bool:
     """Whether RUN is a run's directory rather than a file or a published name."""
     path = Path(text)
     config = path / "config.json"
+    if is_exported(path):
+        return False
     if config.is_file():  # also in folders of timm, transformers and KerasHub, with their own keys
         return not _FOREIGN_KEYS & set(read_json(config))
     if text.startswith("hf://") or any(text == source.name for source in SOURCES.values()):
@@ -104,17 +40,23 @@ def names_run(text: str) -> bool:
 
 
 def open_member(
-    text: str, *, checkpoint: Which = "auto", net: str | None = None, default_net: bool = False
+    text: str,
+    *,
+    checkpoint: Which = "auto",
+    net: str | None = None,
+    default_net: bool = False,
+    file: FileSettings | None = None,
 ) -> Member:
     """Opens a net.
 
     Args:
-        text: A run's directory, a file of weights, `hf://owner/repository`, or the name of
-            published weights.
+        text: A run's directory, a file of weights, `hf://owner/repository`, the name of published
+            weights, or an exported file: LiteRT, ONNX, or a SavedModel directory.
         checkpoint: Which weights of a run.
         net: The net, for published names.
         default_net: Whether a published name without `net` stands for the first net of `SOURCES`
             that has such weights; a note says so.
+        file: What the user states of an exported file; None where such files are not taken.
 
     Raises:
         FileNotFoundError: If there is nothing of that name.
@@ -126,6 +68,15 @@ def open_member(
         return Member(text, run.spec, run.preprocess, run.model, run.weights, run.class_names, run)
     if checkpoint != "auto":
         raise ValueError(f"`--checkpoint` applies to runs. Received: {checkpoint}, for {text!r}")
+    if is_exported(text):
+        if net is not None:
+            raise ValueError(f"{text!r} is an exported file: leave out --model. Received: {net}")
+        if file is None:
+            raise ValueError(
+                f"{text!r} is an exported file, whose graph cannot be changed: give the run or the "
+                "weights that it was made from. `evaluate`, `predict` and `latency` take it"
+            )
+        return open_exported(text, file)
     own = stored_spec(text) is not None
     if own and net is not None:
         raise ValueError(f"{text!r} says which net it is: leave out --model. Received: {net}")
@@ -181,9 +132,14 @@ def fully_convolutional(member: Member) -> Member:
     Raises:
         ValueError: If the net has layers that `build` does not create.
     """
-    model = member.model
-    if model.inputs[0].shape[1:3] == (None, None):
+    if member.input_size == (None, None):
         return member
+    model = member.model
+    if isinstance(member, FileMember):
+        raise ValueError(
+            "`--views multi-scale` needs a net that takes images of any size. Received: "
+            f"{member.name}, which takes {' x '.join(map(str, member.input_size))}"
+        )
     spec = member.spec.replace(norm_sync=False)
     shape = (None, None, member.channels)
     try:

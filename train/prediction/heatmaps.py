@@ -11,6 +11,7 @@ import numpy as np
 import keras_resnet
 
 from ..evaluation import Member
+from ..evaluation.exported import FileMember
 from ..files import write_bytes
 
 # The gradient keeps what the net computes for so many images.
@@ -28,12 +29,18 @@ class Heatmaps:
         inside: Each image's path below `folder`; its ending becomes `.png`.
 
     Raises:
-        ValueError: If `folder` is a file, or the images are neither gray nor RGB.
+        ValueError: If `folder` is a file, the images are neither gray nor RGB, or the net is an
+            exported file.
     """
 
     def __init__(self, member: Member, folder: Path, inside: Sequence[str]) -> None:
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"`--heatmap` must be a directory. Received: {folder}")
+        if isinstance(member, FileMember):
+            raise ValueError(
+                "`--heatmap` needs a run or weights, whose gradients are known. Received: "
+                f"{member.name}, an exported file"
+            )
         if member.channels not in (1, 3):
             raise ValueError(
                 f"`--heatmap` needs a net for gray or RGB images. Received: {member.name}, which "

@@ -1,0 +1,206 @@
+"""What all runtimes of exported files have in common: the input, and batches of a fixed size."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from keras_resnet.export.checks import Inputs
+from keras_resnet.export.interface import OUTPUT_NAMES, Activation, mode_of
+from keras_resnet.preprocessing import PreprocessSpec
+
+_CHANNELS = (1, 3, 4)
+
+
+@dataclasses.dataclass(frozen=True)
+class InputDescription:
+    """The input of a file, read from the file.
+
+    Attributes:
+        name: Name of the input in the signature.
+        mode: `"raw"` pixels or `"normalized"` values. Files of other programs do not state it.
+        dtype: NumPy name of the type.
+        shape: `(batch, height, width, channels)`, None where open.
+        scale: Of a quantised input: `value = scale * (integer - zero_point)`; else None.
+        zero_point: See `scale`.
+        channels_first: Whether the file takes `(batch, channels, height, width)`.
+    """
+
+    name: str
+    mode: Inputs
+    dtype: str
+    shape: tuple[int | None, ...]
+    scale: float | None = None
+    zero_point: int | None = None
+    channels_first: bool = False
+
+
+class Runtime(abc.ABC):
+    """A file that is loaded and ready to run.
+
+    Attributes:
+        input: The file's input.
+        activation: Whether it returns logits or probabilities.
+        output_type: Type of its output.
+        output_scale: Step of a quantised output; None of others.
+        own: Whether the names of input and output are those of this package's files, which state
+            what goes in and what comes out.
+    """
+
+    input: InputDescription
+    activation: Activation = "none"
+    output_type: str = "float32"
+    output_scale: float | None = None
+    own: bool = True
+
+    @property
+    def integer(self) -> bool:
+        """Whether the network computes its output in integers."""
+        return "QUANTIZE" in self.operators or self.output_type != "float32"
+
+    @property
+    @abc.abstractmethod
+    def operators(self) -> dict[str, int]:
+        """Number of occurrences of each operator, the most frequent first."""
+
+    @property
+    def last_operator(self) -> str | None:
+        """The operator that computes the output, in lower case; None if it is not known."""
+        return None
+
+    @property
+    @abc.abstractmethod
+    def version(self) -> str:
+        """Name and version of the program that runs the file."""
+
+    @abc.abstractmethod
+    def run_batch(self, batch: np.ndarray) -> np.ndarray:
+        """Returns the float32 output `(batch, classes)` of a batch of the file's size."""
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        """Returns the float32 output `(batch, classes)` of any number of prepared images.
+
+        A file with a fixed batch size runs as often as it takes; the last batch is filled up.
+        """
+        size = self.input.shape[0]
+        if size is None or len(batch) == size:
+            return self.run_batch(batch)
+        outputs = []
+        for start in range(0, len(batch), size):
+            part = batch[start : start + size]
+            full = np.resize(part, (size, *part.shape[1:])) if len(part) < size else part
+            outputs.append(self.run_batch(full)[: len(part)])
+        return np.concatenate(outputs)
+
+    def prepare(self, pixels: np.ndarray, preprocess: PreprocessSpec) -> np.ndarray:
+        """Returns uint8 RGB pixels as the file takes them; quantised if its input is."""
+        if self.input.mode == "raw":
+            x = pixels
+            if self.input.dtype == "int8":
+                x = (pixels.astype("int16") - 128).astype("int8")
+        else:
+            x = self._quantized(preprocess.normalize(pixels))
+        if self.input.channels_first:
+            x = np.ascontiguousarray(np.moveaxis(x, -1, 1))
+        return x.astype(self.input.dtype, copy=False)
+
+    def _quantized(self, values: np.ndarray) -> np.ndarray:
+        """Returns normalised values as the integers of a quantised input."""
+        if self.input.scale is None or self.input.zero_point is None:
+            return values
+        limits = np.iinfo(self.input.dtype)
+        integers = np.round(values / self.input.scale) + self.input.zero_point
+        return np.clip(integers, limits.min, limits.max)
+
+
+def interface_of(
+    source: str, output: str, *, foreign: bool
+) -> tuple[Inputs | None, Activation | None]:
+    """Returns what the names of a file's input and output state.
+
+    Args:
+        source: Name of the input.
+        output: Name of the output.
+        foreign: Whether files of other programs are taken, whose names state nothing.
+
+    Returns:
+        Mode and activation; None for what is not stated.
+
+    Raises:
+        ValueError: If a name is not one of this package's, and `foreign` is false.
+    """
+    try:
+        return mode_of(source), activation_of(output)
+    except ValueError:
+        if foreign:
+            return None, None
+        raise
+
+
+def activation_of(name: str) -> Activation:
+    """Returns whether an output of that name holds logits or probabilities.
+
+    Raises:
+        ValueError: If no file of this package has an output of that name.
+    """
+    for activation, output_name in OUTPUT_NAMES.items():
+        if output_name == name:
+            return activation
+    raise ValueError(
+        f"The output of an artifact must be named {' or '.join(OUTPUT_NAMES.values())}. "
+        f"Received: {name!r}"
+    )
+
+
+def image_input(
+    path: object, name: str, shape: Sequence[int | None]
+) -> tuple[tuple[int | None, ...], bool]:
+    """Returns the shape of an image input with its channels last, and whether they were first.
+
+    Raises:
+        ValueError: If it is not the shape of a batch of images of 1, 3 or 4 channels.
+    """
+    last = len(shape) == 4 and shape[3] in _CHANNELS
+    first = len(shape) == 4 and shape[1] in _CHANNELS
+    if last:
+        return tuple(shape), False
+    if first:
+        return (shape[0], shape[2], shape[3], shape[1]), True
+    text = ", ".join("open" if size is None else str(size) for size in shape)
+    raise ValueError(
+        f"The input of {str(path)!r} must be images, (batch, height, width, channels) or (batch, "
+        f"channels, height, width), with 1, 3 or 4 channels. Received: {name!r}, ({text})"
+    )
+
+
+def only_one(path: object, kind: str, names: Sequence[str], preferred: Sequence[str] = ()) -> str:
+    """Returns the name of a file's only input or output, or the first preferred one.
+
+    Raises:
+        ValueError: If there are none or several, none of them preferred.
+    """
+    for name in preferred:
+        if name in names:
+            return name
+    if len(names) == 1:
+        return names[0]
+    raise ValueError(
+        f"A classifier of images has one {kind}. Received: {str(path)!r} with "
+        f"{len(names)} {kind}s ({', '.join(map(str, names)) or 'none'})"
+    )
+
+
+def as_rows(output: np.ndarray) -> np.ndarray:
+    """Returns an output as float32 `(batch, classes)`; axes of length 1 are dropped.
+
+    Raises:
+        ValueError: If it has several axes besides the batch.
+    """
+    if output.ndim < 2 or output.size != len(output) * max(output.shape[1:]):
+        raise ValueError(
+            f"The output of a classifier must be (batch, classes). Received: shape {output.shape}"
+        )
+    return output.reshape(len(output), -1).astype("float32", copy=False)

@@ -1,0 +1,204 @@
+"""What an exported file states of itself: in its manifest, its metadata and files of labels."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import struct
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from keras_resnet.export.artifacts import LABELS, read_manifest, size_and_sha256
+from keras_resnet.export.onnx_runtime import OnnxRuntime
+from keras_resnet.export.runtime import Runtime
+from keras_resnet.preprocessing import PreprocessSpec
+
+_METADATA = b"TFLITE_METADATA"
+# Values of unions and enumerations in `metadata_schema.fbs` of tflite-support.
+_NORMALIZATION, _AXIS_LABELS = 1, 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Stated:
+    """What an exported file states of itself.
+
+    Attributes:
+        preprocess: Its preprocessing, from the manifest beside it; or None.
+        mean: Of the normalisation in its metadata, one value or one per channel; or None.
+        std: See `mean`.
+        labels: Names of its outputs; or None.
+        notes: Where these come from, and what was found and not used.
+    """
+
+    preprocess: PreprocessSpec | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    labels: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def stated(path: Path, runtime: Runtime, classes: int) -> Stated:
+    """Returns what a file states of itself.
+
+    The manifest that this package writes beside its files comes first, where it has the hash of the
+    file; then metadata inside the file; then `labels.txt` inside a SavedModel or beside the file.
+
+    Args:
+        path: A SavedModel directory, or a LiteRT or ONNX file.
+        runtime: The loaded file.
+        classes: Number of its outputs.
+    """
+    notes: list[str] = []
+    preprocess, names = _manifest(path, notes)
+    found = _from_content(path, runtime, notes)
+    labels: tuple[str, ...] | None = None
+    candidates = [("manifest.json", names), ("its metadata", found.labels), *_beside(path)]
+    for source, candidate in candidates:
+        if candidate is None:
+            continue
+        if len(candidate) != classes:
+            notes.append(
+                f"the {len(candidate):,} names of {source} are not used, as {path.name} has "
+                f"{classes:,} outputs"
+            )
+            continue
+        labels = candidate
+        if source not in ("manifest.json", "its metadata"):
+            notes.append(f"the outputs of {path.name} have the names of {source}")
+        break
+    return Stated(preprocess, found.mean, found.std, labels, tuple(notes))
+
+
+def _manifest(path: Path, notes: list[str]) -> tuple[PreprocessSpec | None, tuple[str, ...] | None]:
+    """Returns preprocessing and names of the manifest beside a file."""
+    try:
+        entry = read_manifest(path.absolute().parent).get(path.name)
+    except ValueError:  # some other program's manifest.json
+        return None, None
+    if not isinstance(entry, dict):
+        return None, None
+    if size_and_sha256(path)[1] != entry.get("sha256"):
+        notes.append(
+            f"manifest.json is not used, as it describes another {path.name}: the hashes differ"
+        )
+        return None, None
+    names = entry.get("class_names")
+    return PreprocessSpec.from_dict(entry["preprocess"]), None if names is None else tuple(names)
+
+
+def _beside(path: Path) -> Iterator[tuple[str, tuple[str, ...] | None]]:
+    """Yields the files of labels inside a directory, or beside a file."""
+    inside = [path / "assets.extra" / LABELS, path / "assets" / LABELS] if path.is_dir() else []
+    for file in (*inside, path.absolute().parent / LABELS):
+        if file.is_file():
+            yield str(file), _lines(file.read_text(encoding="utf-8-sig", errors="replace"))
+
+
+def _from_content(path: Path, runtime: Runtime, notes: list[str]) -> Stated:
+    """Returns what stands inside a LiteRT or ONNX file."""
+    if isinstance(runtime, OnnxRuntime):
+        labels = runtime.properties.get("labels")
+        return Stated(labels=_lines(labels) if labels else None)
+    if path.is_dir():
+        return Stated()
+    try:
+        return read_tflite(path.read_bytes())
+    except (struct.error, IndexError, KeyError, UnicodeDecodeError, zipfile.BadZipFile, TypeError):
+        notes.append(f"the metadata of {path.name} cannot be read, and is not used")
+        return Stated()
+
+
+def read_tflite(content: bytes) -> Stated:
+    """Returns normalisation and labels of a LiteRT file's metadata.
+
+    Args:
+        content: The file.
+
+    Example:
+        >>> read_tflite(Path("model.tflite").read_bytes()).mean
+        (127.5,)
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAsModel(content, 0)
+    for index in range(model.MetadataLength()):
+        if model.Metadata(index).Name() == _METADATA:
+            buffer = model.Buffers(model.Metadata(index).Buffer()).DataAsNumpy().tobytes()
+            break
+    else:
+        return Stated()
+    graph = next(_root(buffer).tables(3), None)
+    if graph is None:
+        return Stated()
+    image, scores = next(graph.tables(2), None), next(graph.tables(3), None)
+    mean, std = None, None
+    for unit in image.tables(4) if image is not None else ():
+        options = unit.table(1)
+        if unit.byte(0) == _NORMALIZATION and options is not None:
+            mean, std = options.floats(0), options.floats(1)
+    return Stated(mean=mean, std=std, labels=_labels(content, scores))
+
+
+def _labels(content: bytes, scores: _Table | None) -> tuple[str, ...] | None:
+    """Returns the lines of the associated file that names the values of the last axis."""
+    files = () if scores is None else scores.tables(6)
+    names = [file.text(0) for file in files if file.byte(2) == _AXIS_LABELS]
+    if not names or not zipfile.is_zipfile(io.BytesIO(content)):
+        return None
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return _lines(archive.read(names[0]).decode("utf-8-sig"))
+
+
+def _lines(text: str) -> tuple[str, ...]:
+    """Returns the lines of a text, without those at its end that are empty."""
+    return tuple(line.strip() for line in text.rstrip().splitlines())
+
+
+class _Table:
+    """A table of a flatbuffer without generated code; fields are numbered as in the schema."""
+
+    def __init__(self, buffer: bytes, position: int) -> None:
+        import flatbuffers.table
+
+        self._table: Any = flatbuffers.table.Table(buffer, position)
+
+    def _offset(self, slot: int) -> int:
+        return int(self._table.Offset(4 + 2 * slot))
+
+    def byte(self, slot: int) -> int:
+        """Returns a field of one byte; 0 where it is missing."""
+        offset = self._offset(slot)
+        return self._table.Bytes[self._table.Pos + offset] if offset else 0
+
+    def text(self, slot: int) -> str:
+        """Returns a string."""
+        start = self._offset(slot) + self._table.Pos
+        return bytes(self._table.String(start)).decode("utf-8")
+
+    def table(self, slot: int) -> _Table | None:
+        """Returns a table; None where it is missing."""
+        offset = self._offset(slot)
+        if not offset:
+            return None
+        return _Table(self._table.Bytes, self._table.Indirect(offset + self._table.Pos))
+
+    def tables(self, slot: int) -> Iterator[_Table]:
+        """Yields the tables of a vector."""
+        offset = self._offset(slot)
+        start = self._table.Vector(offset) if offset else 0
+        for index in range(self._table.VectorLen(offset) if offset else 0):
+            yield _Table(self._table.Bytes, self._table.Indirect(start + 4 * index))
+
+    def floats(self, slot: int) -> tuple[float, ...] | None:
+        """Returns a vector of float32; None where it is missing."""
+        offset = self._offset(slot)
+        if not offset:
+            return None
+        count = self._table.VectorLen(offset)
+        return struct.unpack_from(f"<{count}f", self._table.Bytes, self._table.Vector(offset))
+
+
+def _root(buffer: bytes) -> _Table:
+    return _Table(buffer, struct.unpack_from("<I", buffer)[0])

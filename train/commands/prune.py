@@ -1,0 +1,159 @@
+"""`keras-resnet prune`: make a run's net smaller, and fine-tune it."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..command import Command, add_data_overrides, add_run, overridden, parse_settings
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_run(parser)
+    add_data_overrides(parser)
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        help="directory of the new run; the net before fine-tuning is the run OUTPUT-pruned",
+    )
+    parser.add_argument(
+        "--macs",
+        type=float,
+        default=0.5,
+        metavar="SHARE",
+        help="share of the multiply-adds to keep (%(default)s)",
+    )
+    parser.add_argument(
+        "--method",
+        choices=("channels", "depth", "both"),
+        default="channels",
+        help="remove channels inside units, whole residual units, or both (%(default)s)",
+    )
+    parser.add_argument(
+        "--criterion",
+        choices=("norm", "l1"),
+        default="norm",
+        help="channels are judged by the factors of their batch norm, or by the sum of the "
+        "absolute weights of their filters (%(default)s)",
+    )
+    parser.add_argument(
+        "--images",
+        type=int,
+        default=512,
+        help="validation images (training images without any) that units are judged on "
+        "(%(default)s)",
+    )
+    parser.add_argument(
+        "--no-finetune", action="store_true", help="write the pruned net as OUTPUT, untrained"
+    )
+    parser.add_argument(
+        "--epochs", type=float, help="length of the fine-tuning (a quarter of the run's)"
+    )
+    parser.add_argument(
+        "--learning-rate",
+        type=float,
+        metavar="RATE",
+        help="rate at its start (a tenth of the run's); it falls to zero as a cosine",
+    )
+    parser.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="any other field of the fine-tuning's configuration",
+    )
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+
+
+def _run(args: argparse.Namespace) -> int:
+    _check(args)
+    from ..pruning import Pruning, finetune_pruned, finetuned_config, open_data, prune_run
+    from ..rundir import open_run
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr if args.json else sys.stdout, flush=True)
+
+    run = open_run(args.run, args.checkpoint)
+    data = open_data(run, overridden(run.config.data, args))
+    pruning = Pruning(args.macs, args.method, args.criterion, args.images)
+    pruned = args.output
+    if not args.no_finetune:
+        pruned = args.output.with_name(f"{args.output.name}-pruned")
+    record = prune_run(run, pruned, pruning, data=data, say=say)
+    if not args.no_finetune:
+        config = finetuned_config(run, pruned, _changes(args))
+        with contextlib.redirect_stdout(sys.stderr if args.json else sys.stdout):
+            directory, record = finetune_pruned(config, args.output, record)
+        if not directory.model.is_file():
+            return 1
+    if args.json:
+        print(json.dumps(record))
+        return 0
+    _show(record)
+    return 0
+
+
+def _changes(args: argparse.Namespace) -> dict[str, Any]:
+    changes: dict[str, Any] = dict(parse_settings(args.settings))
+    for option in ("dataset", "data_dir", "on_bad_image"):
+        if getattr(args, option) is not None:
+            changes[f"data.{option}"] = getattr(args, option)
+    if args.epochs is not None:
+        changes["epochs"] = args.epochs
+    if args.learning_rate is not None:
+        changes["schedule.learning_rate"] = args.learning_rate
+    return changes
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Checks the options before anything is opened."""
+    if not 0 < args.macs < 1:
+        raise ValueError(
+            f"`--macs` must be above 0 and below 1, a share of the multiply-adds. "
+            f"Received: {args.macs}"
+        )
+    if args.images < 1:
+        raise ValueError(f"`--images` must be at least 1. Received: {args.images}")
+    given = {"--epochs": args.epochs, "--learning-rate": args.learning_rate}
+    for option, value in given.items():
+        if value is not None and not value > 0:
+            raise ValueError(f"`{option}` must be above 0. Received: {value}")
+        if value is not None and args.no_finetune:
+            raise ValueError(f"`{option}` applies to the fine-tuning: leave out --no-finetune")
+    if args.settings and args.no_finetune:
+        raise ValueError("`--set` applies to the fine-tuning: leave out --no-finetune")
+    if args.output.resolve() == args.run.resolve():
+        raise ValueError(f"`--output` must be another directory than RUN. Received: {args.output}")
+
+
+def _show(record: Mapping[str, Any]) -> None:
+    from ..presentation.findings import Findings, Table, print_findings
+    from ..presentation.formats import percent
+
+    names = {"before": "trained", "pruned": "pruned", "finetuned": "fine-tuned"}
+    whole = record["before"]["multiply_adds"]
+    rows = [
+        {
+            "Net": name,
+            "Multiply-adds": figures["multiply_adds"],
+            "Share": figures["multiply_adds"] / whole,
+            "Parameters": figures["parameters"],
+            "Units": ", ".join(map(str, figures["depths"])),
+            "Inner channels": ", ".join(map(str, figures["inner_widths"])),
+            f"Accuracy ({record['split']})": percent(figures["accuracy"]),
+        }
+        for key, name in names.items()
+        if (figures := record.get(key)) is not None
+    ]
+    table = Table.of("pruning", "", rows, formats={"Share": "{:.3f}".format})
+    print_findings(Findings("Pruning", (), tables=(table,)))
+
+
+COMMAND = Command(_add_arguments, _run)
