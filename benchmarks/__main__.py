@@ -13,9 +13,11 @@ from typing import Any
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+from keras_resnet.export import CLIENTS
 from keras_resnet.nets.catalog import nearest
 
 from . import counts
+from .clients import NETS as CLIENT_NETS
 from .comparison.sections import BESIDE_PEERS, SECTIONS
 from .comparison.settings import FULL, PEERS, QUICK, Settings
 
@@ -54,6 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_finetune_options(finetune)
     finetune.set_defaults(run=_finetune)
+    client = commands.add_parser("clients", help="run exported files by the clients' own runtimes")
+    _add_client_options(client)
+    client.set_defaults(run=_clients)
     return parser
 
 
@@ -123,6 +128,27 @@ def _add_finetune_options(parser: argparse.ArgumentParser) -> None:
         default=Path("saved_models/finetune"),
         help="directory of the runs (default: saved_models/finetune)",
     )
+
+
+def _add_client_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("nets", nargs="*", type=_one_of(CLIENT_NETS), metavar="NET")
+    parser.add_argument("--client", nargs="*", type=_one_of(CLIENTS), metavar="CLIENT")
+    parser.add_argument("--shared", type=Path, required=True, help="has weights/ and tfds/")
+    parser.add_argument("--quickstart", type=Path, help="a run of `keras-resnet quickstart`")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("saved_models/clients.csv"),
+        help="CSV file (default: saved_models/clients.csv)",
+    )
+
+
+def _clients(args: argparse.Namespace) -> int:
+    from . import clients
+
+    nets, names = args.nets or CLIENT_NETS, args.client or list(CLIENTS)
+    clients.run(nets, names, args.shared, args.quickstart, args.output)
+    return 0
 
 
 def _finetune(args: argparse.Namespace) -> int:

@@ -3,6 +3,12 @@
 TensorFlow and the runtimes are imported inside functions, so this package imports without them.
 """
 
+from keras_resnet.export.client_export import ClientExport as ClientExport
+from keras_resnet.export.client_export import ClientProof as ClientProof
+from keras_resnet.export.client_export import export_for_clients as export_for_clients
+from keras_resnet.export.clients import CLIENTS as CLIENTS
+from keras_resnet.export.clients import Choice as Choice
+from keras_resnet.export.clients import Client as Client
 from keras_resnet.export.limits import Limits as Limits
 from keras_resnet.export.litert_file import export_tflite as export_tflite
 from keras_resnet.export.metadata import Description as Description
@@ -18,8 +24,14 @@ from keras_resnet.export.single import tflite as tflite
 from keras_resnet.export.verify import Reference as Reference
 from keras_resnet.export.verify import Verification as Verification
 from keras_resnet.export.verify import verify as verify
+from keras_resnet.export.versions import export_version as export_version
 
 __all__ = [
+    "CLIENTS",
+    "Choice",
+    "Client",
+    "ClientExport",
+    "ClientProof",
     "Description",
     "ExportError",
     "ExportRequest",
@@ -28,9 +40,11 @@ __all__ = [
     "Rejected",
     "Verification",
     "export",
+    "export_for_clients",
     "export_onnx",
     "export_saved_model",
     "export_tflite",
+    "export_version",
     "onnx",
     "saved_model",
     "tflite",

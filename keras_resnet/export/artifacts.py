@@ -96,6 +96,51 @@ def publish(staging: Path, directory: Path, names: Iterable[str]) -> None:
             raise
 
 
+def versions_of(directory: Path) -> list[int]:
+    """Returns the numbers of the versions in a directory, as TensorFlow Serving reads it.
+
+    Source: TensorFlow Serving, file_system_storage_path_source.cc: each version is a directory
+    whose name is a number; others are ignored.
+    """
+    if not directory.is_dir():
+        return []
+    names = (path.name for path in directory.iterdir() if path.is_dir())
+    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+
+
+def check_replaceable(directory: Path, names: Iterable[str]) -> None:
+    """Checks that no artifact would replace a directory of versions.
+
+    Raises:
+        ValueError: If one would.
+    """
+    for name in names:
+        numbers = versions_of(directory / name)
+        if numbers:
+            raise ValueError(
+                f"{name!r} holds versions {numbers}: --version-dir (`export_version`) adds the "
+                f"next one; or choose another directory than {str(directory)!r}"
+            )
+
+
+def publish_version(artifact: Path, directory: Path) -> int:
+    """Moves a finished directory to `directory` under the next number.
+
+    Returns:
+        The number. An earlier version is never overwritten, by another process either.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    while True:
+        number = max(versions_of(directory), default=0) + 1
+        try:
+            # Fails where the other directory exists: both are directories with files in them.
+            os.rename(artifact, directory / str(number))
+            return number
+        except OSError:
+            if not (directory / str(number)).exists():
+                raise
+
+
 def withdraw(directory: Path, names: Iterable[str]) -> None:
     """Renames earlier artifacts to `<name>.stale` and removes them from the manifest."""
     names = tuple(names)

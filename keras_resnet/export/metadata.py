@@ -35,6 +35,7 @@ class Description:
         author: Author, or "".
         license: Licence, or "".
         labels: One name per class, or None.
+        weights_sha256: Hash of the weights, or "".
 
     Example:
         >>> description = keras_resnet.export.Description(name="digits", labels=["zero", "one"])
@@ -47,6 +48,13 @@ class Description:
     author: str = ""
     license: str = ""
     labels: Sequence[str] | None = None
+    weights_sha256: str = ""
+
+    @property
+    def text(self) -> str:
+        """The description, with the hash of the weights, which TFLite metadata has no field for."""
+        said = f"Weights SHA-256: {self.weights_sha256}" if self.weights_sha256 else ""
+        return ". ".join(part for part in (self.description, said) if part)
 
     def properties(self) -> dict[str, str]:
         """Returns the fields that are set as texts; the labels as one line each."""
@@ -149,7 +157,7 @@ def _metadata(
     )
     slots = {
         0: description.name,
-        1: description.description,
+        1: description.text,
         2: description.version,
         4: description.author,
         5: description.license,

@@ -56,6 +56,8 @@ class Rejected:
         v = self.verification
         if v is None:
             return f"{self.file} could not be converted: {self.error}"
+        if self.error is not None:
+            return f"{self.file} was refused: {self.error}"
         checks = []
         for failure in self.failures:
             check = f"{failure.check} {failure.value:.6g}, limit {failure.limit:.6g}"
@@ -143,6 +145,7 @@ def export(
     """
     directory = Path(directory)
     check_request(model, directory, request)
+    artifacts.check_replaceable(directory, [target.name for target in request.targets])
     for note in notes(model, request):
         _report(request, note)
     _report(request, f"Keras: running {model.name} on {len(request.images)} images")
@@ -232,8 +235,10 @@ def _convert(
             author=request.author,
             license=request.license,
             labels=request.class_names,
+            weights_sha256=weights,
         )
     if target.format == "saved_model":
+        common["for_converters"] = request.for_converters
         export_saved_model(model, path, class_names=request.class_names, **common)
     elif target.format == "onnx":
         export_onnx(model, path, activation=interface.activation, **common)

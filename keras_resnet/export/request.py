@@ -32,6 +32,7 @@ from keras_resnet.export.interface import (
 from keras_resnet.export.limits import Limits
 from keras_resnet.export.litert_file import check_calibration
 from keras_resnet.export.onnx_file import check_onnx
+from keras_resnet.export.saved_model_directory import left_out
 from keras_resnet.preprocessing import PreprocessSpec
 
 SAVED_MODEL = "saved_model"
@@ -76,6 +77,7 @@ class ExportRequest:
         calibration: For int8: uint8 TRAINING images, shaped as `images`.
         class_names: One name per class, written to `labels.txt` and into LiteRT and ONNX files; or
             None.
+        for_converters: Whether a SavedModel has one signature only, as converters take it.
         author: Author, written into LiteRT and ONNX files.
         license: Licence, written into them too.
         limits: Limits that every artifact must keep.
@@ -106,6 +108,7 @@ class ExportRequest:
     activation: Activation = "none"
     calibration: np.ndarray | None = None
     class_names: Sequence[str] | None = None
+    for_converters: bool = False
     author: str = ""
     license: str = ""
     limits: Limits = dataclasses.field(default_factory=Limits)
@@ -182,6 +185,8 @@ def notes(model: keras.Model, request: ExportRequest) -> list[str]:
     if None in model.inputs[0].shape[1:]:
         height, width = request.preprocess.size
         lines.append(f"The model leaves its input size open: the files take {height}x{width}")
+    if SAVED_MODEL in request.formats and not request.for_converters:
+        lines += left_out(model)
     others = sorted({"float16", "int8"} & set(request.precisions))
     exact = [name for name in ("saved_model", "onnx") if name in request.formats]
     if others and exact:

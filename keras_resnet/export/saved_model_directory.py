@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 
 from keras_resnet.export.checks import Inputs, check_class_names, check_export
+from keras_resnet.export.encoded_images import decode_and_fit
 from keras_resnet.export.interface import (
     Batch,
     Interface,
@@ -17,6 +19,7 @@ from keras_resnet.export.interface import (
     network_input,
 )
 from keras_resnet.export.quiet import quiet_python
+from keras_resnet.nets.model import deep_graph
 from keras_resnet.nets.tensor import Tensor
 from keras_resnet.preprocessing import PreprocessSpec
 
@@ -30,18 +33,26 @@ def export_saved_model(
     batch: Batch = "open",
     input_type: NumberType | None = None,
     class_names: Sequence[str] | None = None,
+    for_converters: bool = False,
 ) -> None:
-    """Writes a SavedModel with one signature, `serving_default`.
+    """Writes a SavedModel with the signatures `serving_default`, `serve_bytes` and `features`.
 
-    | `inputs` | input tensor | values |
+    | `inputs` | input of `serving_default` | values |
     | --- | --- | --- |
     | `"raw"` | `images_uint8`, uint8 `(batch, height, width, channels)` | RGB pixels 0..255 |
     | `"raw"`, `input_type="float32"` | `images_float32`, float32, same shape | the same |
     | `"normalized"` | `images_normalized`, float32, same shape | `preprocess.normalize(pixels)` |
 
-    Outputs: `logits` and `probabilities`, float32 `(batch, classes)`. In both modes the caller
-    resizes and crops. This function does not compare the file with the model: see `verify` and
-    `export`.
+    | signature | input | outputs, float32 |
+    | --- | --- | --- |
+    | `serving_default` | images of the net's size | `logits`, `probabilities`: `(batch, classes)` |
+    | `serve_bytes` | `image_bytes`, strings `(batch,)`: JPEG or PNG files | the same |
+    | `features` | as `serving_default` | `features`: `(batch, channels)`, the classifier's input |
+
+    `serve_bytes` decodes, turns as EXIF says, resizes and crops as `preprocess.fit` does; a pixel
+    may differ from it by 1 of 255. It is left out of nets of other than 1 or 3 channels, and
+    `features` of models that do not end in a dense layer. This function does not compare the
+    file with the model: see `verify` and `export`.
 
     Args:
         model: Float32 model that maps normalised images to logits.
@@ -52,6 +63,8 @@ def export_saved_model(
         input_type: Type of the input; None for uint8 pixels or float32 values.
         class_names: Names to write to `assets.extra/labels.txt`, where TensorFlow Serving looks
             for files that are not part of the graph.
+        for_converters: Whether to write `serving_default` only, without the check of its input's
+            shape: coremltools converts neither several signatures nor the check.
 
     Raises:
         RuntimeError: If Keras does not run on TensorFlow.
@@ -70,21 +83,94 @@ def export_saved_model(
     )
     shape = check_export(model, preprocess)
     check_class_names(class_names, model.outputs[0].shape[-1])
-    import tensorflow as tf
+    if for_converters:
+        images = _image_input(interface, shape)
 
-    def serve(images: Tensor) -> dict[str, Tensor]:
-        # A loaded signature does not check the rank, and a convolution aborts the process for an
-        # image without a batch axis. This makes it an error that can be caught.
-        images = tf.ensure_shape(images, (interface.batch_size, *shape))
-        logits = model(network_input(images, preprocess, interface), training=False)
-        return {"logits": logits, "probabilities": keras.ops.softmax(logits)}
+        def serve(pixels: Tensor) -> dict[str, Tensor]:
+            return _outputs(model(network_input(pixels, preprocess, interface), training=False))
 
-    write_signature(serve, path, interface, shape)
+        _write({"serving_default": (serve, images)}, path)
+    else:
+        _write(_signatures(model, preprocess, interface, shape), path)
     if class_names is not None:
         extra = Path(path, "assets.extra")
         extra.mkdir()
         labels = "".join(f"{name}\n" for name in class_names)
         (extra / "labels.txt").write_text(labels, encoding="utf-8", newline="\n")
+
+
+_Signatures = dict[str, tuple[Callable[[Tensor], dict[str, Tensor]], Any]]
+
+
+def _signatures(
+    model: keras.Model, preprocess: PreprocessSpec, interface: Interface, shape: tuple[int, ...]
+) -> _Signatures:
+    """Returns the function and the input of each signature."""
+    import tensorflow as tf
+
+    # Traced once: the signatures call it.
+    forward = tf.function(lambda x: _outputs(model(x, training=False)))
+    images = _image_input(interface, shape)
+
+    def checked(pixels: Tensor) -> Tensor:
+        # A loaded signature does not check the rank, and a convolution aborts the process for an
+        # image without a batch axis. This makes it an error that can be caught.
+        pixels = tf.ensure_shape(pixels, images.shape)
+        return network_input(pixels, preprocess, interface)
+
+    signatures: _Signatures = {"serving_default": (lambda pixels: forward(checked(pixels)), images)}
+    if len(shape) == 3 and shape[-1] in (1, 3):
+        encoded = tf.TensorSpec((interface.batch_size,), tf.string, name="image_bytes")
+
+        def serve_bytes(contents: Tensor) -> dict[str, Tensor]:
+            contents = tf.ensure_shape(contents, encoded.shape)
+            pixels = decode_and_fit(contents, preprocess, shape[-1])
+            return forward(network_input(pixels, preprocess, _PIXELS))
+
+        signatures["serve_bytes"] = serve_bytes, encoded
+    head = classifier_input(model)
+    if head is not None:
+        signatures["features"] = lambda pixels: {"features": head(checked(pixels))}, images
+    return signatures
+
+
+def left_out(model: keras.Model) -> list[str]:
+    """Returns why a model's SavedModel lacks a signature, one line each."""
+    lines = []
+    shape = model.inputs[0].shape[1:]
+    if len(shape) != 3 or shape[-1] not in (1, 3):
+        lines.append(
+            "saved_model: without the signature serve_bytes, as JPEG and PNG have 1 or 3 channels, "
+            f"and the model {shape[-1]}"
+        )
+    if classifier_input(model) is None:
+        lines.append(
+            "saved_model: without the signature features, as the model does not end in a dense "
+            "layer"
+        )
+    return lines
+
+
+# Pixels as `decode_and_fit` returns them.
+_PIXELS = make_interface("saved_model", "float32")
+
+
+def _outputs(logits: Tensor) -> dict[str, Tensor]:
+    return {"logits": logits, "probabilities": keras.ops.softmax(logits)}
+
+
+def classifier_input(model: keras.Model) -> Callable[[Tensor], Tensor] | None:
+    """Returns the function from normalised images to what a model's classifier takes.
+
+    Returns:
+        The function, in inference; None if the model does not end in a dense layer of one input.
+    """
+    layer = model.layers[-1]
+    if not isinstance(layer, keras.layers.Dense) or not isinstance(layer.input, keras.KerasTensor):
+        return None
+    with deep_graph():
+        part = keras.Model(model.inputs, layer.input)
+    return lambda x: part(x, training=False)
 
 
 def write_signature(
@@ -103,14 +189,21 @@ def write_signature(
         shape: `(height, width, channels)`.
         dtype: Type of the input, if it is not the interface's.
     """
+    _write({"serving_default": (function, _image_input(interface, shape, dtype))}, path)
+
+
+def _image_input(interface: Interface, shape: tuple[int, ...], dtype: str | None = None) -> Any:
     import tensorflow as tf
 
+    size, name = interface.batch_size, interface.input_name
+    return tf.TensorSpec((size, *shape), dtype or interface.graph_type, name=name)
+
+
+def _write(signatures: _Signatures, path: str | os.PathLike[str]) -> None:
     # `keras.export.ExportArchive` saves the forward pass and its variables. `tf.saved_model.save`
     # would save Keras's object graph too.
     archive = keras.export.ExportArchive()
-    images = tf.TensorSpec(
-        (interface.batch_size, *shape), dtype or interface.graph_type, name=interface.input_name
-    )
-    archive.add_endpoint("serving_default", function, [images])
+    for name, (function, source) in signatures.items():
+        archive.add_endpoint(name, function, [source])
     with quiet_python():
         archive.write_out(os.fspath(path), verbose=False)

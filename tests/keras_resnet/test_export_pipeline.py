@@ -213,6 +213,7 @@ def test_options_reach_each_format(ready, model, request_, tmp_path):
     export(model, tmp_path, request)
     said = ready.options["model.onnx"].pop("description")
     assert (said.name, said.labels) == (model.name, NAMES)
+    assert said.weights_sha256 == manifest(tmp_path)["model.onnx"]["weights_sha256"]
     assert said.version == f"weights {manifest(tmp_path)['model.onnx']['weights_sha256'][:12]}"
     assert ready.options["model_int8.tflite"].pop("description").version == said.version
     common = {
@@ -222,7 +223,7 @@ def test_options_reach_each_format(ready, model, request_, tmp_path):
         "input_type": "float32",
     }
     assert ready.options == {
-        "saved_model": {**common, "class_names": NAMES},
+        "saved_model": {**common, "class_names": NAMES, "for_converters": False},
         "model_int8.tflite": {
             **common,
             "batch": 1,

@@ -387,6 +387,38 @@ def test_export_of_a_file(finished_run, tmp_path, command: Command) -> None:
     assert ended.err.startswith("Error: int8 is calibrated on images: give --dataset")
 
 
+def test_export_for_clients(finished_run, tmp_path, command: Command) -> None:
+    """Each client's files are in a directory of its name; the manifest has what ran them."""
+    loose = ("--min-signal-to-noise", 0, "--min-agreement", 0, "--max-accuracy-drop", 1)
+    words = ("export", finished_run, "--evaluation-images", 50, "--output", tmp_path)
+    ended = command(
+        *words,
+        *loose,
+        "--client",
+        "tflite-micro,litert-js",
+        "--activation",
+        "none",
+        "--author",
+        "A",
+    )
+    assert (ended.status, ended.err) == (0, "")
+    assert "litert-js: activation 'none' as asked, not 'softmax' (pages show" in ended.out
+    assert "tflite-micro/model_int8.tflite: " in ended.out
+    assert "No --client" not in ended.out
+    entries = read_json(tmp_path / "manifest.json")["artifacts"]
+    assert sorted(entries) == ["litert-js/model.tflite", "tflite-micro/model_int8.tflite"]
+    assert entries["tflite-micro/model_int8.tflite"]["outputs"] == ["logits"]
+    assert entries["litert-js/model.tflite"]["outputs"] == ["logits"]
+    assert (tmp_path / "tflite-micro" / "model_data.cc").is_file()
+
+    for number in (1, 2):
+        ended = command(*words, "--version-dir", "--formats", "saved_model")
+        assert f"Wrote version {number}: saved_model/{number}" in ended.out
+    assert "No --client: files as most programs take them" in ended.out
+    ended = command(*words, "--formats", "saved_model")
+    assert "'saved_model' holds versions [1, 2]: --version-dir" in ended.err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -401,6 +433,10 @@ def test_export_of_a_file(finished_run, tmp_path, command: Command) -> None:
             "`activation='softmax'` applies to LiteRT and ONNX files",
         ),
         (("--evaluation-images", 0), "`--evaluation-images` must be at least 1. Received: 0"),
+        (("--client", "mediapip"), "`client` must be one of mediapipe, android, litert-js"),
+        (("--client", "mediapipe"), "client 'mediapipe' takes images of 3 or 4 channels"),
+        (("--client", "litert-js", "--batch", "open"), "client 'litert-js' does not take batch="),
+        (("--version-dir", "--formats", "tflite"), "`--version-dir` applies to the format saved_"),
     ],
 )
 def test_export_ignores_no_option(finished_run, command: Command, options, message) -> None:

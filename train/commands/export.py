@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from keras_resnet.export import ExportError, ExportRequest, Limits, export
+from keras_resnet.export import (
+    CLIENTS,
+    ExportError,
+    ExportRequest,
+    Limits,
+    Verification,
+    export,
+    export_for_clients,
+    export_version,
+)
+from keras_resnet.export.clients import find_client
 from keras_resnet.export.interface import Batch
 
 from ..command import Command, add_data_overrides, comma_separated, overridden, run_data
@@ -20,11 +31,18 @@ from ..evaluation.classes import check_channels
 from ..evaluation.members import names_run
 from ..rundir import RunDirectory
 
+_FORMATS, _PRECISIONS = ["saved_model", "tflite"], ["float32"]
 _CALIBRATION_IMAGES = 512
 _RANDOM_IMAGES = 16
 _SEVERAL_LABELS = (
     "an image may have several labels, so no accuracy is measured, and the probability of a label "
     "is the sigmoid of its logit; a SavedModel's output `probabilities`, a softmax, is not"
+)
+# Fields of `ExportRequest` whose options have their names.
+_SAME = ("formats", "inputs", "batch", "input_type", "output_type", "activation")
+_WITHOUT_CLIENT = (
+    "No --client: files as most programs take them (uint8 pixels 0..255 in, logits out; LiteRT "
+    f"with batch 1). Files for one of {', '.join(CLIENTS)}: --client NAME"
 )
 # Option by field of `Limits`.
 _LIMITS = {
@@ -54,20 +72,17 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--formats",
         type=comma_separated,
-        default=["saved_model", "tflite"],
         help="formats among saved_model, tflite and onnx, comma-separated (saved_model,tflite)",
     )
     parser.add_argument(
         "--precision",
         type=comma_separated,
-        default=["float32"],
         help="precisions of the LiteRT files among float32, float16 and int8, comma-separated "
         "(float32)",
     )
     parser.add_argument(
         "--inputs",
         choices=("raw", "normalized"),
-        default="raw",
         help="input of the files: raw uint8 pixels, normalized inside, or normalized floats (raw)",
     )
     parser.add_argument(
@@ -89,9 +104,23 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--activation",
         choices=("none", "softmax"),
-        default="none",
         help="softmax: LiteRT and ONNX files return probabilities; a SavedModel returns both",
     )
+    parser.add_argument(
+        "--client",
+        type=comma_separated,
+        help=f"what the files are for, comma-separated: {', '.join(CLIENTS)}. Sets format, "
+        "precision, batch, types and activation as it takes them, writes to a directory of its "
+        "name and runs the files by its own runtime where that is installed",
+    )
+    parser.add_argument(
+        "--version-dir",
+        action="store_true",
+        help="write the SavedModel to saved_model/N, the next number, as TensorFlow Serving reads "
+        "it; earlier versions stay",
+    )
+    parser.add_argument("--author", default="", help="author, written into the files")
+    parser.add_argument("--license", default="", help="licence, written into the files")
     parser.add_argument("--output", type=Path, help="directory of the files (the run's)")
     parser.add_argument(
         "--split",
@@ -169,6 +198,7 @@ def export_run(
     """
     from ..run_report import write_run_report
 
+    explicit = _fill(args)
     _check(args)
     member = open_member(args.run, checkpoint=args.checkpoint, net=args.net)
     run = member.run
@@ -193,13 +223,15 @@ def export_run(
         activation=args.activation,
         calibration=calibration,
         class_names=member.class_names,
+        author=args.author,
+        license=args.license,
         limits=_limits(args),
         progress=lambda line: print(line, flush=True),
     )
     output = args.output if run is None else args.output or run.directory.path
     failure = None
     try:
-        verifications = export(member.model, output, request)
+        verifications = _export(member.model, output, request, args, explicit)
     except ExportError as error:
         failure, verifications = error, list(error.verifications)
     rows = [_row(each.to_dict()) for each in verifications]
@@ -225,6 +257,23 @@ def export_run(
             run.directory.update_metrics(exports=_recorded(run.directory))
             write_run_report(Path(args.run))
     return [keras, *kept, *rows], failure
+
+
+def _export(
+    model: Any, output: Path, request: ExportRequest, args: argparse.Namespace, explicit: set[str]
+) -> list[Verification]:
+    """Exports as the options say: for clients, with a version directory, or neither."""
+    if args.client:
+        exported = export_for_clients(model, output, request, args.client, explicit=explicit)
+        return [verification for each in exported for verification in each.verifications]
+    print(_WITHOUT_CLIENT)
+    if not args.version_dir:
+        return export(model, output, request)
+    others = [name for name in args.formats if name != "saved_model"]
+    verifications = [export_version(model, output, request)]
+    if others:
+        verifications += export(model, output, dataclasses.replace(request, formats=others))
+    return verifications
 
 
 def _images(
@@ -262,6 +311,25 @@ def _images(
     return images, measured, calibration
 
 
+def _fill(args: argparse.Namespace) -> set[str]:
+    """Gives options their defaults and returns the fields of the request that were set.
+
+    Raises:
+        ValueError: If a client is unknown.
+    """
+    explicit = {field for field in _SAME if getattr(args, field) is not None}
+    if args.precision is not None:
+        explicit.add("precisions")
+    clients = [find_client(name) for name in args.client or ()]
+    formats = dict.fromkeys(client.format for client in clients)
+    precisions = dict.fromkeys(client.precision.value for client in clients)
+    args.formats = args.formats or list(formats) or _FORMATS
+    args.precision = args.precision or list(precisions) or _PRECISIONS
+    args.inputs = args.inputs or "raw"
+    args.activation = args.activation or "none"
+    return explicit
+
+
 def _check(args: argparse.Namespace) -> None:
     """Checks the options before the net is opened.
 
@@ -288,6 +356,11 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError(
             f"`--precision {','.join(others)}` applies to the format tflite; the others are "
             f"float32. Received: --formats {','.join(args.formats)}"
+        )
+    if args.version_dir and ("saved_model" not in args.formats or args.client):
+        raise ValueError(
+            "`--version-dir` applies to the format saved_model, without --client (tf-serving has "
+            f"versions always). Received: --formats {','.join(args.formats)}"
         )
     needs = {
         "output_type": "int8",

@@ -1,0 +1,242 @@
+"""C++ sources for TensorFlow Lite Micro: the model as an array, and the operators that it needs.
+
+The generated files are `model_data.h`, `model_data.cc` and `model_resolver.h`. They compile with
+any C++17 compiler and tflite-micro's headers, in an Arduino sketch too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from keras_resnet.export.artifacts import write_text
+from keras_resnet.export.quiet import quiet
+from keras_resnet.export.runtimes import InputDescription, LiteRTRuntime
+
+DATA_HEADER, DATA_SOURCE, RESOLVER = "model_data.h", "model_data.cc", "model_resolver.h"
+# Bytes of alignment of the array and the arena: that of tflite-micro's examples.
+_ALIGNMENT = 16
+_BYTES_PER_LINE = 16
+
+# Method of `MicroMutableOpResolver` by operator. Source: tflite-micro,
+# tensorflow/lite/micro/micro_mutable_op_resolver.h, as of 2026-08.
+METHODS = {
+    "ABS": "AddAbs",
+    "ADD": "AddAdd",
+    "ADD_N": "AddAddN",
+    "AVERAGE_POOL_2D": "AddAveragePool2D",
+    "BATCH_MATMUL": "AddBatchMatMul",
+    "BATCH_TO_SPACE_ND": "AddBatchToSpaceNd",
+    "BROADCAST_TO": "AddBroadcastTo",
+    "CAST": "AddCast",
+    "CONCATENATION": "AddConcatenation",
+    "CONV_2D": "AddConv2D",
+    "DEPTH_TO_SPACE": "AddDepthToSpace",
+    "DEPTHWISE_CONV_2D": "AddDepthwiseConv2D",
+    "DEQUANTIZE": "AddDequantize",
+    "DIV": "AddDiv",
+    "EXPAND_DIMS": "AddExpandDims",
+    "FULLY_CONNECTED": "AddFullyConnected",
+    "GATHER": "AddGather",
+    "HARD_SWISH": "AddHardSwish",
+    "LEAKY_RELU": "AddLeakyRelu",
+    "LOGISTIC": "AddLogistic",
+    "MAX_POOL_2D": "AddMaxPool2D",
+    "MAXIMUM": "AddMaximum",
+    "MEAN": "AddMean",
+    "MINIMUM": "AddMinimum",
+    "MIRROR_PAD": "AddMirrorPad",
+    "MUL": "AddMul",
+    "PACK": "AddPack",
+    "PAD": "AddPad",
+    "PADV2": "AddPadV2",
+    "PRELU": "AddPrelu",
+    "QUANTIZE": "AddQuantize",
+    "REDUCE_MAX": "AddReduceMax",
+    "RELU": "AddRelu",
+    "RELU6": "AddRelu6",
+    "RESHAPE": "AddReshape",
+    "REVERSE_V2": "AddReverseV2",
+    "RSQRT": "AddRsqrt",
+    "SHAPE": "AddShape",
+    "SLICE": "AddSlice",
+    "SOFTMAX": "AddSoftmax",
+    "SPACE_TO_BATCH_ND": "AddSpaceToBatchNd",
+    "SPACE_TO_DEPTH": "AddSpaceToDepth",
+    "SPLIT": "AddSplit",
+    "SPLIT_V": "AddSplitV",
+    "SQUEEZE": "AddSqueeze",
+    "SQUARED_DIFFERENCE": "AddSquaredDifference",
+    "STRIDED_SLICE": "AddStridedSlice",
+    "SUB": "AddSub",
+    "SUM": "AddSum",
+    "TANH": "AddTanh",
+    "TRANSPOSE": "AddTranspose",
+    "UNPACK": "AddUnpack",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Arena:
+    """The memory that tflite-micro's interpreter needs for a file.
+
+    Attributes:
+        bytes: Size of the arena, a multiple of 16.
+        runtime: What measured it, such as `"tflite-micro 0.dev20261023"`.
+    """
+
+    bytes: int
+    runtime: str
+
+
+def write_sources(
+    path: Path, directory: Path, labels: Sequence[str] | None, arena: Arena | None
+) -> list[str]:
+    """Writes the C++ sources of an int8 LiteRT file.
+
+    Args:
+        path: The file; its batch size is 1.
+        directory: Directory of the sources.
+        labels: Class names, or None.
+        arena: Measured memory, or None.
+
+    Returns:
+        The names of the sources.
+
+    Raises:
+        ValueError: If tflite-micro lacks an operator, or the file is not int8 at both ends.
+    """
+    runtime = LiteRTRuntime(path)
+    if (runtime.input.dtype, runtime.output_type) != ("int8", "int8"):
+        raise ValueError(
+            f"tflite-micro takes int8 files with int8 at both ends. Received: {path.name} with "
+            f"{runtime.input.dtype} in and {runtime.output_type} out"
+        )
+    resolver = resolver_source(list(runtime.operators), path.name)
+    content = path.read_bytes()
+    write_text(directory / DATA_HEADER, _header(path.name, content, runtime.input, labels, arena))
+    write_text(directory / DATA_SOURCE, _source(path.name, content, labels))
+    write_text(directory / RESOLVER, resolver)
+    return [DATA_HEADER, DATA_SOURCE, RESOLVER]
+
+
+def resolver_source(operators: Sequence[str], name: str) -> str:
+    """Returns `model_resolver.h`: the operators of a file as calls of tflite-micro.
+
+    Args:
+        operators: Names of the operators, such as `"CONV_2D"`.
+        name: Name of the file.
+
+    Raises:
+        ValueError: If tflite-micro does not have an operator.
+    """
+    operators = sorted(operators)
+    missing = [operator for operator in operators if operator not in METHODS]
+    if missing:
+        raise ValueError(
+            f"tflite-micro does not have {', '.join(missing)}, which {name} needs. Its kernels are "
+            "those of two-dimensional nets"
+        )
+    calls = "".join(
+        f"  TF_LITE_ENSURE_STATUS(resolver.{METHODS[operator]}());\n" for operator in operators
+    )
+    return f"""// The operators of {name}. Generated by keras-resnet.
+#ifndef MODEL_RESOLVER_H_
+#define MODEL_RESOLVER_H_
+
+#include "tensorflow/lite/c/common.h"
+#include "tensorflow/lite/micro/micro_mutable_op_resolver.h"
+
+using ModelOpResolver = tflite::MicroMutableOpResolver<{len(operators)}>;
+
+inline TfLiteStatus RegisterModelOps(ModelOpResolver& resolver) {{
+{calls}  return kTfLiteOk;
+}}
+
+#endif  // MODEL_RESOLVER_H_
+"""
+
+
+def output_quantization(content: bytes) -> tuple[float, int, int]:
+    """Returns scale, zero point and number of classes of a file's output."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    with quiet():
+        (output,) = Interpreter(model_content=content).get_output_details()
+    scale, zero_point = output["quantization"]
+    return float(scale), int(zero_point), int(output["shape"][-1])
+
+
+def _header(
+    name: str,
+    content: bytes,
+    described: InputDescription,
+    labels: Sequence[str] | None,
+    arena: Arena | None,
+) -> str:
+    _, height, width, channels = described.shape
+    scale, zero_point, classes = output_quantization(content)
+    if arena is None:
+        memory = (
+            "// The arena was not measured: `pip install --pre tflite-micro`, and export again.\n"
+            "// Until then define MODEL_ARENA_BYTES yourself."
+        )
+    else:
+        memory = (
+            f"// Measured by {arena.runtime} on a 64-bit machine; 32-bit pointers need less.\n"
+            f"#define MODEL_ARENA_BYTES {arena.bytes}"
+        )
+    named = "" if labels is None else "extern const char* const kModelLabels[kModelClasses];\n"
+    pixels = (
+        "Input: pixel - 128."
+        if described.mode == "raw"
+        else f"Input: round(normalised / {described.scale!r}) + {described.zero_point}."
+    )
+    return f"""// {name} for TensorFlow Lite Micro. Generated by keras-resnet.
+#ifndef MODEL_DATA_H_
+#define MODEL_DATA_H_
+
+#include <cstddef>
+
+{memory}
+
+// {pixels} Rows from the top, RGB.
+constexpr int kModelHeight = {height};
+constexpr int kModelWidth = {width};
+constexpr int kModelChannels = {channels};
+// Output: score = (value - kModelOutputZeroPoint) * kModelOutputScale.
+constexpr int kModelClasses = {classes};
+constexpr float kModelOutputScale = {scale!r}f;
+constexpr int kModelOutputZeroPoint = {zero_point};
+
+extern const unsigned char g_model_data[];
+extern const std::size_t g_model_data_bytes;
+{named}
+#endif  // MODEL_DATA_H_
+"""
+
+
+def _source(name: str, content: bytes, labels: Sequence[str] | None) -> str:
+    rows = (
+        ", ".join(map(str, content[start : start + _BYTES_PER_LINE]))
+        for start in range(0, len(content), _BYTES_PER_LINE)
+    )
+    array = "".join(f"    {row},\n" for row in rows)
+    named = ""
+    if labels is not None:
+        texts = "".join(f'    "{_escaped(label)}",\n' for label in labels)
+        named = f"\nconst char* const kModelLabels[kModelClasses] = {{\n{texts}}};\n"
+    return f"""// {name} for TensorFlow Lite Micro. Generated by keras-resnet.
+#include "model_data.h"
+
+alignas({_ALIGNMENT}) const unsigned char g_model_data[] = {{
+{array}}};
+const std::size_t g_model_data_bytes = sizeof(g_model_data);
+{named}"""
+
+
+def _escaped(text: str) -> str:
+    """Returns the UTF-8 bytes of a text for a string literal of C++."""
+    plain = set(range(32, 127)) - set(b'"\\?')
+    return "".join(chr(byte) if byte in plain else f"\\{byte:03o}" for byte in text.encode())
