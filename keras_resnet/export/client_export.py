@@ -18,6 +18,7 @@ from keras_resnet.export.checks import image_shape
 from keras_resnet.export.client_runtimes import Ran, run_client, version_of
 from keras_resnet.export.clients import Client, find_client, settle
 from keras_resnet.export.comparison import (
+    log_odds,
     log_probabilities,
     permitted_by,
     ratio,
@@ -315,6 +316,8 @@ def _compared(
     agreement = float(np.mean(ours.argmax(1) == theirs.argmax(1)))
     if runtime.activation == "softmax" and not runtime.integer:
         ours, theirs = log_probabilities(ours), log_probabilities(theirs)
+    elif runtime.activation == "sigmoid" and not runtime.integer:
+        ours, theirs = log_odds(ours), log_odds(theirs)
     decibel, unit = signal_to_noise(theirs, ours), "of the spread"
     difference = ratio(float(np.abs(ours - theirs).max()), spread_of(ours))
     limit, passed = max(_FLOAT, permitted_by(v.sensitivity)), None

@@ -61,6 +61,17 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return x / x.sum(axis=-1, keepdims=True)
 
 
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Returns probabilities of labels that do not exclude one another, float64."""
+    return 0.5 * (1 + np.tanh(logits.astype("float64") / 2))
+
+
+def log_odds(probabilities: np.ndarray) -> np.ndarray:
+    """Returns the logits of such probabilities, between those of 1e-6 and of 1 - 1e-6."""
+    x = np.clip(probabilities.astype("float64"), _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)
+    return np.log(x) - np.log1p(-x)
+
+
 def log_probabilities(probabilities: np.ndarray) -> np.ndarray:
     """Returns the logarithms of probabilities, which are logits again, down to 1e-6."""
     return np.log(np.maximum(probabilities.astype("float64"), _LEAST_PROBABILITY))

@@ -12,12 +12,16 @@ from keras_resnet.nets.tensor import Tensor
 from keras_resnet.preprocessing import PreprocessSpec
 
 NumberType = Literal["float32", "uint8", "int8"]
-Activation = Literal["none", "softmax"]
+Activation = Literal["none", "softmax", "sigmoid"]
 Batch = int | Literal["open"]
 
 # The name of a file's input says what to feed, and that of its output what comes out.
 _RAW, _NORMALIZED = "images_", "images_normalized"
-OUTPUT_NAMES: dict[Activation, str] = {"none": "logits", "softmax": "probabilities"}
+OUTPUT_NAMES: dict[Activation, str] = {
+    "none": "logits",
+    "softmax": "probabilities",
+    "sigmoid": "label_probabilities",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +34,8 @@ class Interface:
         input_type: Type of the input. Raw: `"uint8"` pixels, `"int8"` (pixel - 128) or `"float32"`
             (0..255). Normalised: `"float32"`, or the quantised integers of an int8 file.
         output_type: Type of the output; other types than `"float32"` need an int8 file.
-        activation: `"softmax"` to return probabilities in place of logits.
+        activation: `"softmax"` to return probabilities in place of logits; `"sigmoid"` those of
+            labels that do not exclude one another.
     """
 
     inputs: Inputs
@@ -143,4 +148,6 @@ def network_input(images: Tensor, preprocess: PreprocessSpec, interface: Interfa
 
 def activated(logits: Tensor, interface: Interface) -> Tensor:
     """Returns a file's output for the network's logits."""
-    return keras.ops.softmax(logits) if interface.activation == "softmax" else logits
+    if interface.activation == "none":
+        return logits
+    return getattr(keras.ops, interface.activation)(logits)

@@ -79,7 +79,7 @@ def export_tflite(
         batch: Batch size. LiteRT.js and compilers for NPUs refuse `"open"` or fall back to the CPU.
         input_type: Type of the input; None for that of the table.
         output_type: Type of the output; None for that of the table.
-        activation: `"softmax"` to return probabilities.
+        activation: `"softmax"` or `"sigmoid"` to return probabilities.
         description: Name, labels and more to write into the file, where MediaPipe and Android look
             for them.
 

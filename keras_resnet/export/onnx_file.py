@@ -76,7 +76,7 @@ def export_onnx(
         inputs: `"raw"` to include the normalisation in the file, or `"normalized"`.
         batch: Batch size, or `"open"`.
         input_type: Type of the input; None for that of the table.
-        activation: `"softmax"` to return probabilities.
+        activation: `"softmax"` or `"sigmoid"` to return probabilities.
         description: Name, labels and more to write into the file's `metadata_props`.
 
     Raises:

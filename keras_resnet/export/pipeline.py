@@ -239,7 +239,13 @@ def _convert(
         )
     if target.format == "saved_model":
         common["for_converters"] = request.for_converters
-        export_saved_model(model, path, class_names=request.class_names, **common)
+        export_saved_model(
+            model,
+            path,
+            class_names=request.class_names,
+            several_labels=request.several_labels,
+            **common,
+        )
     elif target.format == "onnx":
         export_onnx(model, path, activation=interface.activation, **common)
     else:

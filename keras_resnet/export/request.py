@@ -73,7 +73,10 @@ class ExportRequest:
         input_type: Type of the input. None: uint8 pixels; normalised values as float32, or as int8
             in int8 files.
         output_type: Type of the output of int8 files, int8 for None. All others return float32.
-        activation: `"softmax"` for probabilities in place of logits. A SavedModel returns both.
+        activation: `"softmax"` for probabilities in place of logits, `"sigmoid"` for those of
+            several labels per image. A SavedModel returns both.
+        several_labels: Whether an image may have several labels. The probabilities, also those of
+            a SavedModel, are then sigmoids.
         calibration: For int8: uint8 TRAINING images, shaped as `images`.
         class_names: One name per class, written to `labels.txt` and into LiteRT and ONNX files; or
             None.
@@ -106,6 +109,7 @@ class ExportRequest:
     input_type: NumberType | None = None
     output_type: NumberType | None = None
     activation: Activation = "none"
+    several_labels: bool = False
     calibration: np.ndarray | None = None
     class_names: Sequence[str] | None = None
     for_converters: bool = False
@@ -121,6 +125,9 @@ class ExportRequest:
             ValueError: If its format cannot have it.
         """
         integer = target.precision == "int8"
+        activation = self.activation
+        if self.several_labels and activation == "softmax":
+            activation = "sigmoid"
         return make_interface(
             target.format,
             target.precision,
@@ -128,7 +135,7 @@ class ExportRequest:
             batch=self.batch,
             input_type=self.input_type,
             output_type=self.output_type if integer else None,
-            activation="none" if target.format == "saved_model" else self.activation,
+            activation="none" if target.format == "saved_model" else activation,
         )
 
     @property
@@ -214,10 +221,10 @@ def _check_precisions(request: ExportRequest) -> None:
             f"`output_type={request.output_type!r}` applies to int8 files. "
             f"Received: precisions={list(request.precisions)}"
         )
-    if request.activation == "softmax" and set(request.formats) == {"saved_model"}:
+    if request.activation != "none" and set(request.formats) == {"saved_model"}:
         raise ValueError(
-            "`activation='softmax'` applies to LiteRT and ONNX files; a SavedModel returns logits "
-            "and probabilities"
+            f"`activation={request.activation!r}` applies to LiteRT and ONNX files; a SavedModel "
+            "returns logits and probabilities"
         )
 
 

@@ -34,6 +34,7 @@ def export_saved_model(
     input_type: NumberType | None = None,
     class_names: Sequence[str] | None = None,
     for_converters: bool = False,
+    several_labels: bool = False,
 ) -> None:
     """Writes a SavedModel with the signatures `serving_default`, `serve_bytes` and `features`.
 
@@ -65,6 +66,8 @@ def export_saved_model(
             for files that are not part of the graph.
         for_converters: Whether to write `serving_default` only, without the check of its input's
             shape: coremltools converts neither several signatures nor the check.
+        several_labels: Whether an image may have several labels: `probabilities` are then sigmoids
+            of the logits, otherwise their softmax.
 
     Raises:
         RuntimeError: If Keras does not run on TensorFlow.
@@ -87,11 +90,12 @@ def export_saved_model(
         images = _image_input(interface, shape)
 
         def serve(pixels: Tensor) -> dict[str, Tensor]:
-            return _outputs(model(network_input(pixels, preprocess, interface), training=False))
+            logits = model(network_input(pixels, preprocess, interface), training=False)
+            return _outputs(logits, several_labels)
 
         _write({"serving_default": (serve, images)}, path)
     else:
-        _write(_signatures(model, preprocess, interface, shape), path)
+        _write(_signatures(model, preprocess, interface, shape, several_labels), path)
     if class_names is not None:
         extra = Path(path, "assets.extra")
         extra.mkdir()
@@ -103,13 +107,17 @@ _Signatures = dict[str, tuple[Callable[[Tensor], dict[str, Tensor]], Any]]
 
 
 def _signatures(
-    model: keras.Model, preprocess: PreprocessSpec, interface: Interface, shape: tuple[int, ...]
+    model: keras.Model,
+    preprocess: PreprocessSpec,
+    interface: Interface,
+    shape: tuple[int, ...],
+    several_labels: bool,
 ) -> _Signatures:
     """Returns the function and the input of each signature."""
     import tensorflow as tf
 
     # Traced once: the signatures call it.
-    forward = tf.function(lambda x: _outputs(model(x, training=False)))
+    forward = tf.function(lambda x: _outputs(model(x, training=False), several_labels))
     images = _image_input(interface, shape)
 
     def checked(pixels: Tensor) -> Tensor:
@@ -155,8 +163,9 @@ def left_out(model: keras.Model) -> list[str]:
 _PIXELS = make_interface("saved_model", "float32")
 
 
-def _outputs(logits: Tensor) -> dict[str, Tensor]:
-    return {"logits": logits, "probabilities": keras.ops.softmax(logits)}
+def _outputs(logits: Tensor, several_labels: bool) -> dict[str, Tensor]:
+    squashed = keras.ops.sigmoid if several_labels else keras.ops.softmax
+    return {"logits": logits, "probabilities": squashed(logits)}
 
 
 def classifier_input(model: keras.Model) -> Callable[[Tensor], Tensor] | None:

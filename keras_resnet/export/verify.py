@@ -29,9 +29,11 @@ from keras_resnet.export.checks import (
 )
 from keras_resnet.export.comparison import (
     changed_margins,
+    log_odds,
     log_probabilities,
     permitted_by,
     ratio,
+    sigmoid,
     signal_to_noise,
     softmax,
     spread_of,
@@ -174,8 +176,8 @@ class Verification:
         images: Number of images compared.
         non_finite: Number of logits that are NaN or infinite, on either side.
         max_difference: Largest absolute difference of a (dequantised) logit; NaN if one is NaN.
-            Where the file returns probabilities: of their logarithms, above 1e-6; of int8 files,
-            of the probabilities.
+            Where the file returns probabilities: of their logarithms or log odds, above 1e-6; of
+            int8 files, of the probabilities.
         mean_difference: Mean absolute difference of the logits.
         max_logit: Largest absolute logit of the Keras model.
         spread: Standard deviation of the Keras model's logits over the classes, or 1/16 of
@@ -197,7 +199,7 @@ class Verification:
         latency_ms: Median time for one image at batch size 1 on this machine, milliseconds.
         input: The artifact's input.
         output_type: Type of the artifact's output.
-        activation: `"none"` for logits, `"softmax"` for probabilities.
+        activation: `"none"` for logits, `"softmax"` or `"sigmoid"` for probabilities.
 
     Example:
         ```python
@@ -257,6 +259,10 @@ class Verification:
         }
 
 
+# What an activation does to logits, and from there to numbers that compare as logits do.
+_ACTIVATIONS = {"softmax": (softmax, log_probabilities), "sigmoid": (sigmoid, log_odds)}
+
+
 def verify(
     path: str | os.PathLike[str], reference: Reference, *, precision: Precision = "float32"
 ) -> Verification:
@@ -302,13 +308,16 @@ def verify(
         )
     rounded = reference.rounded_logits(runtime.input.mode) if precision == "float16" else None
     spread = spread_of(expected)
-    if runtime.activation == "softmax" and runtime.integer:
-        # Steps of 1/256 say nothing about the logits of unlikely classes.
-        expected = softmax(expected)
-        spread = spread_of(expected)
-    elif runtime.activation == "softmax":
-        logits, expected = log_probabilities(logits), log_probabilities(softmax(expected))
-        rounded = None if rounded is None else log_probabilities(softmax(rounded))
+    if runtime.activation != "none":
+        squash, back = _ACTIVATIONS[runtime.activation]
+        expected = squash(expected)
+        rounded = None if rounded is None else squash(rounded)
+        if runtime.integer:
+            # Steps of 1/256 say nothing about the logits of unlikely classes.
+            spread = spread_of(expected)
+        else:
+            logits, expected = back(logits), back(expected)
+            rounded = None if rounded is None else back(rounded)
     with np.errstate(invalid="ignore"):  # of infinity minus infinity
         difference = np.abs(logits.astype("float64") - expected)
     relative, exact = ratio(float(difference.max()), spread), precision == "float32"

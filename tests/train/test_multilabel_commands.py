@@ -35,6 +35,22 @@ def write_pictures(root: pathlib.Path) -> pathlib.Path:
     return file
 
 
+def check_probabilities(run: pathlib.Path) -> None:
+    """Those of labels do not sum to 1: a SavedModel returned a softmax."""
+    from keras_resnet.export.runtimes import load
+
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 3), dtype="uint8")
+    import tensorflow as tf
+
+    serve = tf.saved_model.load(run / "saved_model").signatures["serving_default"]
+    found = serve(images_uint8=tf.constant(pixels))
+    expected = 1 / (1 + np.exp(-found["logits"].numpy()))
+    np.testing.assert_allclose(found["probabilities"], expected, rtol=1e-5)
+    lite = load(run / "model.tflite")
+    assert lite.activation == "sigmoid"
+    np.testing.assert_allclose(lite.run(pixels), expected, rtol=1e-3)
+
+
 def test_from_csv_to_files(tmp_path: pathlib.Path, command: Callable[..., Any]) -> None:
     pytest.importorskip("ai_edge_litert", reason="exports a LiteRT file")
     file, run = write_pictures(tmp_path), tmp_path / "run"
@@ -62,11 +78,12 @@ def test_from_csv_to_files(tmp_path: pathlib.Path, command: Callable[..., Any]) 
     assert set(filter(None, good["labels"].split("|"))) <= {"left", "upper half"}
     assert broken["error"]
     assert command("report", run).status == 0
-    ended = command("export", run, "--formats", "tflite")
+    ended = command("export", run, "--formats", "saved_model,tflite", "--activation", "sigmoid")
     assert ended.status == 0, ended.err
     assert "no accuracy is measured" in ended.err
-    (keras, exported) = json.loads((run / "metrics.json").read_text())["exports"]
-    assert keras["accuracy"] is exported["accuracy"] is None
-    assert exported["max_abs_difference"] < 1e-3
+    keras, saved, exported = json.loads((run / "metrics.json").read_text())["exports"]
+    assert keras["accuracy"] is saved["accuracy"] is exported["accuracy"] is None
+    assert max(saved["max_abs_difference"], exported["max_abs_difference"]) < 1e-3
+    check_probabilities(run)
     ended = command("export", run, "--formats", "tflite", "--activation", "softmax")
     assert "applies to runs of one label per image" in ended.err

@@ -36,7 +36,7 @@ _CALIBRATION_IMAGES = 512
 _RANDOM_IMAGES = 16
 _SEVERAL_LABELS = (
     "an image may have several labels, so no accuracy is measured, and the probability of a label "
-    "is the sigmoid of its logit; a SavedModel's output `probabilities`, a softmax, is not"
+    "is the sigmoid of its logit, also in a SavedModel's output `probabilities`"
 )
 # Fields of `ExportRequest` whose options have their names.
 _SAME = ("formats", "inputs", "batch", "input_type", "output_type", "activation")
@@ -103,8 +103,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--activation",
-        choices=("none", "softmax"),
-        help="softmax: LiteRT and ONNX files return probabilities; a SavedModel returns both",
+        choices=("none", "softmax", "sigmoid"),
+        help="softmax, or sigmoid for runs of several labels per image: LiteRT and ONNX files "
+        "return probabilities; a SavedModel returns both",
     )
     parser.add_argument(
         "--client",
@@ -205,8 +206,8 @@ def export_run(
     if member.multilabel:
         if args.activation == "softmax":
             raise ValueError(
-                "`--activation softmax` applies to runs of one label per image: export logits, and "
-                f"take their sigmoid. Received: {args.run}, a run with the task multilabel"
+                "`--activation softmax` applies to runs of one label per image; with several "
+                f"labels it is sigmoid. Received: {args.run}, a run with the task multilabel"
             )
         print(f"Note: {_SEVERAL_LABELS}", file=sys.stderr)
     images, labels, calibration = _images(member, args)
@@ -221,6 +222,7 @@ def export_run(
         input_type=args.input_type,
         output_type=args.output_type,
         activation=args.activation,
+        several_labels=member.multilabel,
         calibration=calibration,
         class_names=member.class_names,
         author=args.author,
