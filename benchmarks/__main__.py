@@ -59,6 +59,12 @@ def _parser() -> argparse.ArgumentParser:
     client = commands.add_parser("clients", help="run exported files by the clients' own runtimes")
     _add_client_options(client)
     client.set_defaults(run=_clients)
+    int8 = commands.add_parser("int8", help="compare int8 files with other quantisers' files")
+    int8.add_argument("weights", nargs="+", help="files of weights")
+    int8.add_argument("--dataset", default="cifar10", help="TFDS data set (default: cifar10)")
+    int8.add_argument("--data-dir", help="directory of TFDS data sets")
+    int8.add_argument("--calibration", type=_at_least(1), default=512, help="default: 512")
+    int8.set_defaults(run=_int8)
     return parser
 
 
@@ -148,6 +154,13 @@ def _clients(args: argparse.Namespace) -> int:
 
     nets, names = args.nets or CLIENT_NETS, args.client or list(CLIENTS)
     clients.run(nets, names, args.shared, args.quickstart, args.output)
+    return 0
+
+
+def _int8(args: argparse.Namespace) -> int:
+    from .int8_quality import compare_quantizers
+
+    compare_quantizers(args.weights, args.dataset, args.data_dir, args.calibration)
     return 0
 
 

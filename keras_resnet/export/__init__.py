@@ -3,12 +3,17 @@
 TensorFlow and the runtimes are imported inside functions, so this package imports without them.
 """
 
+from keras_resnet.export.choose import Candidate as Candidate
+from keras_resnet.export.choose import Choice as Choice
+from keras_resnet.export.choose import NoFile as NoFile
+from keras_resnet.export.choose import Wanted as Wanted
+from keras_resnet.export.choose import choose as choose
 from keras_resnet.export.client_export import ClientExport as ClientExport
 from keras_resnet.export.client_export import ClientProof as ClientProof
 from keras_resnet.export.client_export import export_for_clients as export_for_clients
 from keras_resnet.export.clients import CLIENTS as CLIENTS
-from keras_resnet.export.clients import Choice as Choice
 from keras_resnet.export.clients import Client as Client
+from keras_resnet.export.clients import ClientSetting as ClientSetting
 from keras_resnet.export.limits import Limits as Limits
 from keras_resnet.export.litert_file import export_tflite as export_tflite
 from keras_resnet.export.metadata import Description as Description
@@ -28,6 +33,7 @@ from keras_resnet.export.versions import export_version as export_version
 
 __all__ = [
     "CLIENTS",
+    "Candidate",
     "Choice",
     "Client",
     "ClientExport",
@@ -36,9 +42,12 @@ __all__ = [
     "ExportError",
     "ExportRequest",
     "Limits",
+    "NoFile",
     "Reference",
     "Rejected",
     "Verification",
+    "Wanted",
+    "choose",
     "export",
     "export_for_clients",
     "export_onnx",

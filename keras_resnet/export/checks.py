@@ -11,8 +11,18 @@ import numpy as np
 from keras_resnet.preprocessing import PreprocessSpec
 
 Inputs = Literal["raw", "normalized"]
-Precision = Literal["float32", "float16", "int8"]
+Precision = Literal["float32", "float16", "dynamic", "int8", "int16x8", "mixed"]
 Format = Literal["saved_model", "tflite", "onnx"]
+# What each format can have; the first is written where a format has none of those asked for.
+PRECISIONS: dict[Format, tuple[Precision, ...]] = {
+    "saved_model": ("float32",),
+    "tflite": ("float32", "float16", "dynamic", "int8", "int16x8", "mixed"),
+    "onnx": ("float32", "int8"),
+}
+# Precisions whose ranges are measured on training images.
+CALIBRATED: tuple[Precision, ...] = ("int8", "int16x8", "mixed")
+# Precisions that quantise, and are judged by signal-to-noise ratio, agreement and accuracy.
+QUANTIZED: tuple[Precision, ...] = ("dynamic", *CALIBRATED)
 
 
 def check_choice(argument: str, value: object, choices: Any) -> None:

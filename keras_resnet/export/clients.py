@@ -19,7 +19,7 @@ ANY = None
 
 
 @dataclasses.dataclass(frozen=True)
-class Choice:
+class ClientSetting:
     """What a client takes for one option.
 
     Attributes:
@@ -29,7 +29,7 @@ class Choice:
 
     Example:
         >>> keras_resnet.export.CLIENTS["mediapipe"].batch
-        Choice(value=1, why='it runs one image at a time', also=())
+        ClientSetting(value=1, why='it runs one image at a time', also=())
     """
 
     value: Any
@@ -70,12 +70,12 @@ class Client:
     name: str
     title: str
     format: Format
-    precision: Choice
-    inputs: Choice
-    batch: Choice
-    input_type: Choice
-    output_type: Choice
-    activation: Choice
+    precision: ClientSetting
+    inputs: ClientSetting
+    batch: ClientSetting
+    input_type: ClientSetting
+    output_type: ClientSetting
+    activation: ClientSetting
     files: str
     package: str
     install: str
@@ -84,14 +84,14 @@ class Client:
     converted: bool = False
 
 
-_NORMALIZED_INSIDE = Choice(
+_NORMALIZED_INSIDE = ClientSetting(
     "raw", "the normalisation is in the file, so the app gives pixels", ("normalized",)
 )
-_FLOAT32 = Choice("float32", "the reference precision", ANY)
-_LOGITS = Choice("none", "the app takes the softmax if it needs one", ("softmax",))
-_OPEN = Choice("open", "batches of any size, set by each call", ANY)
-_PIXELS = Choice("uint8", "pixels as decoders give them", ("float32",))
-_PIXELS_INT8_TOO = Choice("uint8", "pixels as decoders give them", ("float32", "int8"))
+_FLOAT32 = ClientSetting("float32", "the reference precision", ANY)
+_LOGITS = ClientSetting("none", "the app takes the softmax if it needs one", ("softmax",))
+_OPEN = ClientSetting("open", "batches of any size, set by each call", ANY)
+_PIXELS = ClientSetting("uint8", "pixels as decoders give them", ("float32",))
+_PIXELS_INT8_TOO = ClientSetting("uint8", "pixels as decoders give them", ("float32", "int8"))
 _ONE = "its examples run one image"
 
 _MEDIAPIPE = Client(
@@ -99,14 +99,14 @@ _MEDIAPIPE = Client(
     title="MediaPipe ImageClassifier",
     format="tflite",
     precision=_FLOAT32,
-    inputs=Choice(
+    inputs=ClientSetting(
         "raw",
         "it normalises floats by ONE mean and deviation for all channels, so the file normalises",
     ),
-    batch=Choice(1, "it runs one image at a time"),
-    input_type=Choice("uint8", "it refuses int8 inputs", ("float32",)),
-    output_type=Choice("uint8", "it refuses int8 outputs", ("float32",)),
-    activation=Choice("softmax", "its scores are what the graph returns", ("none",)),
+    batch=ClientSetting(1, "it runs one image at a time"),
+    input_type=ClientSetting("uint8", "it refuses int8 inputs", ("float32",)),
+    output_type=ClientSetting("uint8", "it refuses int8 outputs", ("float32",)),
+    activation=ClientSetting("softmax", "its scores are what the graph returns", ("none",)),
     channels=(3, 4),
     files="model.tflite with labels inside, labels.txt",
     package="mediapipe",
@@ -131,14 +131,14 @@ CLIENTS: dict[str, Client] = {
             format="tflite",
             precision=_FLOAT32,
             inputs=_NORMALIZED_INSIDE,
-            batch=Choice(1, "it refuses an open batch in files with a signature"),
-            input_type=Choice(
+            batch=ClientSetting(1, "it refuses an open batch in files with a signature"),
+            input_type=ClientSetting(
                 "float32",
                 "its tensors are float32, int32 and uint8; WebGPU's float32",
                 ("uint8",),
             ),
-            output_type=Choice("float32", "it refuses int8 at the borders", ("uint8",)),
-            activation=Choice("softmax", "pages show probabilities", ("none",)),
+            output_type=ClientSetting("float32", "it refuses int8 at the borders", ("uint8",)),
+            activation=ClientSetting("softmax", "pages show probabilities", ("none",)),
             files="model.tflite, labels.txt",
             package="@litertjs/core",
             install="it needs Chromium and @litertjs/core, which keras-resnet demo FILE fetches",
@@ -148,12 +148,12 @@ CLIENTS: dict[str, Client] = {
             name="tflite-micro",
             title="TensorFlow Lite Micro",
             format="tflite",
-            precision=Choice("int8", "raw float32 and float16 files do not run on it"),
+            precision=ClientSetting("int8", "raw float32 and float16 files do not run on it"),
             inputs=_NORMALIZED_INSIDE,
-            batch=Choice(1, "its memory is planned for fixed shapes"),
-            input_type=Choice("int8", "its kernels take int8: pixel - 128"),
-            output_type=Choice("int8", "its kernels return int8"),
-            activation=Choice("none", "the largest logit is the class", ("softmax",)),
+            batch=ClientSetting(1, "its memory is planned for fixed shapes"),
+            input_type=ClientSetting("int8", "its kernels take int8: pixel - 128"),
+            output_type=ClientSetting("int8", "its kernels return int8"),
+            activation=ClientSetting("none", "the largest logit is the class", ("softmax",)),
             files="model_int8.tflite, model_data.h and .cc, model_resolver.h, labels.txt",
             package="tflite-micro",
             install="pip install --pre tflite-micro",
@@ -164,12 +164,12 @@ CLIENTS: dict[str, Client] = {
             name="tf-serving",
             title="TensorFlow Serving",
             format="saved_model",
-            precision=Choice("float32", "SavedModels are float32"),
+            precision=ClientSetting("float32", "SavedModels are float32"),
             inputs=_NORMALIZED_INSIDE,
             batch=_OPEN,
             input_type=_PIXELS,
-            output_type=Choice(None, "SavedModels return float32"),
-            activation=Choice("none", "it returns logits and probabilities"),
+            output_type=ClientSetting(None, "SavedModels return float32"),
+            activation=ClientSetting("none", "it returns logits and probabilities"),
             files="<N>/ with the signatures serving_default, serve_bytes and features",
             package="tensorflow_model_server",
             install="install tensorflow_model_server (a program, not a Python package)",
@@ -183,7 +183,7 @@ CLIENTS: dict[str, Client] = {
             inputs=_NORMALIZED_INSIDE,
             batch=_OPEN,
             input_type=_PIXELS_INT8_TOO,
-            output_type=Choice(None, "ONNX files return float32"),
+            output_type=ClientSetting(None, "ONNX files return float32"),
             activation=_LOGITS,
             files="model.onnx, labels.txt",
             package="onnxruntime",
@@ -198,7 +198,7 @@ CLIENTS: dict[str, Client] = {
             inputs=_NORMALIZED_INSIDE,
             batch=_OPEN,
             input_type=_PIXELS_INT8_TOO,
-            output_type=Choice(None, "ONNX files return float32"),
+            output_type=ClientSetting(None, "ONNX files return float32"),
             activation=_LOGITS,
             files="model.onnx, labels.txt",
             package="openvino",
@@ -210,12 +210,16 @@ CLIENTS: dict[str, Client] = {
             name="coreml",
             title="Core ML",
             format="saved_model",
-            precision=Choice("float32", "SavedModels are float32; Core ML sets its own precision"),
+            precision=ClientSetting(
+                "float32", "SavedModels are float32; Core ML sets its own precision"
+            ),
             inputs=_NORMALIZED_INSIDE,
-            batch=Choice(1, f"{_ONE}, and fixed shapes run on the Neural Engine", ANY),
-            input_type=Choice("float32", "Core ML has no uint8 arrays: float32 pixels, 0..255"),
-            output_type=Choice(None, "SavedModels return float32"),
-            activation=Choice("none", "it returns logits and probabilities"),
+            batch=ClientSetting(1, f"{_ONE}, and fixed shapes run on the Neural Engine", ANY),
+            input_type=ClientSetting(
+                "float32", "Core ML has no uint8 arrays: float32 pixels, 0..255"
+            ),
+            output_type=ClientSetting(None, "SavedModels return float32"),
+            activation=ClientSetting("none", "it returns logits and probabilities"),
             files="saved_model/, model.mlpackage if coremltools is installed",
             package="coremltools",
             install="pip install coremltools",
@@ -226,16 +230,16 @@ CLIENTS: dict[str, Client] = {
             name="tfjs",
             title="TensorFlow.js",
             format="saved_model",
-            precision=Choice("float32", "SavedModels are float32"),
+            precision=ClientSetting("float32", "SavedModels are float32"),
             inputs=_NORMALIZED_INSIDE,
             batch=_OPEN,
-            input_type=Choice(
+            input_type=ClientSetting(
                 "float32",
                 "tf.browser.fromPixels(x).toFloat(): WebGL has floats only",
                 ("uint8",),
             ),
-            output_type=Choice(None, "SavedModels return float32"),
-            activation=Choice("none", "it returns logits and probabilities"),
+            output_type=ClientSetting(None, "SavedModels return float32"),
+            activation=ClientSetting("none", "it returns logits and probabilities"),
             files="saved_model/, tfjs/model.json and weights if tensorflowjs is installed",
             package="tensorflowjs",
             install="pip install tensorflowjs",
@@ -300,7 +304,7 @@ def settle(
         ]
     values = {}
     for field in _FIELDS:
-        choice: Choice = getattr(client, field)
+        choice: ClientSetting = getattr(client, field)
         values[field] = choice.value
         if field in given and getattr(request, field) is not None:
             values[field] = getattr(request, field)
@@ -317,7 +321,7 @@ def settle(
     return settled, lines
 
 
-def _compare(client: Client, field: str, choice: Choice, value: Any) -> str:
+def _compare(client: Client, field: str, choice: ClientSetting, value: Any) -> str:
     """Returns a line if a value is not the usual one.
 
     Raises:

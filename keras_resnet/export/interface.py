@@ -33,7 +33,7 @@ class Interface:
         batch: Batch size, or `"open"`.
         input_type: Type of the input. Raw: `"uint8"` pixels, `"int8"` (pixel - 128) or `"float32"`
             (0..255). Normalised: `"float32"`, or the quantised integers of an int8 file.
-        output_type: Type of the output; other types than `"float32"` need an int8 file.
+        output_type: Type of the output; other types than `"float32"` need an int8 LiteRT file.
         activation: `"softmax"` to return probabilities in place of logits; `"sigmoid"` those of
             labels that do not exclude one another.
     """
@@ -88,7 +88,8 @@ def make_interface(
         raise ValueError(f"`batch` must be 'open' or at least 1. Received: batch={batch!r}")
     integer = format == "tflite" and precision == "int8"
     if input_type is None:
-        input_type = "uint8"
+        # TensorFlow 2.21 converts no CAST to 16 bits.
+        input_type = "float32" if precision == "int16x8" else "uint8"
         if inputs == "normalized":
             input_type = "int8" if integer else "float32"
     if output_type is None:
@@ -99,6 +100,11 @@ def make_interface(
                 f"`{name}` must be one of {', '.join(map(repr, get_args(NumberType)))}. "
                 f"Received: {name}={value!r}"
             )
+    if precision == "int16x8" and input_type != "float32":
+        raise ValueError(
+            "int16x8 files take float32, pixels 0..255 or normalised values. "
+            f"Received: input_type={input_type!r}"
+        )
     if not integer and inputs == "normalized" and input_type != "float32":
         raise ValueError(
             f"`input_type={input_type!r}` for normalised values needs an int8 LiteRT file. "

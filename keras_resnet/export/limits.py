@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from keras_resnet.export.checks import Format
+from keras_resnet.export.checks import QUANTIZED, Format, Precision
 from keras_resnet.export.comparison import (
     exceeds_by_more_than_chance,
     loses_by_more_than_chance,
@@ -13,6 +13,10 @@ from keras_resnet.export.comparison import (
 )
 from keras_resnet.export.verify import Verification
 
+# Fields with the smallest signal-to-noise ratio, by precision.
+SIGNAL_TO_NOISE: dict[Precision, str] = {
+    precision: f"{precision}_signal_to_noise" for precision in QUANTIZED
+}
 # Difference of a quantised logit that is not surprising, in standard deviations of the noise.
 _DEVIATIONS = 3
 
@@ -36,7 +40,7 @@ class Failure:
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """Limits that every artifact must keep; SavedModels and ONNX files are float32.
+    """Limits that every artifact must keep, by its precision.
 
     Differences are in units of the spread of the Keras model's logits (`Verification.spread`). A
     changed top-1 class counts only where the Keras model's margin between the two classes exceeds
@@ -59,9 +63,13 @@ class Limits:
             Measured: 2e-3 to 8e-3.
         int8_signal_to_noise: Smallest signal-to-noise ratio of int8 logits, dB. Measured: 24 to 32
             when calibrated on 100 images or more, about 10 on a single one.
-        int8_agreement: Smallest share of images whose class int8 keeps. The permitted difference is
-            three times the noise at `int8_signal_to_noise`.
-        int8_accuracy_drop: Largest loss of top-1 accuracy of int8, as a share of the images.
+        int8_agreement: Smallest share of images whose class a quantised file keeps. The permitted
+            difference is three times the noise at the signal-to-noise limit of its precision.
+        int8_accuracy_drop: Largest loss of top-1 accuracy of a quantised file, as a share of the
+            images.
+        dynamic_signal_to_noise: As for int8, for weights in int8 and activations in float.
+        int16x8_signal_to_noise: As for int8, for activations in int16.
+        mixed_signal_to_noise: What `mixed` must reach: as many layers are float as that takes.
 
     Raises:
         ValueError: If a limit is negative, or the agreement is above 1.
@@ -75,6 +83,9 @@ class Limits:
     int8_signal_to_noise: float = 18.0
     int8_agreement: float = 0.99
     int8_accuracy_drop: float = 0.02
+    dynamic_signal_to_noise: float = 20.0
+    int16x8_signal_to_noise: float = 24.0
+    mixed_signal_to_noise: float = 32.0
 
     def __post_init__(self) -> None:
         """Checks the fields."""
@@ -107,7 +118,9 @@ class Limits:
                 )
             checks += self._difference(v, "float16_difference")
         else:
-            checks += self._int8_checks(v)
+            if v.precision == "int8" and v.format == "tflite":
+                checks += self._integer_checks(v)
+            checks += self._quantized_checks(v)
         return [failure for passed, failure in checks if not passed]
 
     def _bound(self, check: str, value: float, field: str) -> tuple[bool, Failure]:
@@ -126,7 +139,7 @@ class Limits:
             (margin <= 2 * limit, Failure("margin of a changed class", margin, 2 * limit, field)),
         ]
 
-    def _int8_checks(self, v: Verification) -> list[tuple[bool, Failure]]:
+    def _integer_checks(self, v: Verification) -> list[tuple[bool, Failure]]:
         # Integers at both ends, so only this operator leads to float arithmetic inside. The
         # converter's integer-only mode has been observed to leave some without an error.
         floats, ends = v.operators.get("DEQUANTIZE", 0), int(v.output_type == "float32")
@@ -135,10 +148,14 @@ class Limits:
             scale = v.input.scale or 0.0
             passed = (scale, v.input.zero_point) == (1, -128 if v.input.dtype == "int8" else 0)
             checks.append((passed, Failure("input scale", scale, 1.0)))
-        ratio, least = v.signal_to_noise, self.int8_signal_to_noise
+        return checks
+
+    def _quantized_checks(self, v: Verification) -> list[tuple[bool, Failure]]:
+        field = SIGNAL_TO_NOISE[v.precision]
+        ratio, least = v.signal_to_noise, getattr(self, field)
         name = "signal-to-noise ratio of the logits, dB"
-        checks.append((ratio >= least, Failure(name, ratio, least, "int8_signal_to_noise")))
-        checks.append(self._int8_agreement(v))
+        checks = [(ratio >= least, Failure(name, ratio, least, field))]
+        checks.append(self._agreement(v, least))
         if v.accuracy_drop is not None:
             drop, limit = v.accuracy_drop, self.int8_accuracy_drop
             # The tolerance is for rounding: 0.98 - 0.96 is above 0.02.
@@ -146,8 +163,8 @@ class Limits:
             checks.append((passed, Failure("accuracy drop", drop, limit, "int8_accuracy_drop")))
         return checks
 
-    def _int8_agreement(self, v: Verification) -> tuple[bool, Failure]:
-        permitted = _DEVIATIONS * 10 ** (-self.int8_signal_to_noise / 20)
+    def _agreement(self, v: Verification, least: float) -> tuple[bool, Failure]:
+        permitted = _DEVIATIONS * 10 ** (-least / 20)
         changed = sum(margin > 2 * permitted for margin in v.changed_margins)
         agreement, limit = 1 - changed / v.images, self.int8_agreement
         failed = exceeds_by_more_than_chance(changed, v.images, 1 - limit)

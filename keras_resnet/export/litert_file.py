@@ -1,4 +1,4 @@
-"""LiteRT flatbuffers (`.tflite`): float32, float16 and full-integer int8."""
+"""LiteRT flatbuffers (`.tflite`) of every precision."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import keras
 import numpy as np
 
 from keras_resnet.export.checks import (
+    CALIBRATED,
+    QUANTIZED,
     Inputs,
     Precision,
     check_choice,
@@ -28,6 +30,7 @@ from keras_resnet.export.interface import (
     make_interface,
     network_input,
 )
+from keras_resnet.export.litert_quantized import convert_quantized
 from keras_resnet.export.metadata import Description, with_metadata
 from keras_resnet.export.quiet import quiet
 from keras_resnet.export.saved_model_directory import write_signature
@@ -36,7 +39,10 @@ from keras_resnet.preprocessing import PreprocessSpec
 
 _CALIBRATION_BATCH = 8
 
-_Samples = Iterator[dict[str, np.ndarray]]
+# Of `mixed`, dB.
+_MIXED_SIGNAL_TO_NOISE = 32.0
+
+_Samples = Callable[[], Iterator[np.ndarray]]
 
 
 def export_tflite(
@@ -52,20 +58,28 @@ def export_tflite(
     output_type: NumberType | None = None,
     activation: Activation = "none",
     description: Description | None = None,
+    signal_to_noise: float = _MIXED_SIGNAL_TO_NOISE,
+    report: Callable[[str], None] | None = None,
 ) -> None:
     """Converts a model to a LiteRT file of builtin operators.
 
     | `precision` | `inputs="raw"` | `inputs="normalized"` | output |
     | --- | --- | --- | --- |
     | `float32`, `float16` | `images_uint8`, uint8 | `images_normalized`, float32 | float32 |
+    | `dynamic`, `mixed` | `images_uint8`, uint8 | `images_normalized`, float32 | float32 |
+    | `int16x8` | `images_float32`, float32 | `images_normalized`, float32 | float32 |
     | `int8` | `images_uint8`, uint8 | `images_normalized`, int8 | int8 |
 
     `input_type` and `output_type` replace these types: raw pixels as `"int8"` (pixel - 128) or
     `"float32"`, and int8 files with any of the three types at either end. The output is named
     `logits`, or `probabilities` with `activation="softmax"`.
 
-    float16 stores the weights in 16 bits; int8 computes in integers from input to output. Raw
-    int8 files take plain pixels (scale 1); the file has the scales of all other int8 tensors.
+    float16 stores the weights in 16 bits; dynamic stores them in int8 and computes activations in
+    float, or rounds them image by image. int8 computes in integers from input to output, with
+    ranges and biases fitted to the calibration images (`integer_ranges`); int16x8 with activations
+    of 16 bits. mixed is int8 with the operators in float whose rounding costs most, as few as
+    `signal_to_noise` takes. Raw int8 files take plain pixels (scale 1); the file has the scales of
+    all other int8 tensors.
     This function does not compare the file with the model: see `verify` and `export`.
 
     Args:
@@ -74,19 +88,22 @@ def export_tflite(
         precision: Precision of the weights and, for int8, of the computation.
         preprocess: Size and normalisation.
         inputs: `"raw"` to include the normalisation in the file, or `"normalized"`.
-        calibration: For int8, uint8 pixels of training images, `(images, height, width,
-            channels)`. A few hundred are enough.
+        calibration: For int8, int16x8 and mixed: uint8 pixels of training images, `(images, height,
+            width, channels)`. A few hundred are enough.
         batch: Batch size. LiteRT.js and compilers for NPUs refuse `"open"` or fall back to the CPU.
         input_type: Type of the input; None for that of the table.
         output_type: Type of the output; None for that of the table.
         activation: `"softmax"` or `"sigmoid"` to return probabilities.
         description: Name, labels and more to write into the file, where MediaPipe and Android look
             for them.
+        signal_to_noise: For mixed: signal-to-noise ratio of the output that the file must reach on
+            the calibration images, dB.
+        report: Called with a line about what was decided; or None.
 
     Raises:
         RuntimeError: If Keras does not run on TensorFlow.
         TypeError: If `calibration` is not a uint8 array.
-        ValueError: If an argument has a value that does not fit, or int8 has no `calibration`.
+        ValueError: If an argument has a value that does not fit, or `calibration` is missing.
 
     Example:
         ```python
@@ -110,23 +127,28 @@ def export_tflite(
         activation=activation,
     )
     shape = check_export(model, preprocess)
-    if precision == "int8":
+    if precision in CALIBRATED:
         check_calibration(calibration, shape)
     # The int8 converter starts from a float graph of plain pixels and changes the types itself.
-    graph = dataclasses.replace(interface, input_type="float32") if precision == "int8" else None
-    graph = graph or interface
+    graph = interface
+    if precision in ("int8", "mixed"):
+        graph = dataclasses.replace(interface, input_type="float32")
 
     def serve(images: Tensor) -> dict[str, Tensor]:
         logits = model(network_input(images, preprocess, graph), training=False)
         return {interface.output_name: activated(logits, interface)}
 
     samples = None
-    if calibration is not None:
+    if precision in CALIBRATED and calibration is not None:
         samples = functools.partial(_calibration_samples, calibration, preprocess, interface)
+    lines: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         write_signature(serve, folder, interface, shape, graph.graph_type)
         with quiet():
-            content = _convert(folder, precision, interface, samples)
+            content = _convert(folder, precision, interface, samples, signal_to_noise, lines.append)
+    for line in lines:
+        if report is not None:
+            report(line)
     if description is not None:
         normalized = interface.inputs == "normalized"
         content = with_metadata(
@@ -139,14 +161,16 @@ def export_tflite(
 
 
 def check_calibration(calibration: np.ndarray | None, shape: tuple[int, int, int]) -> None:
-    """Checks the calibration images of an int8 file.
+    """Checks the calibration images of a quantised file.
 
     Raises:
         TypeError: If `calibration` is not a uint8 array.
         ValueError: If it is None or has another shape.
     """
     if calibration is None:
-        raise ValueError("int8 needs `calibration`, uint8 training images. Received: None")
+        raise ValueError(
+            f"{', '.join(CALIBRATED)} need `calibration`, uint8 training images. Received: None"
+        )
     check_images("calibration", calibration, shape)
 
 
@@ -154,28 +178,25 @@ def _convert(
     folder: str,
     precision: Precision,
     interface: Interface,
-    samples: Callable[[], _Samples] | None,
+    samples: _Samples | None,
+    signal_to_noise: float,
+    report: Callable[[str], None],
 ) -> bytes:
-    """Converts a SavedModel and returns the flatbuffer; int8 needs `samples`."""
+    """Converts a SavedModel and returns the flatbuffer."""
     import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serving_default"])
     if precision == "float16":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.target_spec.supported_types = [tf.float16]
-    elif precision == "int8":
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        # No fallback to float operators: an operator without an integer kernel is an error.
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = tf.as_dtype(interface.input_type)
-        converter.inference_output_type = tf.as_dtype(interface.output_type)
-        converter.representative_dataset = samples
+    elif precision in QUANTIZED:
+        return convert_quantized(converter, precision, interface, samples, signal_to_noise, report)
     return converter.convert()
 
 
 def _calibration_samples(
     calibration: np.ndarray, preprocess: PreprocessSpec, interface: Interface
-) -> _Samples:
+) -> Iterator[np.ndarray]:
     """Yields batches of calibration images as the float graph takes them.
 
     The converter derives the input's scale from the smallest and the largest value that it sees.
@@ -191,4 +212,4 @@ def _calibration_samples(
             pixels = pixels.copy()
             pixels[0, 0, 0], pixels[0, -1, -1] = 0, 255
         x = pixels if interface.inputs == "raw" else preprocess.normalize(pixels)
-        yield {interface.input_name: x.astype("float32")}
+        yield x.astype("float32")

@@ -26,6 +26,7 @@ from keras_resnet.export.saved_model_directory import export_saved_model
 from keras_resnet.export.verify import Reference, Verification, verify
 from keras_resnet.reparam import deploy
 
+_MIXED_MARGIN = 1.0  # dB
 # Packages whose versions the manifest records.
 _PACKAGES = ("keras", "tensorflow", "numpy")
 _ONNX_PACKAGES = ("onnx", "tf2onnx")
@@ -107,8 +108,8 @@ def export(
 ) -> list[Verification]:
     """Exports a model and verifies each artifact under its own runtime.
 
-    Writes `saved_model/`, `model.tflite`, `model_float16.tflite`, `model_int8.tflite` and
-    `model.onnx` as requested, `labels.txt` if there are class names, and `manifest.json`.
+    Writes `saved_model/`, `model.tflite`, `model_<precision>.tflite`, `model.onnx` and
+    `model_int8.onnx` as requested, `labels.txt` if there are class names, and `manifest.json`.
     Each artifact stands for itself: it is written to a hidden directory beside its final place, and
     replaces an earlier one as soon as it has passed, whatever becomes of the others.
 
@@ -171,6 +172,7 @@ def export(
             entry = {result.file: _manifest_entry(model, result, request, weights)}
             artifacts.write_manifest(directory, {**artifacts.read_manifest(directory), **entry})
             verifications.append(result)
+            reference.keep_exact(directory / result.file, result)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     if rejected:
@@ -247,7 +249,14 @@ def _convert(
             **common,
         )
     elif target.format == "onnx":
-        export_onnx(model, path, activation=interface.activation, **common)
+        export_onnx(
+            model,
+            path,
+            precision=target.precision,
+            calibration=request.calibration,
+            activation=interface.activation,
+            **common,
+        )
     else:
         export_tflite(
             model,
@@ -256,6 +265,9 @@ def _convert(
             calibration=request.calibration,
             output_type=interface.output_type,
             activation=interface.activation,
+            # The file is chosen on other images than it is verified on.
+            signal_to_noise=request.limits.mixed_signal_to_noise + _MIXED_MARGIN,
+            report=request.progress,
             **common,
         )
 

@@ -13,6 +13,8 @@ import numpy as np
 
 from keras_resnet.export.artifacts import read_manifest
 from keras_resnet.export.checks import (
+    CALIBRATED,
+    PRECISIONS,
     Format,
     Inputs,
     Precision,
@@ -36,12 +38,6 @@ from keras_resnet.export.saved_model_directory import left_out
 from keras_resnet.preprocessing import PreprocessSpec
 
 SAVED_MODEL = "saved_model"
-ONNX_NAME = "model.onnx"
-TFLITE_NAMES: dict[Precision, str] = {
-    "float32": "model.tflite",
-    "float16": "model_float16.tflite",
-    "int8": "model_int8.tflite",
-}
 
 
 # Below, int8 ranges are uncertain: ResNet-20 has 12 dB with 1 image, 22 with 8 and 28 with 64.
@@ -66,8 +62,9 @@ class ExportRequest:
         labels: Class numbers of the images, `(images,)`; None to verify the logits and the
             agreement only.
         formats: Any of `"saved_model"`, `"tflite"` and `"onnx"`.
-        precisions: Precisions of the LiteRT files: any of `"float32"`, `"float16"` and `"int8"`. A
-            SavedModel and an ONNX file are float32.
+        precisions: Precisions of the files. LiteRT: any of `"float32"`, `"float16"`, `"dynamic"`,
+            `"int8"`, `"int16x8"` and `"mixed"`; ONNX: `"float32"` and `"int8"`. A format that has
+            none of them is written in float32.
         inputs: Whether the artifacts take `"raw"` pixels or `"normalized"` values.
         batch: Batch size of the files, or `"open"`. None: 1 for LiteRT files, open for the others.
         input_type: Type of the input. None: uint8 pixels; normalised values as float32, or as int8
@@ -77,7 +74,7 @@ class ExportRequest:
             several labels per image. A SavedModel returns both.
         several_labels: Whether an image may have several labels. The probabilities, also those of
             a SavedModel, are then sigmoids.
-        calibration: For int8: uint8 TRAINING images, shaped as `images`.
+        calibration: For int8, int16x8 and mixed: uint8 TRAINING images, shaped as `images`.
         class_names: One name per class, written to `labels.txt` and into LiteRT and ONNX files; or
             None.
         for_converters: Whether a SavedModel has one signature only, as converters take it.
@@ -124,7 +121,7 @@ class ExportRequest:
         Raises:
             ValueError: If its format cannot have it.
         """
-        integer = target.precision == "int8"
+        integer = target.format == "tflite" and target.precision == "int8"
         activation = self.activation
         if self.several_labels and activation == "softmax":
             activation = "sigmoid"
@@ -141,18 +138,19 @@ class ExportRequest:
     @property
     def targets(self) -> list[Target]:
         """The requested artifacts."""
-        targets: list[Target] = []
-        if "saved_model" in self.formats:
-            targets.append(Target(SAVED_MODEL, "saved_model", "float32"))
-        if "tflite" in self.formats:
-            targets += [
-                Target(name, "tflite", precision)
-                for precision, name in TFLITE_NAMES.items()
-                if precision in self.precisions
-            ]
-        if "onnx" in self.formats:
-            targets.append(Target(ONNX_NAME, "onnx", "float32"))
-        return targets
+        return [
+            Target(file_name(format, precision), format, precision)
+            for format, known in PRECISIONS.items()
+            if format in self.formats
+            for precision in [name for name in known if name in self.precisions] or known[:1]
+        ]
+
+
+def file_name(format: Format, precision: Precision) -> str:
+    """Returns the name of an artifact, such as `"model_int8.tflite"`."""
+    if format == SAVED_MODEL:
+        return SAVED_MODEL
+    return f"model.{format}" if precision == "float32" else f"model_{precision}.{format}"
 
 
 def check_request(model: keras.Model, directory: Path, request: ExportRequest) -> None:
@@ -174,11 +172,11 @@ def check_request(model: keras.Model, directory: Path, request: ExportRequest) -
     if request.labels is not None:
         check_labels(request.labels, len(request.images), classes)
     check_class_names(request.class_names, classes)
-    if "tflite" in request.formats:
-        if "int8" in request.precisions:
+    for target in request.targets:
+        if target.precision in CALIBRATED:
             check_calibration(request.calibration, shape)
-        if importlib.util.find_spec("ai_edge_litert") is None:
-            raise ValueError("LiteRT files are verified by `ai-edge-litert`, which is missing")
+    if "tflite" in request.formats and importlib.util.find_spec("ai_edge_litert") is None:
+        raise ValueError("LiteRT files are verified by `ai-edge-litert`, which is missing")
     if "onnx" in request.formats:
         check_onnx()
     if directory.exists() and not directory.is_dir():
@@ -194,32 +192,41 @@ def notes(model: keras.Model, request: ExportRequest) -> list[str]:
         lines.append(f"The model leaves its input size open: the files take {height}x{width}")
     if SAVED_MODEL in request.formats and not request.for_converters:
         lines += left_out(model)
-    others = sorted({"float16", "int8"} & set(request.precisions))
-    exact = [name for name in ("saved_model", "onnx") if name in request.formats]
-    if others and exact:
-        lines.append(f"{' and '.join(exact)}: float32; {' and '.join(others)} apply to tflite")
-    if "int8" in request.precisions and request.calibration is not None:
+    for format, known in PRECISIONS.items():
+        others = [name for name in request.precisions if name not in known]
+        if format in request.formats and others:
+            takes = [name for name, its in PRECISIONS.items() if set(others) <= set(its)]
+            written = [each.precision for each in request.targets if each.format == format]
+            lines.append(
+                f"{format}: {' and '.join(written)}; {' and '.join(others)} apply to "
+                f"{' and '.join(takes)}"
+            )
+    calibrated = [name for name in request.precisions if name in CALIBRATED]
+    if calibrated and request.calibration is not None:
         count = len(request.calibration)
         if count < FEW_CALIBRATION_IMAGES:
             lines.append(
-                f"Warning: int8 is calibrated on {count} images; below {FEW_CALIBRATION_IMAGES} "
-                "its ranges are uncertain"
+                f"Warning: {' and '.join(calibrated)} is calibrated on {count} images; below "
+                f"{FEW_CALIBRATION_IMAGES} its ranges are uncertain"
             )
     return lines
 
 
 def _check_precisions(request: ExportRequest) -> None:
     """Checks that each precision has a format that can have it."""
-    others = [name for name in request.precisions if name != "float32"]
-    if others and "tflite" not in request.formats:
+    written = {(target.format, target.precision) for target in request.targets}
+    for precision in request.precisions:
+        formats = [name for name, known in PRECISIONS.items() if precision in known]
+        if precision != "float32" and not set(formats) & set(request.formats):
+            kind = "format" if len(formats) == 1 else "formats"
+            raise ValueError(
+                f"`precisions` {precision!r} applies to the {kind} "
+                f"{' and '.join(map(repr, formats))}. Received: formats={list(request.formats)}"
+            )
+    if request.output_type not in (None, "float32") and ("tflite", "int8") not in written:
         raise ValueError(
-            f"`precisions` {', '.join(map(repr, others))} apply to the format 'tflite'; SavedModel "
-            f"and ONNX files are float32. Received: formats={list(request.formats)}"
-        )
-    if request.output_type not in (None, "float32") and "int8" not in others:
-        raise ValueError(
-            f"`output_type={request.output_type!r}` applies to int8 files. "
-            f"Received: precisions={list(request.precisions)}"
+            f"`output_type={request.output_type!r}` applies to int8 LiteRT files. "
+            f"Received: formats={list(request.formats)}, precisions={list(request.precisions)}"
         )
     if request.activation != "none" and set(request.formats) == {"saved_model"}:
         raise ValueError(

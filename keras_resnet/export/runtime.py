@@ -59,7 +59,8 @@ class Runtime(abc.ABC):
     @property
     def integer(self) -> bool:
         """Whether the network computes its output in integers."""
-        return "QUANTIZE" in self.operators or self.output_type != "float32"
+        quantized = {"QUANTIZE", "QuantizeLinear"} & self.operators.keys()
+        return bool(quantized) or self.output_type != "float32"
 
     @property
     @abc.abstractmethod

@@ -49,7 +49,7 @@ def tflite(
     Args:
         model: The net.
         path: File to write.
-        precision: Precision of the file; int8 needs `calibration`.
+        precision: Precision of the file; int8, int16x8 and mixed need `calibration`.
         preprocess: Size and normalisation; None for `model.preprocess`.
         images: uint8 images to verify the file on; None for 16 random ones.
         labels: Their class numbers, if the accuracy is to be measured.
@@ -78,6 +78,7 @@ def onnx(
     model: keras.Model,
     path: str | os.PathLike[str],
     *,
+    precision: Precision = "float32",
     preprocess: PreprocessSpec | None = None,
     images: np.ndarray | None = None,
     labels: np.ndarray | None = None,
@@ -89,6 +90,7 @@ def onnx(
     Args:
         model: The net.
         path: File to write; its name must end in `.onnx`.
+        precision: `"float32"`, or `"int8"`, which needs `calibration`.
         preprocess: As for `tflite`.
         images: As for `tflite`.
         labels: As for `tflite`.
@@ -109,9 +111,9 @@ def onnx(
         raise ValueError(f"`path` must end in .onnx. Received: path={os.fspath(path)!r}")
 
     def write(net: keras.Model, file: Path, spec: PreprocessSpec) -> None:
-        export_onnx(net, file, preprocess=spec, **options)
+        export_onnx(net, file, precision=precision, preprocess=spec, **options)
 
-    return _verified(model, Path(path), write, "float32", preprocess, images, labels, limits)
+    return _verified(model, Path(path), write, precision, preprocess, images, labels, limits)
 
 
 def saved_model(

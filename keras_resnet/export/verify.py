@@ -50,8 +50,13 @@ _BATCH_VALUES = 4_000_000
 # Largest difference between two float32 computations, in units of the spread.
 _EXACT = 1e-4
 _SENSITIVITY_IMAGES = 32
+# Images by which float16 files are held to float32 files with rounded constants: the two compute
+# the same, so a few images show whether they are equal.
+_ROUNDED_IMAGES = 32
 _LATENCY_RUNS = 30
 _LATENCY_SECONDS = 2.0
+
+_Kind = tuple[Inputs, Activation]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,7 +82,8 @@ class Reference:
     logits: np.ndarray
     preprocess: PreprocessSpec
     model: keras.Model | None = None
-    _rounded: dict[Inputs, np.ndarray] = dataclasses.field(
+    _exact: dict[_Kind, Path] = dataclasses.field(default_factory=dict, init=False, repr=False)
+    _rounded: dict[_Kind, np.ndarray] = dataclasses.field(
         default_factory=dict, init=False, repr=False
     )
 
@@ -106,7 +112,8 @@ class Reference:
         check_images("images", images, image_shape(model, preprocess))
         if labels is not None:
             check_labels(labels, len(images), model.outputs[0].shape[-1])
-        logits = in_batches(lambda batch: _forward(model, preprocess.normalize(batch)), images)
+        forward = _forward(model)
+        logits = in_batches(lambda batch: forward(preprocess.normalize(batch)), images)
         return cls(images, labels, logits, preprocess, model)
 
     @functools.cached_property
@@ -121,46 +128,69 @@ class Reference:
         inputs = self.preprocess.normalize(self.images[:_SENSITIVITY_IMAGES])
         relative = np.random.default_rng(0).uniform(-1, 1, inputs.shape) * 2.0**-22
         rounded = (inputs * (1 + relative)).astype("float32")
-        logits = _forward(self.model, rounded)
+        logits = _forward(self.model)(rounded)
         return ratio(_largest(logits, self.logits[: len(rounded)]), spread_of(self.logits))
 
-    def rounded_logits(self, inputs: Inputs) -> np.ndarray | None:
-        """Returns the logits of the model as a LiteRT file with constants rounded to float16.
+    def keep_exact(self, path: Path, verification: Verification) -> None:
+        """Keeps the place of a right float32 LiteRT file, by which float16 files are verified."""
+        if verification.format == "tflite" and verification.precision == "float32":
+            self._exact[verification.input.mode, verification.activation] = path
 
-        The file is first held to the model in float32, so the logits are the model's but for the
-        rounding.
+    def rounded_outputs(self, inputs: Inputs, activation: Activation) -> np.ndarray | None:
+        """Returns the outputs of the model's float32 LiteRT file with constants as float16.
+
+        The float32 file is a right one that `keep_exact` was told of, or is written anew and held
+        to the model, so the outputs are the model's but for the rounding.
 
         Args:
             inputs: What the file takes: pixels, with the normalisation's constants rounded too, or
                 normalised values.
+            activation: Whether it returns logits or probabilities.
 
         Returns:
-            The logits; None without a model.
+            The outputs for the first 32 images; None without a model.
 
         Raises:
             ValueError: If the float32 file differs from the model.
         """
         if self.model is None:
             return None
-        if inputs not in self._rounded:
-            self._rounded[inputs] = self._rounded_file(self.model, inputs)
-        return self._rounded[inputs]
+        kind = (inputs, activation)
+        if kind not in self._rounded:
+            exact = self._exact.get(kind)
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder, "float32.tflite")
+                if exact is None:
+                    self._write_exact(self.model, path, inputs, activation)
+                path.write_bytes(rounded_constants((exact or path).read_bytes()))
+                self._rounded[kind] = self._first_outputs(path)
+        return self._rounded[kind]
 
-    def _rounded_file(self, model: keras.Model, inputs: Inputs) -> np.ndarray:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "float32.tflite")
-            export_tflite(
-                deploy(model), path, precision="float32", preprocess=self.preprocess, inputs=inputs
+    def _write_exact(
+        self, model: keras.Model, path: Path, inputs: Inputs, activation: Activation
+    ) -> None:
+        """Writes a float32 file of the model and checks that it is right."""
+        export_tflite(
+            deploy(model),
+            path,
+            precision="float32",
+            preprocess=self.preprocess,
+            inputs=inputs,
+            activation=activation,
+        )
+        outputs = self._first_outputs(path)
+        expected = self.logits[: len(outputs)]
+        if activation == "softmax":
+            outputs, expected = log_probabilities(outputs), log_probabilities(softmax(expected))
+        difference = ratio(_largest(outputs, expected), spread_of(self.logits))
+        if not difference <= max(_EXACT, permitted_by(self.sensitivity)):
+            raise ValueError(
+                "The float32 file of the same model, by which float16 files are verified, "
+                f"differs from the Keras model: {difference:.3g} of the spread of the logits"
             )
-            exact = _run(load(path), self)
-            difference = ratio(_largest(exact, self.logits), spread_of(self.logits))
-            if not difference <= max(_EXACT, permitted_by(self.sensitivity)):
-                raise ValueError(
-                    "The float32 file of the same model, by which float16 files are verified, "
-                    f"differs from the Keras model: {difference:.3g} of the spread of the logits"
-                )
-            path.write_bytes(rounded_constants(path.read_bytes()))
-            return _run(load(path), self)
+
+    def _first_outputs(self, path: Path) -> np.ndarray:
+        return _run(load(path), self.images[:_ROUNDED_IMAGES], self.preprocess)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,7 +199,7 @@ class Verification:
 
     Attributes:
         format: `"saved_model"`, `"tflite"` or `"onnx"`.
-        precision: `"float32"`, `"float16"` or `"int8"`.
+        precision: One of `keras_resnet.export.checks.Precision`.
         file: Name of the file or directory.
         bytes: Size of the file, or of all files of the directory.
         sha256: SHA-256 of the file; of a directory, of its files' relative paths and contents.
@@ -184,7 +214,7 @@ class Verification:
             `max_logit` if that is more.
         relative_difference: `max_difference / spread`.
         conversion_difference: For float16: largest difference from the same model with constants
-            rounded to float16, relative to `spread`; otherwise None.
+            rounded to float16, relative to `spread`, on the first 32 images; otherwise None.
         sensitivity: Change of the Keras model's logits when its input is rounded otherwise,
             relative to `spread`; 0 where `relative_difference` is too small for it to matter.
         signal_to_noise: Signal-to-noise ratio of the logits, dB; infinite where they are equal.
@@ -301,17 +331,18 @@ def verify(
             f"{path.name} takes images of shape {runtime.input.shape[1:]}. "
             f"Received: images of shape {images.shape[1:]}"
         )
-    logits = _run(runtime, reference)
+    logits = _run(runtime, images, reference.preprocess)
     if logits.shape != expected.shape:
         raise ValueError(
             f"{path.name} returns logits {logits.shape}, the Keras model {expected.shape}"
         )
-    rounded = reference.rounded_logits(runtime.input.mode) if precision == "float16" else None
+    rounded = None
+    if precision == "float16":
+        rounded = reference.rounded_outputs(runtime.input.mode, runtime.activation)
     spread = spread_of(expected)
     if runtime.activation != "none":
         squash, back = _ACTIVATIONS[runtime.activation]
         expected = squash(expected)
-        rounded = None if rounded is None else squash(rounded)
         if runtime.integer:
             # Steps of 1/256 say nothing about the logits of unlikely classes.
             spread = spread_of(expected)
@@ -342,7 +373,7 @@ def verify(
         spread=spread,
         relative_difference=relative,
         conversion_difference=(
-            None if rounded is None else ratio(_largest(logits, rounded), spread)
+            None if rounded is None else ratio(_largest(logits[: len(rounded)], rounded), spread)
         ),
         sensitivity=reference.sensitivity if relative > _EXACT and exact else 0.0,
         signal_to_noise=signal_to_noise(logits, expected),
@@ -368,20 +399,19 @@ def _largest(one: np.ndarray, other: np.ndarray) -> float:
         return float(np.abs(one.astype("float64") - other).max())
 
 
-def _forward(model: keras.Model, inputs: np.ndarray) -> np.ndarray:
-    """Returns a model's logits for normalised images."""
+def _forward(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns the function from normalised images to a model's logits."""
     import tensorflow as tf
 
     # `predict` would use the settings that the model was compiled with, such as XLA.
-    return np.asarray(tf.function(lambda x: model(x, training=False))(inputs))
+    spec = tf.TensorSpec((None, *model.inputs[0].shape[1:]), "float32")
+    graph = tf.function(lambda x: model(x, training=False), input_signature=[spec])
+    return lambda inputs: np.asarray(graph(inputs))
 
 
-def _run(runtime: Runtime, reference: Reference) -> np.ndarray:
-    """Returns an artifact's logits for the reference's images."""
-    preprocess = reference.preprocess
-    return in_batches(
-        lambda batch: runtime.run(runtime.prepare(batch, preprocess)), reference.images
-    )
+def _run(runtime: Runtime, images: np.ndarray, preprocess: PreprocessSpec) -> np.ndarray:
+    """Returns an artifact's outputs for uint8 images."""
+    return in_batches(lambda batch: runtime.run(runtime.prepare(batch, preprocess)), images)
 
 
 def in_batches(function: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:

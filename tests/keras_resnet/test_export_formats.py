@@ -300,7 +300,7 @@ def test_arguments_are_checked(model, images, tmp_path):
         export_saved_model(model, path, preprocess=RGB, class_names=["a\nb", "b", "c", "d"])
     with pytest.raises(ValueError, match=r"`precision` must be one of.*'int4'"):
         export_tflite(model, path, precision="int4", preprocess=RGB)
-    with pytest.raises(ValueError, match="int8 needs `calibration`"):
+    with pytest.raises(ValueError, match="int8, int16x8, mixed need `calibration`"):
         export_tflite(model, path, precision="int8", preprocess=RGB)
     with pytest.raises(TypeError, match="`calibration` must be a NumPy array of uint8.*float32"):
         export_tflite(

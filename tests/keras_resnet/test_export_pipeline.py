@@ -44,8 +44,8 @@ SPEC = ResNetSpec(
 )
 PREPROCESS = PreprocessSpec((8, 8), mean=(75.0,), std=(90.0,))
 NAMES = [f"digit {number}" for number in range(10)]
-EVERYTHING = ["model.onnx", "model.tflite", "model_float16.tflite", "model_int8.tflite"]
-EVERYTHING.append("saved_model")
+LITERT = ["model.tflite", "model_float16.tflite", "model_int8.tflite"]
+EVERYTHING = sorted(["model.onnx", "model_int8.onnx", *LITERT, "saved_model"])
 
 
 @pytest.fixture(scope="module")
@@ -155,11 +155,11 @@ def test_every_artifact_is_verified_and_described(exported):
     directory, verifications = exported.directory, exported.verifications
     assert names(directory) == sorted([*EVERYTHING, "labels.txt", "manifest.json"])
     assert (directory / "labels.txt").read_text().splitlines() == NAMES
-    assert [v.file for v in verifications] == ["saved_model", *EVERYTHING[1:4], "model.onnx"]
-    precisions = ["float32", "float32", "float16", "int8", "float32"]
+    assert [v.file for v in verifications] == ["saved_model", *LITERT, *EVERYTHING[0:4:3]]
+    precisions = ["float32", "float32", "float16", "int8", "float32", "int8"]
     assert [v.precision for v in verifications] == precisions
-    assert [v.format for v in verifications] == ["saved_model", *["tflite"] * 3, "onnx"]
-    assert exported.progress[-2:] == ["Exporting model.onnx", "Verifying model.onnx"]
+    assert [v.format for v in verifications] == ["saved_model", *["tflite"] * 3, *["onnx"] * 2]
+    assert exported.progress[-2:] == ["Exporting model_int8.onnx", "Verifying model_int8.onnx"]
     entries = manifest(directory)
     assert sorted(entries) == EVERYTHING
     for v in verifications:
@@ -175,7 +175,7 @@ def test_every_artifact_is_verified_and_described(exported):
         assert entry["input"]["mode"] == "raw"
         assert entry["input"]["shape"] == [1 if v.format == "tflite" else None, 8, 8, 1]
     assert len({entry["weights_sha256"] for entry in entries.values()}) == 1
-    for name in EVERYTHING[1:4]:
+    for name in LITERT:
         assert read_labels((directory / name).read_bytes()) == NAMES
     import onnx
 
@@ -184,7 +184,7 @@ def test_every_artifact_is_verified_and_described(exported):
     assert props["name"] == SPEC.name
     content = (directory / "model.tflite").read_bytes()
     assert hashlib.sha256(content).hexdigest() == entries["model.tflite"]["sha256"]
-    saved, float32, float16, int8, onnx_file = verifications
+    saved, float32, float16, int8, onnx_file, int8_onnx = verifications
     for exact in (saved, float32, onnx_file):
         assert exact.agreement == 1.0
         assert 0 < exact.max_difference < 1e-4
@@ -194,7 +194,9 @@ def test_every_artifact_is_verified_and_described(exported):
     assert float32.max_difference < float16.max_difference < int8.max_difference
     assert float32.signal_to_noise > float16.signal_to_noise > int8.signal_to_noise > 18
     assert float16.conversion_difference < 1e-5 < float16.relative_difference
-    assert int8.accuracy > int8.keras_accuracy - 0.02
+    for each in (int8, int8_onnx):
+        assert each.signal_to_noise > 25
+        assert each.accuracy > each.keras_accuracy - 0.02
     assert int8.bytes < float16.bytes < float32.bytes
     assert entries["model_int8.tflite"]["input"]["scale"] == 1.0
     assert entries["model.onnx"]["outputs"] == ["logits"]
@@ -211,10 +213,10 @@ def test_options_reach_each_format(ready, model, request_, tmp_path):
         precisions=["int8"],
     )
     export(model, tmp_path, request)
-    said = ready.options["model.onnx"].pop("description")
+    said = ready.options["model_int8.onnx"].pop("description")
     assert (said.name, said.labels) == (model.name, NAMES)
-    assert said.weights_sha256 == manifest(tmp_path)["model.onnx"]["weights_sha256"]
-    assert said.version == f"weights {manifest(tmp_path)['model.onnx']['weights_sha256'][:12]}"
+    assert said.weights_sha256 == manifest(tmp_path)["model_int8.onnx"]["weights_sha256"]
+    assert said.version == f"weights {manifest(tmp_path)['model_int8.onnx']['weights_sha256'][:12]}"
     assert ready.options["model_int8.tflite"].pop("description").version == said.version
     common = {
         "preprocess": PREPROCESS,
@@ -232,8 +234,15 @@ def test_options_reach_each_format(ready, model, request_, tmp_path):
             "activation": "none",
             "precision": "int8",
             "calibration": request.calibration,
+            "signal_to_noise": 33.0,  # of mixed: 1 dB above its limit
+            "report": None,
         },
-        "model.onnx": {**common, "activation": "none"},
+        "model_int8.onnx": {
+            **common,
+            "activation": "none",
+            "precision": "int8",
+            "calibration": request.calibration,
+        },
     }
 
 
@@ -288,7 +297,7 @@ def test_each_file_stands_for_itself(ready, model, request_, tmp_path, limits, f
     assert sorted(manifest(tmp_path)) == sorted(kept)
     assert names(tmp_path) == sorted([*kept, "labels.txt", "manifest.json"])
     bad = {each.file for each in error.rejected}
-    assert sorted([*kept, *bad]) == sorted(EVERYTHING[1:])
+    assert sorted([*kept, *bad]) == sorted([*LITERT, "saved_model"])
 
 
 def test_a_converter_that_fails_spoils_its_file_only(ready, model, request_, tmp_path, monkeypatch):
@@ -482,11 +491,19 @@ def test_limits_by_precision(exported):
 
 
 BAD = {
-    "int8 without calibration": ({"calibration": None}, ValueError, "int8 needs `calibration`"),
+    "int8 without calibration": (
+        {"calibration": None},
+        ValueError,
+        "int8, int16x8, mixed need `calibration`",
+    ),
     "format": ({"formats": ["pb"]}, ValueError, "`formats` must be one of.*'onnx'.*'pb'"),
     "string": ({"formats": "tflite"}, ValueError, "`formats` must be a non-empty list"),
     "none": ({"precisions": []}, ValueError, "`precisions` must be a non-empty list"),
-    "float onnx": ({"formats": ["onnx"]}, ValueError, "'float16', 'int8' apply to the format 'tfl"),
+    "float onnx": (
+        {"formats": ["onnx"]},
+        ValueError,
+        "`precisions` 'float16' applies to the format 'tfl",
+    ),
     "precision": ({"precisions": ["int4"]}, ValueError, "`precisions` must be one of.*'int4'"),
     "inputs": ({"inputs": "jpeg"}, ValueError, "`inputs` must be one of.*'jpeg'"),
     "few labels": ({"labels": np.zeros(3, int)}, ValueError, r"`labels` must have shape \(597,\)"),

@@ -384,7 +384,7 @@ def test_export_of_a_file(finished_run, tmp_path, command: Command) -> None:
     assert (tmp_path / "out" / "model.tflite").is_file()
     assert len((tmp_path / "out" / "labels.txt").read_text().splitlines()) == 10
     ended = command(*words, "--output", tmp_path / "out", "--precision", "int8")
-    assert ended.err.startswith("Error: int8 is calibrated on images: give --dataset")
+    assert ended.err.startswith("Error: int8 files are calibrated on images: give --dataset")
 
 
 def test_export_for_clients(finished_run, tmp_path, command: Command) -> None:
@@ -422,9 +422,11 @@ def test_export_for_clients(finished_run, tmp_path, command: Command) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--formats", "onnx", "--precision", "int8"), "`--precision int8` applies to the format"),
-        (("--max-accuracy-drop", 0.1), "`--max-accuracy-drop` applies to int8 files"),
-        (("--calibration-images", 9), "`--calibration-images` applies to int8 files"),
+        (("--formats", "onnx", "--precision", "mixed"), "`--precision mixed` applies to tflite. "),
+        (("--formats", "saved_model", "--precision", "int8"), "`--precision int8` applies to tfl"),
+        (("--max-size", "300KB"), "`--max-size` applies to --auto"),
+        (("--max-accuracy-drop", 0.1), "`--max-accuracy-drop` applies to dynamic, int8, "),
+        (("--calibration-images", 9), "`--calibration-images` applies to int8, int16x8, mixed"),
         (("--max-float16-difference", 1), "`--max-float16-difference` applies to float16 files"),
         (("--output-type", "uint8"), "`--output-type` applies to int8 files"),
         (("--batch", 0), "`batch` must be 'open' or at least 1. Received: batch=0"),

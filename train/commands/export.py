@@ -16,10 +16,12 @@ from keras_resnet.export import (
     ExportRequest,
     Limits,
     Verification,
+    choose,
     export,
     export_for_clients,
     export_version,
 )
+from keras_resnet.export.checks import CALIBRATED, PRECISIONS, QUANTIZED
 from keras_resnet.export.clients import find_client
 from keras_resnet.export.interface import Batch
 
@@ -30,6 +32,14 @@ from ..evaluation import Member, open_member
 from ..evaluation.classes import check_channels
 from ..evaluation.members import names_run
 from ..rundir import RunDirectory
+from .export_choice import (
+    LIMIT_OPTIONS,
+    add_choice_arguments,
+    candidates,
+    check_choice_arguments,
+    points,
+    wanted,
+)
 
 _FORMATS, _PRECISIONS = ["saved_model", "tflite"], ["float32"]
 _CALIBRATION_IMAGES = 512
@@ -48,7 +58,7 @@ _WITHOUT_CLIENT = (
 _LIMITS = {
     "float32_difference": "--max-difference",
     "float16_difference": "--max-float16-difference",
-    "int8_signal_to_noise": "--min-signal-to-noise",
+    **LIMIT_OPTIONS,
     "int8_agreement": "--min-agreement",
     "int8_accuracy_drop": "--max-accuracy-drop",
 }
@@ -77,7 +87,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision",
         type=comma_separated,
-        help="precisions of the LiteRT files among float32, float16 and int8, comma-separated "
+        help="precisions among float32, float16, dynamic, int8, int16x8 and mixed (int8 with the "
+        "noisiest operators in float) for LiteRT, float32 and int8 for ONNX, comma-separated "
         "(float32)",
     )
     parser.add_argument(
@@ -142,14 +153,16 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--max-accuracy-drop",
-        type=float,
-        help="largest loss of accuracy by int8, as a share of the images "
-        f"({Limits.int8_accuracy_drop})",
+        type=points,
+        metavar="POINTS",
+        help="largest loss of accuracy by quantised files, in percentage points, such as 0.5 or "
+        f"0.5%% ({100 * Limits.int8_accuracy_drop:g}; with --auto 0.5)",
     )
     parser.add_argument(
         "--min-agreement",
         type=float,
-        help="smallest share of images whose class int8 keeps, where the margin exceeds the noise "
+        help="smallest share of images whose class a quantised file keeps, where the margin "
+        "exceeds the noise "
         f"({Limits.int8_agreement})",
     )
     parser.add_argument(
@@ -171,6 +184,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="largest difference of a float32 logit, in units of the spread of the logits "
         f"({Limits.float32_difference})",
     )
+    add_choice_arguments(parser)
 
 
 def _batch(text: str) -> Batch:
@@ -233,7 +247,15 @@ def export_run(
     output = args.output if run is None else args.output or run.directory.path
     failure = None
     try:
-        verifications = _export(member.model, output, request, args, explicit)
+        if args.auto:
+            choice = choose(member.model, output, request, wanted(args), keep_all=args.keep_all)
+            taken = [each for each in choice.candidates if each is choice.chosen or args.keep_all]
+            verifications = [each.verification for each in taken if each.verification]
+            for each in choice.candidates:
+                verdict = "chosen" if each is choice.chosen else "; ".join(each.reasons)
+                print(f"{each.file}: {verdict or 'keeps the limits, slower or larger'}")
+        else:
+            verifications = _export(member.model, output, request, args, explicit)
     except ExportError as error:
         failure, verifications = error, list(error.verifications)
     rows = [_row(each.to_dict()) for each in verifications]
@@ -306,7 +328,7 @@ def _images(
         data.split(args.split), preprocess, channels, args.evaluation_images
     )
     measured = None if member.multilabel else labels
-    if "int8" not in args.precision:
+    if not {*CALIBRATED} & {*args.precision}:
         return images, measured, None
     count = args.calibration_images or _CALIBRATION_IMAGES
     calibration, _ = raw_images(data.split("train"), preprocess, channels, count)
@@ -326,7 +348,8 @@ def _fill(args: argparse.Namespace) -> set[str]:
     formats = dict.fromkeys(client.format for client in clients)
     precisions = dict.fromkeys(client.precision.value for client in clients)
     args.formats = args.formats or list(formats) or _FORMATS
-    args.precision = args.precision or list(precisions) or _PRECISIONS
+    default = candidates(args.formats) if args.auto else _PRECISIONS
+    args.precision = args.precision or list(precisions) or default
     args.inputs = args.inputs or "raw"
     args.activation = args.activation or "none"
     return explicit
@@ -347,35 +370,43 @@ def _check(args: argparse.Namespace) -> None:
     if not names_run(args.run):
         if args.output is None:
             raise ValueError(f"{args.run!r} is not a run, so say where the files go: --output DIR")
-        if args.dataset is None and "int8" in args.precision:
+        calibrated = [name for name in args.precision if name in CALIBRATED]
+        if args.dataset is None and calibrated:
             raise ValueError(
-                "int8 is calibrated on images: give --dataset, and --data-dir for TFDS"
+                f"{' and '.join(calibrated)} files are calibrated on images: give --dataset, and "
+                "--data-dir for TFDS"
             )
     elif args.net is not None:
         raise ValueError(f"`--net` applies to published names, not to runs. Received: {args.net}")
-    others = [name for name in args.precision if name != "float32"]
-    if others and "tflite" not in args.formats:
+    if args.auto and (args.client or args.version_dir):
         raise ValueError(
-            f"`--precision {','.join(others)}` applies to the format tflite; the others are "
-            f"float32. Received: --formats {','.join(args.formats)}"
+            "`--auto` chooses among files for no client in particular: give it without --client "
+            "and --version-dir"
         )
     if args.version_dir and ("saved_model" not in args.formats or args.client):
         raise ValueError(
             "`--version-dir` applies to the format saved_model, without --client (tf-serving has "
             f"versions always). Received: --formats {','.join(args.formats)}"
         )
-    needs = {
-        "output_type": "int8",
-        "calibration_images": "int8",
-        "max_accuracy_drop": "int8",
-        "min_agreement": "int8",
-        "min_signal_to_noise": "int8",
-        "max_float16_difference": "float16",
-    }
-    for option, precision in needs.items():
-        if getattr(args, option) is not None and precision not in args.precision:
+    for name in args.precision:
+        known = [format for format, names in PRECISIONS.items() if name in names]
+        if known and name != "float32" and not {*known} & {*args.formats}:
             raise ValueError(
-                f"`--{option.replace('_', '-')}` applies to {precision} files. "
+                f"`--precision {name}` applies to {' and '.join(known)}. "
+                f"Received: --formats {','.join(args.formats)}"
+            )
+    check_choice_arguments(args)
+    needs = {
+        "output_type": ("int8",),
+        "calibration_images": CALIBRATED,
+        "max_accuracy_drop": QUANTIZED,
+        "min_agreement": QUANTIZED,
+        "max_float16_difference": ("float16",),
+    }
+    for option, precisions in needs.items():
+        if getattr(args, option) is not None and not {*precisions} & {*args.precision}:
+            raise ValueError(
+                f"`--{option.replace('_', '-')}` applies to {', '.join(precisions)} files. "
                 f"Received: --precision {','.join(args.precision)}"
             )
 
@@ -384,6 +415,9 @@ def _limits(args: argparse.Namespace) -> Limits:
     given = {
         field: getattr(args, option[2:].replace("-", "_")) for field, option in _LIMITS.items()
     }
+    if args.auto and args.max_accuracy_drop is not None:
+        # The choice applies it, and says so for each candidate.
+        given["int8_accuracy_drop"] = max(args.max_accuracy_drop, Limits.int8_accuracy_drop)
     return Limits(**{field: value for field, value in given.items() if value is not None})
 
 

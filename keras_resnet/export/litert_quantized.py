@@ -1,0 +1,147 @@
+"""Quantised LiteRT files: dynamic range, int8, int16x8, and int8 with some operators in float."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from keras_resnet.export.calibration import with_measured_ranges
+from keras_resnet.export.checks import Precision
+from keras_resnet.export.float_operators import UnsupportedOperator
+from keras_resnet.export.integer_ranges import fit_ranges
+from keras_resnet.export.interface import Interface
+from keras_resnet.export.litert_graph import LiteRTGraph
+from keras_resnet.export.mixed_precision import (
+    Noise,
+    file_signal_to_noise,
+    float_nodes,
+    operator_noise,
+)
+
+_NAMED = 5  # tensors that the report names
+
+Samples = Callable[[], Iterator[np.ndarray]]
+
+
+def convert_quantized(
+    converter: Any,
+    precision: Precision,
+    interface: Interface,
+    samples: Samples | None,
+    signal_to_noise: float,
+    report: Callable[[str], None] | None = None,
+) -> bytes:
+    """Returns a quantised file.
+
+    Args:
+        converter: TensorFlow's converter of the float graph.
+        precision: `"dynamic"`, `"int8"`, `"int16x8"` or `"mixed"`.
+        interface: What the file takes and returns.
+        samples: Returns calibration images, as the graph takes them, in batches; None for dynamic.
+        signal_to_noise: What `mixed` must reach on the calibration images, dB.
+        report: Called with a line about what was decided; or None.
+    """
+    import tensorflow as tf
+
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if samples is None:
+        return converter.convert()
+    if precision == "int16x8":
+        converter.representative_dataset = lambda: ({interface.input_name: x} for x in samples())
+        converter.target_spec.supported_ops = [
+            tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+        ]
+        return converter.convert()
+    # No fallback to float operators: an operator without an integer kernel is an error.
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = tf.as_dtype(interface.input_type)
+    converter.inference_output_type = tf.as_dtype(interface.output_type)
+    # The two steps of TensorFlow's guide to its quantisation debugger: calibrate, then quantise.
+    # The converter's own calibrator sees one sample, so that it marks the tensors that have ranges.
+    converter.representative_dataset = lambda: iter([{interface.input_name: next(samples())}])
+    converter._experimental_calibrate_only = True
+    calibrated = converter.convert()
+    if precision == "int8":
+        return _int8(calibrated, interface, samples, report)
+    images = np.concatenate(list(samples()))
+    calibrated = with_measured_ranges(calibrated, samples())
+    content, line = _mixed(calibrated, interface, images, signal_to_noise)
+    if report is not None:
+        report(line)
+    return content
+
+
+def _mixed(
+    calibrated: bytes, interface: Interface, images: np.ndarray, least: float
+) -> tuple[bytes, str]:
+    """Returns the file with the fewest float tensors that reaches a ratio, and what they are."""
+    noises = operator_noise(calibrated, images)
+    tried: dict[int, tuple[bytes, float]] = {}
+
+    def reaches(count: int) -> bool:
+        content = _quantize(calibrated, interface, float_nodes(calibrated, noises, count))
+        tried[count] = content, file_signal_to_noise(content, calibrated, images)
+        return tried[count][1] >= least
+
+    low, high = -1, 0  # `low` does not reach it, `high` does
+    while not reaches(high) and high < len(noises):
+        low, high = high, min(max(1, 2 * high), len(noises))
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if reaches(middle) else (middle, high)
+    content, ratio = tried[high]
+    return content, _sentence(calibrated, noises, high, ratio, least)
+
+
+def _sentence(
+    calibrated: bytes, noises: list[Noise], count: int, ratio: float, least: float
+) -> str:
+    floats = float_nodes(calibrated, noises, count)
+    reason = f"{ratio:.1f} dB on the calibration images, at least {least:g} wanted"
+    if not floats:
+        return f"Mixed: all operators in int8: {reason}"
+    graph = LiteRTGraph(calibrated)
+    worst = ", ".join(
+        f"{short_name(graph.name(each.operator.outputs[0]))} ({each.signal_to_noise:.1f} dB alone)"
+        for each in noises[: min(count, _NAMED)]
+    )
+    return (
+        f"Mixed: {len(floats)} of {len(noises)} operators in float, around the {count} tensors "
+        f"whose rounding costs most: {worst}{', ...' if count > _NAMED else ''}; {reason}"
+    )
+
+
+def short_name(tensor: str) -> str:
+    """Returns the name of the layer in the name of a tensor, which lists several operators."""
+    parts = [part for part in tensor.split(";")[0].split("/") if part]
+    return parts[-2] if len(parts) > 1 else tensor
+
+
+def _quantize(calibrated: bytes, interface: Interface, floats: list[str] | None = None) -> bytes:
+    import tensorflow as tf
+    from tensorflow.lite.python.convert import mlir_quantize
+
+    return mlir_quantize(
+        calibrated,
+        input_data_type=tf.as_dtype(interface.input_type),
+        output_data_type=tf.as_dtype(interface.output_type),
+        denylisted_nodes=floats or None,
+    )
+
+
+def _int8(
+    calibrated: bytes,
+    interface: Interface,
+    samples: Samples,
+    report: Callable[[str], None] | None,
+) -> bytes:
+    """Returns an int8 file with fitted ranges; with the usual ones if an operator is unknown."""
+    try:
+        images = np.concatenate(list(samples()))
+        return fit_ranges(_quantize(calibrated, interface), calibrated, images)
+    except UnsupportedOperator as error:
+        if report is not None:
+            report(f"int8 ranges are the smallest and largest values: {error} is not fitted")
+        return _quantize(with_measured_ranges(calibrated, samples()), interface)

@@ -1,0 +1,95 @@
+"""ONNX files in int8: QDQ form, one scale per output channel of the weights."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_resnet.export.quiet import quiet, quiet_python
+
+# Share of a tensor's values inside its range. Of 1,017 CIFAR-10 images, the logits of ResNet-20
+# have 30.2 dB so and 29.4 dB by the smallest and largest value; ResNet-8 27.5 and 27.3 dB.
+_PERCENTILE = 99.999
+
+
+def quantize_onnx(path: Path, samples: Callable[[], Iterable[np.ndarray]]) -> None:
+    """Replaces a float32 ONNX file by its int8 form, by ONNX Runtime's quantiser.
+
+    Operators keep their names between pairs of QuantizeLinear and DequantizeLinear (QDQ), which
+    ONNX Runtime and OpenVINO turn into integer kernels. Activations are uint8, which ONNX Runtime
+    computes about twice as fast on x86 as int8.
+
+    Args:
+        path: The file. Input and output keep their types.
+        samples: Returns batches of calibration images as the file takes them.
+
+    Raises:
+        ValueError: If the quantiser finds no tensors to quantise.
+    """
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)  # its advice to prepare the file, which is done here
+    try:
+        with tempfile.TemporaryDirectory() as folder, quiet(), quiet_python():
+            prepared = Path(folder, "prepared.onnx")
+            # ONNX's own shape inference is enough; the symbolic one needs SymPy.
+            quant_pre_process(os.fspath(path), os.fspath(prepared), skip_symbolic_shape=True)
+            ranges = _ranges(prepared, samples(), Path(folder, "augmented.onnx"))
+            quantize_static(
+                prepared,
+                path,
+                _Reader(_input_name(prepared), iter([next(iter(samples()))])),
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                extra_options={"TensorQuantOverrides": ranges},
+            )
+    finally:
+        root.setLevel(level)
+
+
+def _ranges(path: Path, samples: Iterable[np.ndarray], folder: Path) -> dict[str, Any]:
+    """Returns the range of each activation, batch by batch, so that memory stays small."""
+    from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
+
+    calibrator = create_calibrator(
+        path,
+        augmented_model_path=os.fspath(folder),
+        calibrate_method=CalibrationMethod.Percentile,
+        extra_options={"percentile": _PERCENTILE},
+    )
+    name = _input_name(path)
+    for batch in samples:
+        calibrator.collect_data(_Reader(name, iter([batch])))
+    found = calibrator.compute_data().data
+    return {
+        tensor: [{"rmin": np.float32(low), "rmax": np.float32(high)}]
+        for tensor, (low, high) in ((key, value.range_value) for key, value in found.items())
+    }
+
+
+def _input_name(path: Path) -> str:
+    import onnx
+
+    return onnx.load(path, load_external_data=False).graph.input[0].name
+
+
+class _Reader:
+    """Batches in the form of ONNX Runtime's `CalibrationDataReader`."""
+
+    def __init__(self, name: str, batches: Iterator[np.ndarray]) -> None:
+        self._name, self._batches = name, batches
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        batch = next(self._batches, None)
+        return None if batch is None else {self._name: batch}
