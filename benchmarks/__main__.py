@@ -65,6 +65,11 @@ def _parser() -> argparse.ArgumentParser:
     int8.add_argument("--data-dir", help="directory of TFDS data sets")
     int8.add_argument("--calibration", type=_at_least(1), default=512, help="default: 512")
     int8.set_defaults(run=_int8)
+    quantize = commands.add_parser(
+        "quantize", help="compare quantise-aware fine-tuning with quantisation after training"
+    )
+    _add_quantize_options(quantize)
+    quantize.set_defaults(run=_quantize)
     return parser
 
 
@@ -173,6 +178,41 @@ def _finetune(args: argparse.Namespace) -> int:
         args.data_dir,
         args.output,
         images=args.images,
+        seeds=args.seeds,
+    )
+    return 0
+
+
+def _add_quantize_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--weights",
+        nargs="+",
+        required=True,
+        help="nets trained on the classes of the data, as `train` takes them",
+    )
+    parser.add_argument("--dataset", default="cifar10", help="TFDS data set (default: cifar10)")
+    parser.add_argument("--data-dir", help="directory of TFDS data sets")
+    parser.add_argument(
+        "--bits", nargs="+", type=int, choices=(8, 4), default=[8, 4], help="default: 8 4"
+    )
+    parser.add_argument("--seeds", type=_at_least(1), default=3, help="default: 3")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("saved_models/quantize"),
+        help="directory of the runs (default: saved_models/quantize)",
+    )
+
+
+def _quantize(args: argparse.Namespace) -> int:
+    from .quantization import compare
+
+    compare(
+        args.weights,
+        args.dataset,
+        args.data_dir,
+        args.output,
+        bits=args.bits,
         seeds=args.seeds,
     )
     return 0

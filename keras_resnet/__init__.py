@@ -9,6 +9,7 @@ from keras_resnet import applications as applications
 from keras_resnet import finetune as finetune
 from keras_resnet import imagenet_utils as imagenet_utils
 from keras_resnet import preprocessing as preprocessing
+from keras_resnet import quantize as quantize
 from keras_resnet import resnet as resnet
 from keras_resnet import resnet50 as resnet50
 from keras_resnet import resnet_v2 as resnet_v2
@@ -31,6 +32,7 @@ from keras_resnet.nets.remat import Rematerialized as Rematerialized
 from keras_resnet.nets.spec import ResNetSpec as ResNetSpec
 from keras_resnet.preprocessing import PreprocessSpec as PreprocessSpec
 from keras_resnet.pruning import prune as prune
+from keras_resnet.quantize import quantize_aware as quantize_aware
 from keras_resnet.reparam import fold_batch_norm as fold_batch_norm
 from keras_resnet.version import __version__ as __version__
 from keras_resnet.weights import from_pretrained as from_pretrained
@@ -57,6 +59,8 @@ __all__ = [
     "preprocess_input",
     "preprocessing",
     "prune",
+    "quantize",
+    "quantize_aware",
     "residual",
     "resnet",
     "resnet50",

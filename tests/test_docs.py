@@ -33,6 +33,7 @@ SUBMODULES = (
     "finetune",
     "imagenet_utils",
     "preprocessing",
+    "quantize",
     "reparam",
     "weights",
 )

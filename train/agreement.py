@@ -98,7 +98,7 @@ class Agreement:
         path = directory / _TOKEN
         own = secrets.randbits(62) if chief else 0
         if chief:
-            path.write_text(str(own))
+            path.write_text(str(own), encoding="utf-8", newline="\n")
         (token,) = self._largest([own])
         (unseen,) = self.any(not _appears(path, str(token)))
         if chief:
@@ -146,7 +146,7 @@ def _appears(path: Path, content: str) -> bool:
     end = time.monotonic() + _SECONDS_FOR_A_FILE
     while True:
         with contextlib.suppress(OSError):
-            if path.read_text() == content:
+            if path.read_text(encoding="utf-8") == content:
                 return True
         if time.monotonic() > end:
             return False

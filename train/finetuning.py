@@ -10,6 +10,8 @@ from typing import Any
 from .config import ModelConfig, RunConfig, load_config, with_changes
 from .recipes import Recipe, get_recipe
 
+# What decides how weights are opened.
+_OWN = ("model.", "data.", "quantize.")
 # Fields of the configuration that the weights determine.
 _OF_WEIGHTS = ("data.mean", "data.std", "data.crop_fraction", "data.image_size")
 
@@ -24,7 +26,8 @@ def finetuning(
 
     Args:
         model: Name of the net, or `auto` for that of the weights.
-        recipe: Name of the recipe; None for `finetune`.
+        recipe: Name of the recipe; None for `finetune`, or `quantize` for a quantise-aware run.
+            The recipe `quantize` makes a run quantise-aware.
         changes: Dotted fields that the user sets, `model.weights` and `data.dataset` among them.
         output: Directory of the run, which may be new.
 
@@ -37,8 +40,11 @@ def finetuning(
         raise ValueError(
             "Give the data to fine-tune on: --dataset with a TFDS name or a folder of class folders"
         )
-    chosen = get_recipe(recipe or "finetune")
-    own = {path: value for path, value in changes.items() if path.startswith(("model.", "data."))}
+    if recipe == "quantize":
+        changes = {"quantize.scheme": "int8", **changes}
+    aware = changes.get("quantize.scheme", "none") != "none"
+    chosen = get_recipe(recipe or ("quantize" if aware else "finetune"))
+    own = {path: value for path, value in changes.items() if path.startswith(_OWN)}
     start = ModelConfig(name=model, weights=changes["model.weights"])
     asked = with_changes(RunConfig(model=start, epochs=1), own)
     pretrained = open_pretrained(asked, output or Path())

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from keras_resnet import PreprocessSpec, build
+from keras_resnet.quantize import calibrate
 
 from .augment import is_progressive
 from .averaging import make_averages
+from .batch_norm_statistics import statistics_batches
 from .checkpoint import Checkpoints, CorruptCheckpointError, Progress
 from .config import RunConfig
 from .data import ImageData
@@ -21,6 +23,7 @@ from .linear_probe import LinearProbe, why_not_cached
 from .losses import Loss, make_loss
 from .optimizers import make_optimizer, rate_factors
 from .phases import HeadFirst, head_steps, set_trainable
+from .quantization import quantized_net
 from .recipes import fit_warmup
 from .rundir import spec_of
 from .schedules import make_schedule
@@ -87,6 +90,9 @@ class Learner:
                 draw_classifier(self.model, config.model.head_std, config.seed)
             if start is not None:
                 start.assign(self.model)
+            if config.quantize.enabled:
+                self.model = quantized_net(self.model, config, preprocess, length.steps)
+                self._calibrate(start)
             self.averages = make_averages(self.model, config, length)
             self.teacher = open_teacher(config.loss, data, preprocess)
         self._probe = self._make_probe()
@@ -127,6 +133,16 @@ class Learner:
         self._start_phase()
         return checkpoints.restore(self.model, self.optimizer, self._say, averages=self.averages)
 
+    def _calibrate(self, start: StartingNet | None) -> None:
+        """Sets the ranges of a quantise-aware net, unless a checkpoint of the run has them."""
+        if start is None or start.net is None:
+            return
+        wanted = self._config.quantize.calibration
+        count = calibrate(
+            self.model, statistics_batches(self._config, self._data, self._preprocess, wanted)
+        )
+        self._say(f"Ranges of activations: calibrated on {count} training images")
+
     def _make_schedule(self, length: Length) -> Callable[[Any], Any]:
         steps, per_epoch = length.steps - self.head_steps, length.steps_per_epoch
         fitted, note = fit_warmup(self._config, total_steps=steps, steps_per_epoch=per_epoch)
@@ -157,7 +173,7 @@ class Learner:
         """Makes the optimizer and the training step of the variables to train."""
         config, settings = self._config, self._config.optimizer
         with self._strategy.scope():
-            if config.model.weights is not None:
+            if config.model.weights is not None and not config.quantize.enabled:
                 set_trainable(self.model, config.model.freeze, head_only=self.head_only)
             factors = None
             if settings.layer_decay != 1 or settings.head_factor != 1:

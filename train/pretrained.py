@@ -91,7 +91,7 @@ def open_pretrained(config: RunConfig, run: Path) -> Pretrained | None:
     if recorded is not None and any((run / "checkpoints").glob("step_*")):
         return recorded
     net = None if config.model.name == "auto" else _requested_spec(config)
-    opened = _open(source, net)
+    opened = _open(source, net, top=config.quantize.enabled)
     if recorded is not None and recorded.files != opened.files:
         raise ValueError(
             f"{source!r} is not the file that the run in {run} began with: SHA-256 "
@@ -182,7 +182,7 @@ def _recorded(run: Path, source: str) -> Pretrained | None:
         raise ValueError(f"{run / RECORD} is not what was written: {error!r}") from error
 
 
-def _open(source: str, net: ResNetSpec | None) -> Pretrained:
+def _open(source: str, net: ResNetSpec | None, *, top: bool = False) -> Pretrained:
     folder = Path(source)
     if (folder / "config.json").is_file() and (folder / "dataset.json").is_file():
         run = _open_run(folder)
@@ -196,8 +196,8 @@ def _open(source: str, net: ResNetSpec | None) -> Pretrained:
             raise ValueError(f"{source!r} does not say which net it holds: give --model")
         if saved.spec is not None and net is not None:
             _check_same(source, saved.spec, net)
-        return _of_saved(source, path, saved, saved.spec or get_spec(net or ""))
-    return _of_published(source, net)
+        return _of_saved(source, path, saved, saved.spec or get_spec(net or ""), top=top)
+    return _of_published(source, net, top=top)
 
 
 def check_names_net(source: str, option: str) -> None:
@@ -224,24 +224,26 @@ def check_names_net(source: str, option: str) -> None:
     )
 
 
-def _of_saved(source: str, path: str, saved: SavedNet, spec: ResNetSpec) -> Pretrained:
-    """Returns the weights of a file of this package."""
+def _of_saved(
+    source: str, path: str, saved: SavedNet, spec: ResNetSpec, *, top: bool
+) -> Pretrained:
+    """Returns the weights of a file of this package, with its classifier if `top`."""
     return Pretrained(
         source,
         spec,
         saved.preprocess,
         ({"path": path, "sha256": _digest(Path(path))},),
         open=lambda size: from_pretrained(
-            source, spec, include_top=False, input_shape=(*size, spec.input_channels)
+            source, spec, include_top=top, input_shape=(*size, spec.input_channels)
         ),
     )
 
 
-def _of_published(source: str, net: ResNetSpec | None) -> Pretrained:
+def _of_published(source: str, net: ResNetSpec | None, *, top: bool) -> Pretrained:
     """Returns published weights, or those in a file of another library."""
     if net is None:
         check_names_net(source, "--model")
-    weights = open_weights(source, net=net, include_top=False)
+    weights = open_weights(source, net=net, include_top=top)
     return Pretrained(
         source,
         weights.spec.replace(input_channels=weights.channels),
@@ -251,7 +253,7 @@ def _of_published(source: str, net: ResNetSpec | None) -> Pretrained:
             for file in weights.files
         ),
         open=lambda size: from_pretrained(
-            weights, include_top=False, input_shape=(*size, weights.channels)
+            weights, include_top=top, input_shape=(*size, weights.channels)
         ),
     )
 

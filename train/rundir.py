@@ -28,6 +28,7 @@ from .checkpoint import Checkpoints
 from .config import RunConfig, differences, load_config
 from .data import ImageData, Listing, read_listing
 from .files import flush, read_object, write_bytes, write_json, write_text
+from .quantization import quantized_net
 
 Resume = Literal["auto", "never"]
 Which = Literal["auto", "best", "last"]
@@ -362,8 +363,13 @@ def open_run(path: Path, which: Which = "auto") -> Run:
             input_shape=(*preprocess.size, channels),
             stacked=config.model.stacked,
         )
+        if config.quantize.enabled:
+            model = quantized_net(model, config, preprocess)
     if which == "auto" and directory.model.is_file():
-        load(model, directory.model)
+        if config.quantize.enabled:
+            model.load_weights(directory.model)
+        else:
+            load(model, directory.model)
         return Run(directory, config, spec, preprocess, names, model, "model.keras")
     if which == "auto":
         which = "best" if (directory.checkpoints / "best").is_dir() else "last"

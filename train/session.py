@@ -28,6 +28,7 @@ from .data.preview import augmented_examples
 from .evaluation.splits import describe_metrics, save_confusions, split_metrics
 from .pretrained import Pretrained, open_pretrained, with_pretrained
 from .provenance import environment
+from .quantization import detached_copy
 from .run_log import RunLog
 from .rundir import Resume, RunDirectory, data_facts, spec_of
 from .samples import pick_samples, training_samples
@@ -244,7 +245,10 @@ def _finish(trainer: Trainer) -> None:
         training=_training_metrics(trainer), environment=environment(), **measured
     )
     save_confusions(evaluated, directory.path)
-    model = clone_as_float32(trainer.model)
+    if trainer.config.quantize.enabled:
+        model = detached_copy(trainer.model)
+    else:
+        model = clone_as_float32(trainer.model)
     if model.inputs[0].shape[1] is None:  # a net for training images of several sizes
         sized = rebuild(model, shape=(*preprocess.size, data.channels))
         copy_weights(model, sized)

@@ -12,6 +12,7 @@ from keras_resnet import PreprocessSpec
 from keras_resnet.finetune import with_input_channels
 from keras_resnet.nets.named_weights import classifier_of
 from keras_resnet.nets.precision import dtype_policy
+from keras_resnet.quantize import is_quantize_aware
 from keras_resnet.weights.rebuild import HEAD, copy_weights
 
 from .config import RunConfig
@@ -86,7 +87,7 @@ def starting_net(
         recorded = PreprocessSpec.from_dict(record["preprocessing"])
         return StartingNet(None, keeps_head, recorded, ())
     classes = len(data.class_names)
-    changes = ["its classifier" if keeps_head else f"a new classifier of {classes} classes"]
+    changes: list[str] = []
     with dtype_policy("float32"), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         net = pretrained.open(preprocess.size)
@@ -94,10 +95,39 @@ def starting_net(
         if data.channels != old:
             net = with_input_channels(net, data.channels)
             changes.append(f"{data.channels} input channels made from {old}")
+    if config.quantize.enabled:
+        keeps_head, head = _check_head(pretrained, net, data), "its classifier"
+        if pretrained.class_names is None:
+            head += f", whose {classes} outputs are taken for the data's classes in their order"
+    else:
+        head = "its classifier" if keeps_head else f"a new classifier of {classes} classes"
+    changes.insert(0, head)
     changes += [str(warning.message) for warning in caught if warning.category is UserWarning]
     return StartingNet(
         net, keeps_head, _fitted(config, pretrained, net, preprocess, data), tuple(changes)
     )
+
+
+def _check_head(pretrained: Pretrained, net: ResNet, data: ImageData) -> bool:
+    """Checks that the weights of a quantise-aware run are trained for its classes.
+
+    Raises:
+        ValueError: If they are not, or are quantise-aware already.
+    """
+    if is_quantize_aware(net):
+        raise ValueError(
+            f"{pretrained.source!r} is quantise-aware already. Start from the float net that it "
+            "was trained from, or give its own command again to resume it"
+        )
+    names, count = pretrained.class_names, int(net.outputs[0].shape[-1])
+    if (names is not None and names != data.class_names) or count != len(data.class_names):
+        raise ValueError(
+            f"`--quantize` keeps the classifier, so the weights must be trained on the data's "
+            f"{len(data.class_names)} classes: fine-tune them without --quantize first. Received: "
+            f"{pretrained.source!r} with {count} outputs"
+            + ("" if names is None else f" ({', '.join(names[:4])}, ...)")
+        )
+    return True
 
 
 def _fitted(

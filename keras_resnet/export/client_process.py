@@ -331,7 +331,7 @@ def main(client: str, file: str, images: str, result: str, threads: str, seconds
     if ran.outputs is not None:
         np.save(f"{result}.npy", ran.outputs.astype("float32"))
     said = {key: value for key, value in ran._asdict().items() if key != "outputs"}
-    Path(result).write_text(json.dumps(said), encoding="utf-8")
+    Path(result).write_text(json.dumps(said), encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":

@@ -32,10 +32,16 @@ from keras_resnet.export.interface import (
 )
 from keras_resnet.export.litert_quantized import convert_quantized
 from keras_resnet.export.metadata import Description, with_metadata
+from keras_resnet.export.quantized_file import (
+    check_quantized_files,
+    converted,
+    serve_quantized,
+)
 from keras_resnet.export.quiet import quiet
 from keras_resnet.export.saved_model_directory import write_signature
 from keras_resnet.nets.tensor import Tensor
 from keras_resnet.preprocessing import PreprocessSpec
+from keras_resnet.quantize import is_quantize_aware
 
 _CALIBRATION_BATCH = 8
 
@@ -89,7 +95,8 @@ def export_tflite(
         preprocess: Size and normalisation.
         inputs: `"raw"` to include the normalisation in the file, or `"normalized"`.
         calibration: For int8, int16x8 and mixed: uint8 pixels of training images, `(images, height,
-            width, channels)`. A few hundred are enough.
+            width, channels)`. A few hundred are enough. A net made by `quantize_aware` has its own
+            ranges and needs none.
         batch: Batch size. LiteRT.js and compilers for NPUs refuse `"open"` or fall back to the CPU.
         input_type: Type of the input; None for that of the table.
         output_type: Type of the output; None for that of the table.
@@ -127,7 +134,10 @@ def export_tflite(
         activation=activation,
     )
     shape = check_export(model, preprocess)
-    if precision in CALIBRATED:
+    trained = is_quantize_aware(model)
+    if trained:
+        check_quantized_files(model, ["tflite"], [precision])
+    if precision in CALIBRATED and not trained:
         check_calibration(calibration, shape)
     # The int8 converter starts from a float graph of plain pixels and changes the types itself.
     graph = interface
@@ -143,9 +153,15 @@ def export_tflite(
         samples = functools.partial(_calibration_samples, calibration, preprocess, interface)
     lines: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
-        write_signature(serve, folder, interface, shape, graph.graph_type)
+        function = serve_quantized(model, preprocess, interface) if trained else serve
+        write_signature(function, folder, interface, shape, graph.graph_type)
         with quiet():
-            content = _convert(folder, precision, interface, samples, signal_to_noise, lines.append)
+            if trained:
+                content = converted(folder, interface)
+            else:
+                content = _convert(
+                    folder, precision, interface, samples, signal_to_noise, lines.append
+                )
     for line in lines:
         if report is not None:
             report(line)

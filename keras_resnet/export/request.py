@@ -34,8 +34,10 @@ from keras_resnet.export.interface import (
 from keras_resnet.export.limits import Limits
 from keras_resnet.export.litert_file import check_calibration
 from keras_resnet.export.onnx_file import check_onnx
+from keras_resnet.export.quantized_file import check_quantized_files
 from keras_resnet.export.saved_model_directory import left_out
 from keras_resnet.preprocessing import PreprocessSpec
+from keras_resnet.quantize import is_quantize_aware
 
 SAVED_MODEL = "saved_model"
 
@@ -165,6 +167,8 @@ def check_request(model: keras.Model, directory: Path, request: ExportRequest) -
     _check_names("formats", request.formats, Format)
     _check_names("precisions", request.precisions, Precision)
     _check_precisions(request)
+    if is_quantize_aware(model):
+        check_quantized_files(model, request.formats, request.precisions)
     for target in request.targets:
         request.interface(target)
     classes = model.outputs[0].shape[-1]
@@ -172,8 +176,9 @@ def check_request(model: keras.Model, directory: Path, request: ExportRequest) -
     if request.labels is not None:
         check_labels(request.labels, len(request.images), classes)
     check_class_names(request.class_names, classes)
+    trained = is_quantize_aware(model)
     for target in request.targets:
-        if target.precision in CALIBRATED:
+        if target.precision in CALIBRATED and not trained:
             check_calibration(request.calibration, shape)
     if "tflite" in request.formats and importlib.util.find_spec("ai_edge_litert") is None:
         raise ValueError("LiteRT files are verified by `ai-edge-litert`, which is missing")

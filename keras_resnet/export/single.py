@@ -21,6 +21,7 @@ from keras_resnet.export.saved_model_directory import export_saved_model
 from keras_resnet.export.verify import Reference, Verification, verify
 from keras_resnet.nets.model import ResNet
 from keras_resnet.preprocessing import PreprocessSpec
+from keras_resnet.quantize import is_quantize_aware
 from keras_resnet.reparam import deploy
 from keras_resnet.weights.files.file_system import replace
 from keras_resnet.weights.rebuild import clone_as_float32, without_activation
@@ -169,7 +170,7 @@ def _verified(
 ) -> Verification:
     """Writes an artifact beside its final place, verifies it and moves it there."""
     preprocess = preprocess or getattr(model, "preprocess", None)
-    if isinstance(model, ResNet):
+    if isinstance(model, ResNet) and not is_quantize_aware(model):
         model = clone_as_float32(without_activation(model))
     if not preprocess:
         raise ValueError(

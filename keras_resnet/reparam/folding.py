@@ -142,7 +142,7 @@ def _foldable_norms(model: keras.Model) -> dict[str, keras.layers.BatchNormaliza
     config = model.get_config()
     nodes = {layer["name"]: layer["inbound_nodes"] for layer in config["layers"]}
     readers = collections.Counter(
-        name for calls in nodes.values() for node in calls for name in _producers(node)
+        name for calls in nodes.values() for node in calls for name in producers(node)
     )
     readers.update(_output_names(config["output_layers"]))
     layers = {layer.name: layer for layer in model.layers}
@@ -153,7 +153,7 @@ def _foldable_norms(model: keras.Model) -> dict[str, keras.layers.BatchNormaliza
             continue
         if calls[0]["kwargs"].get("training"):
             continue  # always uses the batch's statistics
-        source = next(_producers(calls[0]), "")
+        source = next(producers(calls[0]), "")
         once = readers[source] == 1 and len(nodes.get(source, ())) == 1
         if once and _can_absorb(layers[source], norm):
             folds[source] = norm
@@ -171,7 +171,7 @@ def _can_absorb(conv: keras.Layer, norm: keras.layers.BatchNormalization) -> boo
     return norm.axis % (dims + 2) == channels
 
 
-def _producers(value: Any) -> Iterator[str]:
+def producers(value: Any) -> Iterator[str]:
     """Yields the names of the layers whose outputs a serialised call reads, in order."""
     if isinstance(value, Mapping):
         if value.get("class_name") == "__keras_tensor__":
@@ -180,7 +180,7 @@ def _producers(value: Any) -> Iterator[str]:
         value = list(value.values())
     if isinstance(value, list | tuple):
         for item in value:
-            yield from _producers(item)
+            yield from producers(item)
 
 
 def _output_names(value: Any) -> Iterator[str]:

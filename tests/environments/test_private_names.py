@@ -20,7 +20,7 @@ PACKAGES = {"keras_resnet": ROOT / "keras_resnet", "keras_resnet_train": ROOT / 
 # Parts of libraries that are not documented as public.
 PRIVATE_MODULES = ("keras.src", "tensorflow.python", "keras_tuner.engine", "keras_tuner.src")
 FOREIGN = ("keras", "tensorflow", "keras_tuner")
-PUBLIC = {"_asdict", "_fields", "_fields_", "_replace"}  # namedtuples, ctypes
+PUBLIC = {"_asdict", "_fields", "_fields_", "_replace", "_exit"}  # namedtuples, ctypes, os
 
 
 def is_private(name: str) -> bool:

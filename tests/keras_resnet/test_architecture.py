@@ -63,9 +63,10 @@ RANKS = {
     "analysis": 12,
     "reparam": 12,
     "pruning": 13,
+    "quantize": 13,
     "features": 13,
     "gradcam": 14,
-    "export": 13,
+    "export": 14,
 }
 # The application's modules from the bottom up, folders as a whole: a module imports only modules of
 # lower layers.
@@ -79,8 +80,8 @@ APPLICATION_LAYERS = (
     {"agreement", "workers"},
     {"checkpoint", "config", "presentation", "tensorboard"},
     {"augment", "best_weights", "length", "losses", "optimizers", "recipes", "schedules"},
-    {"averaging", "data", "divergence", "phases", "steps", "tracking"},
-    {"batch_norm_statistics", "linear_probe", "rundir", "samples"},
+    {"averaging", "data", "divergence", "phases", "quantization", "steps", "tracking"},
+    {"batch_norm_statistics", "effective", "linear_probe", "rundir", "samples"},
     {"pretrained"},
     {"evaluation", "teacher"},
     {"finetuning", "starting_net"},

@@ -29,7 +29,7 @@ def test_names() -> None:
     cifar = ["fast-cifar", "he2015-cifar", "he2016-cifar", "wrn-cifar"]
     papers = ["he2015-imagenet", "goyal2017", "bag-of-tricks", "resnet-rs"]
     today = ["torchvision-v2", "rsb-a1", "rsb-a2", "rsb-a3"]
-    assert list(RECIPES) == ["digits", "finetune", *cifar, *papers, *today]
+    assert list(RECIPES) == ["digits", "finetune", "quantize", *cifar, *papers, *today]
     assert all(name == recipe.name for name, recipe in RECIPES.items())
     with pytest.raises(ValueError, match="Unknown recipe 'goyal17'. Nearest: goyal2017"):
         get_recipe("goyal17")

@@ -24,9 +24,10 @@ from keras_resnet.export import (
 from keras_resnet.export.checks import CALIBRATED, PRECISIONS, QUANTIZED
 from keras_resnet.export.clients import find_client
 from keras_resnet.export.interface import Batch
+from keras_resnet.quantize import holds_quantized, is_quantize_aware
 
 from ..command import Command, add_data_overrides, comma_separated, overridden, run_data
-from ..config import DataConfig
+from ..config import DataConfig, load_config
 from ..data import load_data, raw_images
 from ..evaluation import Member, open_member
 from ..evaluation.classes import check_channels
@@ -213,6 +214,7 @@ def export_run(
     """
     from ..run_report import write_run_report
 
+    _choose_for_quantized(args)
     explicit = _fill(args)
     _check(args)
     member = open_member(args.run, checkpoint=args.checkpoint, net=args.net)
@@ -328,7 +330,7 @@ def _images(
         data.split(args.split), preprocess, channels, args.evaluation_images
     )
     measured = None if member.multilabel else labels
-    if not {*CALIBRATED} & {*args.precision}:
+    if not {*CALIBRATED} & {*args.precision} or is_quantize_aware(member.model):
         return images, measured, None
     count = args.calibration_images or _CALIBRATION_IMAGES
     calibration, _ = raw_images(data.split("train"), preprocess, channels, count)
@@ -355,6 +357,36 @@ def _fill(args: argparse.Namespace) -> set[str]:
     return explicit
 
 
+def _choose_for_quantized(args: argparse.Namespace) -> None:
+    """Chooses the int8 file for a quantise-aware run or file, where nothing else is asked for.
+
+    Raises:
+        ValueError: If an option applies to quantisation after training.
+    """
+    if not _is_quantized(args.run):
+        return
+    if args.calibration_images is not None:
+        raise ValueError(
+            "`--calibration-images` applies to quantisation after training; a quantise-aware net "
+            f"has its own ranges. Received: {args.calibration_images}, for {args.run}"
+        )
+    if args.client:
+        return
+    args.formats = args.formats or ["tflite"]
+    if args.formats == ["tflite"] and args.precision is None:
+        args.precision = ["int8"]
+        print(f"{args.run} is quantise-aware: a LiteRT int8 file with the ranges of its training")
+
+
+def _is_quantized(source: str) -> bool:
+    """Whether a source is a quantise-aware run or `.keras` file, by its configuration."""
+    path = Path(source)
+    if names_run(source):
+        file = path / "config.json"
+        return file.is_file() and load_config(file).quantize.enabled
+    return path.suffix == ".keras" and path.is_file() and holds_quantized(path)
+
+
 def _check(args: argparse.Namespace) -> None:
     """Checks the options before the net is opened.
 
@@ -371,7 +403,7 @@ def _check(args: argparse.Namespace) -> None:
         if args.output is None:
             raise ValueError(f"{args.run!r} is not a run, so say where the files go: --output DIR")
         calibrated = [name for name in args.precision if name in CALIBRATED]
-        if args.dataset is None and calibrated:
+        if args.dataset is None and calibrated and not _is_quantized(args.run):
             raise ValueError(
                 f"{' and '.join(calibrated)} files are calibrated on images: give --dataset, and "
                 "--data-dir for TFDS"

@@ -8,6 +8,7 @@ from .files import differences as differences
 from .files import from_dict as from_dict
 from .files import load_config as load_config
 from .files import with_changes as with_changes
+from .quantize import QuantizeConfig as QuantizeConfig
 from .run import AugmentConfig as AugmentConfig
 from .run import CheckpointConfig as CheckpointConfig
 from .run import DataConfig as DataConfig

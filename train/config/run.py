@@ -12,6 +12,8 @@ from .fields import ABOVE_0, AT_LEAST_0, AT_LEAST_1, Bounds, Section, setting
 from .loss import LossConfig as LossConfig
 from .net import ModelConfig as ModelConfig
 from .optimizer import OptimizerConfig as OptimizerConfig
+from .quantize import NOT_QUANTIZED, check_quantize
+from .quantize import QuantizeConfig as QuantizeConfig
 from .runtime import CheckpointConfig as CheckpointConfig
 from .runtime import RuntimeConfig as RuntimeConfig
 from .schedule import ScheduleConfig as ScheduleConfig
@@ -38,6 +40,7 @@ class RunConfig(Section):
     loss: LossConfig = dataclasses.field(default_factory=LossConfig)
     runtime: RuntimeConfig = dataclasses.field(default_factory=RuntimeConfig)
     checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
+    quantize: QuantizeConfig = NOT_QUANTIZED
     recipe: str = setting(
         "custom", "Name of the recipe that the other settings came from, as a note.", free=True
     )
@@ -89,6 +92,7 @@ class RunConfig(Section):
                 "`model.freeze=all` leaves none. "
                 f"Received: head_epochs={self.head_epochs}, model.freeze='all'"
             )
+        check_quantize(self)
 
     def to_json(self) -> str:
         """Returns the configuration as indented JSON."""

@@ -47,6 +47,7 @@ _WARMUP = Need(
     lambda c: c.schedule.warmup_epochs > 0 or c.schedule.warmup_steps > 0,
 )
 _GROWING = Need("augment.start_size", lambda c: c.augment.start_size is not None)
+_QUANTIZED = Need("quantize.scheme int8 (--quantize int8)", lambda c: c.quantize.enabled)
 _ADAPTIVE = _optimizer("adamw", "lamb", "lion", "muon")
 
 NEEDS: dict[str, Need] = {
@@ -73,6 +74,10 @@ NEEDS: dict[str, Need] = {
     "optimizer.epsilon": _optimizer("adamw", "lamb", "lars", "muon"),
     "optimizer.beta_1": _ADAPTIVE,
     "optimizer.beta_2": _ADAPTIVE,
+    "quantize.bits": _QUANTIZED,
+    "quantize.calibration": _QUANTIZED,
+    "quantize.observe": _QUANTIZED,
+    "quantize.momentum": _QUANTIZED,
     "schedule.boundaries": _kind("piecewise"),
     "schedule.boundary_epochs": _kind("piecewise"),
     "schedule.boundary_steps": _kind("piecewise"),

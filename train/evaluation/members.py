@@ -8,6 +8,7 @@ from pathlib import Path
 import keras_resnet
 from keras_resnet import PreprocessSpec, ResNet
 from keras_resnet.export.runtimes import is_exported
+from keras_resnet.nets.named_weights import classifier_of
 from keras_resnet.nets.precision import dtype_policy
 from keras_resnet.weights import SOURCES, open_weights
 from keras_resnet.weights.rebuild import copy_weights, rebuild, without_activation
@@ -154,7 +155,7 @@ def fully_convolutional(member: Member) -> Member:
 def _own(path: str) -> ResNet:
     """Loads a `.keras` file of this package, without the activation of its classifier."""
     model = load_keras_file(path)
-    if not isinstance(model, ResNet) or model.layers[-1].name not in ("logits", "predictions"):
+    if not isinstance(model, ResNet) or classifier_of(model) is None:
         raise ValueError(f"{path!r} has no classifier as this package builds it, so no classes")
     return without_activation(model)
 

@@ -18,6 +18,7 @@ from . import (
     he2015_cifar,
     he2015_imagenet,
     he2016_cifar,
+    quantize,
     resnet_rs,
     rsb_a1,
     rsb_a2,
@@ -32,6 +33,7 @@ RECIPES: Mapping[str, Recipe] = {
     for module in (
         digits,
         finetune,
+        quantize,
         fast_cifar,
         he2015_cifar,
         he2016_cifar,
