@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import hashlib
 import importlib.metadata
 import os
@@ -206,8 +207,10 @@ def _export_verified(
     """Writes one artifact and verifies it."""
     try:
         _report(request, f"Exporting {path.name}")
+        gc.collect()  # graphs of earlier conversions hold their weights in cycles
         _convert(model, path, target, request, weights)
         _report(request, f"Verifying {path.name}")
+        gc.collect()
         verification = verify(path, reference, precision=target.precision)
     except (OSError, MemoryError):
         raise  # of the machine, not of the file

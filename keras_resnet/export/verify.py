@@ -16,6 +16,14 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_resnet.comparison import (
+    EXACT,
+    largest,
+    permitted_by,
+    ratio,
+    rounded_anew,
+    spread_of,
+)
 from keras_resnet.export.artifacts import size_and_sha256
 from keras_resnet.export.checks import (
     Format,
@@ -31,12 +39,9 @@ from keras_resnet.export.comparison import (
     changed_margins,
     log_odds,
     log_probabilities,
-    permitted_by,
-    ratio,
     sigmoid,
     signal_to_noise,
     softmax,
-    spread_of,
 )
 from keras_resnet.export.interface import Activation
 from keras_resnet.export.litert_file import export_tflite
@@ -47,8 +52,6 @@ from keras_resnet.reparam import deploy
 
 # Largest number of input values of one batch, which bounds the memory.
 _BATCH_VALUES = 4_000_000
-# Largest difference between two float32 computations, in units of the spread.
-_EXACT = 1e-4
 _SENSITIVITY_IMAGES = 32
 # Images by which float16 files are held to float32 files with rounded constants: the two compute
 # the same, so a few images show whether they are equal.
@@ -126,10 +129,8 @@ class Reference:
         if self.model is None:
             return 0.0
         inputs = self.preprocess.normalize(self.images[:_SENSITIVITY_IMAGES])
-        relative = np.random.default_rng(0).uniform(-1, 1, inputs.shape) * 2.0**-22
-        rounded = (inputs * (1 + relative)).astype("float32")
-        logits = _forward(self.model)(rounded)
-        return ratio(_largest(logits, self.logits[: len(rounded)]), spread_of(self.logits))
+        logits = _forward(self.model)(rounded_anew(inputs))
+        return ratio(largest(logits, self.logits[: len(inputs)]), spread_of(self.logits))
 
     def keep_exact(self, path: Path, verification: Verification) -> None:
         """Keeps the place of a right float32 LiteRT file, by which float16 files are verified."""
@@ -182,8 +183,8 @@ class Reference:
         expected = self.logits[: len(outputs)]
         if activation == "softmax":
             outputs, expected = log_probabilities(outputs), log_probabilities(softmax(expected))
-        difference = ratio(_largest(outputs, expected), spread_of(self.logits))
-        if not difference <= max(_EXACT, permitted_by(self.sensitivity)):
+        difference = ratio(largest(outputs, expected), spread_of(self.logits))
+        if not difference <= max(EXACT, permitted_by(self.sensitivity)):
             raise ValueError(
                 "The float32 file of the same model, by which float16 files are verified, "
                 f"differs from the Keras model: {difference:.3g} of the spread of the logits"
@@ -373,9 +374,9 @@ def verify(
         spread=spread,
         relative_difference=relative,
         conversion_difference=(
-            None if rounded is None else ratio(_largest(logits[: len(rounded)], rounded), spread)
+            None if rounded is None else ratio(largest(logits[: len(rounded)], rounded), spread)
         ),
-        sensitivity=reference.sensitivity if relative > _EXACT and exact else 0.0,
+        sensitivity=reference.sensitivity if relative > EXACT and exact else 0.0,
         signal_to_noise=signal_to_noise(logits, expected),
         agreement=float(np.mean(ours == theirs)),
         changed_margins=tuple(
@@ -391,12 +392,6 @@ def verify(
         output_type=runtime.output_type,
         activation=runtime.activation,
     )
-
-
-def _largest(one: np.ndarray, other: np.ndarray) -> float:
-    """Returns the largest absolute difference; NaN if a value is NaN."""
-    with np.errstate(invalid="ignore"):  # of infinity minus infinity
-        return float(np.abs(one.astype("float64") - other).max())
 
 
 def _forward(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:

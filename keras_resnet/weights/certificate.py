@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_resnet.comparison import EXACT, largest, permitted_by, ratio, rounded_anew, spread_of
 from keras_resnet.nets.model import ResNet
 from keras_resnet.nets.spec import ResNetSpec
 from keras_resnet.version import __version__
@@ -22,8 +23,6 @@ from keras_resnet.weights.pretrained import Weights
 from keras_resnet.weights.publish import hf_config
 
 Tensors = Mapping[str, np.ndarray]
-# Absolute for logits up to 1, relative to the largest logit above.
-LIMIT = 1e-4
 
 
 class NoReferenceError(ValueError):
@@ -45,7 +44,9 @@ class Certificate:
         max_difference: Largest absolute difference between two logits.
         max_logit: Largest absolute logit of the other implementation.
         agreement: Share of the inputs with the same top-1 class, 0..1.
-        limit: Largest difference that is allowed: 1e-4, or 1e-4 times `max_logit` above 1.
+        limit: Largest difference that is allowed, by the rule for exported files: 1e-4 of the
+            spread of the logits over the classes, or 4 times the change of the net's logits when
+            its input is rounded otherwise, if that is more.
         spread: Largest standard deviation of a logit over the inputs. If it is not above the
             limit, the logits hardly depend on the inputs and prove nothing.
         versions: Versions of this package, Keras and NumPy, and the backend.
@@ -172,7 +173,11 @@ def certify(
             f"{name} returns {theirs.shape}, the net {ours.shape}: build it with its classifier "
             "and without an activation"
         )
-    largest = float(np.abs(theirs).max())
+    difference, unit = largest(ours, theirs), spread_of(theirs)
+    permitted = EXACT
+    if EXACT * unit < difference:
+        anew = keras.ops.convert_to_numpy(model(rounded_anew(inputs)))
+        permitted = max(EXACT, permitted_by(ratio(largest(anew, ours), unit)))
     return Certificate(
         source=dict(source),
         layout=layout.name,
@@ -180,10 +185,10 @@ def certify(
         preprocess=model.preprocess.to_dict() if model.preprocess else None,
         inputs={"shape": list(images.shape), **origin},
         compared_with=name,
-        max_difference=float(np.abs(ours - theirs).max()),
-        max_logit=largest,
+        max_difference=difference,
+        max_logit=float(np.abs(theirs).max()),
         agreement=float((ours.argmax(-1) == theirs.argmax(-1)).mean()),
-        limit=LIMIT * max(1.0, largest),
+        limit=permitted * unit,
         spread=float(theirs.std(axis=0).max()),
         versions={
             "keras_resnet": __version__,

@@ -18,7 +18,10 @@ ROOT = pathlib.Path(__file__).parents[2]
 LIST = ROOT / "environments" / "private_names.toml"
 PACKAGES = {"keras_resnet": ROOT / "keras_resnet", "keras_resnet_train": ROOT / "train"}
 # Parts of libraries that are not documented as public.
-PRIVATE_MODULES = ("keras.src", "tensorflow.python", "keras_tuner.engine", "keras_tuner.src")
+PRIVATE_MODULES = (
+    *("keras.src", "tensorflow.python", "tensorflow.lite.python"),
+    *("keras_tuner.engine", "keras_tuner.src"),
+)
 FOREIGN = ("keras", "tensorflow", "keras_tuner")
 PUBLIC = {"_asdict", "_fields", "_fields_", "_replace", "_exit"}  # namedtuples, ctypes, os
 

@@ -23,6 +23,7 @@ RANKS = {
     "partial_resize": -1,
     "hdf5": -1,
     "preprocessing": 0,
+    "comparison": 0,
     "nets.spec": 1,
     "nets.spec_rules": 0,
     "nets.tensor": -1,

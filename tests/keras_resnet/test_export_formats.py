@@ -220,6 +220,35 @@ def test_every_axis_reaches_the_file(spec, tmp_path, randomize, ending):
     np.testing.assert_allclose(got, logits, atol=1e-5 * max(1, np.abs(logits).max()))
 
 
+def test_an_int8_range_is_that_of_the_activation(tmp_path, images):
+    """The calibrator of TensorFlow takes a sum that ADD writes over its input for the input."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    spec = dataclasses.replace(SPEC, depths=(2, 2), shortcut="B", widths=(8, 16))
+    model = deploy(keras_resnet.build(spec, seed=1))
+    path = tmp_path / "int8.tflite"
+    export_tflite(model, path, precision="int8", preprocess=RGB, calibration=images)
+    graph = schema.Model.GetRootAsModel(path.read_bytes(), 0).Subgraphs(0)
+    scales = {
+        graph.Tensors(index).Name().decode(): graph.Tensors(index).Quantization().Scale(0)
+        for index in range(graph.TensorsLength())
+        if "_conv2" in graph.Tensors(index).Name().decode() and graph.Tensors(index).Type() == 9
+    }
+    pixels = images.copy()
+    pixels[0, 0, 0], pixels[0, -1, -1] = 0, 255
+    found = 0
+    for layer in (f"stage{stage}_unit{unit}_conv2" for stage in (1, 2) for unit in (1, 2)):
+        values = keras.Model(model.input, model.get_layer(layer).output)(RGB.normalize(pixels))
+        values = keras.ops.convert_to_numpy(values)
+        right = (max(values.max(), 0) - min(values.min(), 0)) / 255
+        found += any(
+            scale == pytest.approx(right, rel=1e-4)
+            for name, scale in scales.items()
+            if layer in name
+        )
+    assert found == 4, scales
+
+
 def test_a_bare_stem_is_quantised(tmp_path, images):
     """The padding of its pool has values that int8 can represent."""
     spec = SPEC.replace(stem="imagenet", shortcut="B", order="pre", stem_activation=False)

@@ -11,11 +11,16 @@ import numpy as np
 import pytest
 
 from keras_resnet import PreprocessSpec, build
+from keras_resnet.comparison import spread_of
 from keras_resnet.weights import Certificate, certify, open_weights, save
 from keras_resnet.weights import certificate as module
 from keras_resnet.weights.certificate import source_of
 from keras_resnet.weights.layouts import LAYOUTS
 from keras_resnet.weights.transfer import dump_tensors
+
+
+def _images() -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(4, 20, 20, 3)).astype("float32")
 
 
 def _certify(model, tensors, layout, **options) -> Certificate:
@@ -32,7 +37,9 @@ def test_it_holds_for_the_right_net(small_net, name):
     assert found.holds
     assert 0 < found.max_difference <= found.limit
     assert found.agreement == 1.0
-    assert found.limit == pytest.approx(1e-4 * max(1, found.max_logit))
+    # One rule with exported files: in units of the spread over the classes, for logits of any size.
+    theirs = keras.ops.convert_to_numpy(model(_images()))
+    assert found.limit == pytest.approx(1e-4 * spread_of(theirs), rel=1e-3)
     assert found.compared_with == (
         f"NumPy {np.__version__} in float64, by the names of {net.layout.library}"
     )
@@ -57,6 +64,20 @@ def test_it_holds_for_no_other(small_net, name, changes):
     assert not found.holds
     assert found.max_difference > 2 * found.limit
     assert not json.loads(found.to_json())["holds"]
+
+
+def test_small_logits_do_not_hide_a_difference(small_net):
+    """Logits of 0.01 with an error of 1 %: an absolute limit of 1e-4 accepted it."""
+    net = small_net("torchvision")
+    model = net.make()
+    model.get_layer("logits").set_weights(
+        [value * 0.01 for value in model.get_layer("logits").get_weights()]
+    )
+    tensors = dump_tensors(model, net.layout)
+    assert _certify(model, tensors, net.layout).holds
+    kernel, bias = model.get_layer("logits").get_weights()
+    model.get_layer("logits").set_weights([kernel * 1.01, bias])
+    assert not _certify(model, tensors, net.layout).holds
 
 
 def test_it_does_not_hold_for_other_weights(small_net):
