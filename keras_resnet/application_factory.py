@@ -89,6 +89,15 @@ def application(variant: str) -> Application:
     ) -> ResNet:
         published = None
         own_spec = None
+        if include_top not in (True, False):
+            raise ValueError(
+                f"`include_top` must be True or False. Received: include_top={include_top!r}; "
+                "name the other arguments: `weights=...`"
+            )
+        if pooling not in (None, "avg", "max"):
+            raise ValueError(
+                f"`pooling` must be None, 'avg' or 'max'. Received: pooling={pooling!r}"
+            )
         if not include_top and input_shape is None and input_tensor is None:
             input_shape = _open_shape(spec)
         with _errors_of_keras():

@@ -236,9 +236,8 @@ def _numbers(field: str, values: Any) -> tuple[Any, ...]:
         found = ()
     valid = all(_is_finite(item) for item in found)
     if not found or not valid:
-        raise ValueError(
-            f"`{field}` must hold finite numbers. Received: {field}={repr(values)[:200]}"
-        )
+        form = "be (height, width)" if field == "size" and not found else "hold finite numbers"
+        raise ValueError(f"`{field}` must {form}. Received: {field}={repr(values)[:200]}")
     return found
 
 

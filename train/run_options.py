@@ -111,7 +111,8 @@ def configuration(args: argparse.Namespace, length: str = "--epochs 90") -> RunC
     if recipe.by_images is not None:
         raise ValueError(f"Recipe {recipe.name} starts from trained weights: give --weights")
     papers = dataset == "digits" or dataset.startswith(("cifar", "imagenet"))
-    if args.recipe is None and not papers and not changes.keys() & {"epochs", "steps"}:
+    given = changes.keys() & {"epochs", "steps"} or _needs_weights(changes)
+    if args.recipe is None and not papers and not given:
         # A wrong name is said before a length is asked for.
         check_dataset(DataConfig(dataset=dataset, data_dir=changes.get("data.data_dir")))
         raise ValueError(
@@ -120,6 +121,15 @@ def configuration(args: argparse.Namespace, length: str = "--epochs 90") -> RunC
             "uses it all the same"
         )
     return recipe.configure(model, changes)
+
+
+def _needs_weights(changes: Mapping[str, Any]) -> bool:
+    """Returns whether `RunConfig` refuses the settings without weights to fine-tune."""
+    return (
+        changes.get("quantize.scheme", "none") != "none"
+        or changes.get("model.freeze") is not None
+        or changes.get("head_epochs", 0) != 0
+    )
 
 
 def resumed(config: RunConfig, args: argparse.Namespace, output: Path | None) -> RunConfig:

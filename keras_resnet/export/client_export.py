@@ -271,7 +271,9 @@ def _prove(
             raise ExportError([Rejected(v.file, v, error=error)], []) from error
     else:
         file = f"{client.name}/{v.file}"
-        proof = ClientProof(client.name, file, "not run", detail=client.install)
+        proof = ClientProof(
+            client.name, file, "not run", detail=f"its runtime is missing: {client.install}"
+        )
     extra: dict[str, Any] = {}
     if client.name == "tflite-micro":
         arena = None

@@ -189,6 +189,11 @@ def check_request(model: keras.Model, directory: Path, request: ExportRequest) -
     read_manifest(directory)
 
 
+def _and(names: Sequence[str]) -> str:
+    """Returns the names as a list in words: `a, b and c`."""
+    return " and ".join([*filter(None, [", ".join(names[:-1])]), *names[-1:]])
+
+
 def notes(model: keras.Model, request: ExportRequest) -> list[str]:
     """Returns what an export decides without being asked, one line each."""
     lines = []
@@ -202,16 +207,13 @@ def notes(model: keras.Model, request: ExportRequest) -> list[str]:
         if format in request.formats and others:
             takes = [name for name, its in PRECISIONS.items() if set(others) <= set(its)]
             written = [each.precision for each in request.targets if each.format == format]
-            lines.append(
-                f"{format}: {' and '.join(written)}; {' and '.join(others)} apply to "
-                f"{' and '.join(takes)}"
-            )
+            lines.append(f"{format}: {_and(written)}; {_and(others)} apply to {_and(takes)}")
     calibrated = [name for name in request.precisions if name in CALIBRATED]
     if calibrated and request.calibration is not None:
         count = len(request.calibration)
         if count < FEW_CALIBRATION_IMAGES:
             lines.append(
-                f"Warning: {' and '.join(calibrated)} is calibrated on {count} images; below "
+                f"Warning: {_and(calibrated)} is calibrated on {count} images; below "
                 f"{FEW_CALIBRATION_IMAGES} its ranges are uncertain"
             )
     return lines

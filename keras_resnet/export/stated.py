@@ -72,9 +72,12 @@ def stated(path: Path, runtime: Runtime, classes: int) -> Stated:
 
 
 def _manifest(path: Path, notes: list[str]) -> tuple[PreprocessSpec | None, tuple[str, ...] | None]:
-    """Returns preprocessing and names of the manifest beside a file."""
+    """Returns preprocessing and names of the manifest beside a file or its client's folder."""
+    folder = path.absolute().parent
     try:
-        entry = read_manifest(path.absolute().parent).get(path.name)
+        entry = read_manifest(folder).get(path.name)
+        if entry is None:
+            entry = read_manifest(folder.parent).get(f"{folder.name}/{path.name}")
     except ValueError:  # some other program's manifest.json
         return None, None
     if not isinstance(entry, dict):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 LayerNames = Literal["own", "keras.applications"]
@@ -33,13 +33,13 @@ _KINDS = {"conv": "conv", "bn": "norm", "relu": "act"}
 
 
 def own_name(
-    name: str, names: Sequence[str], unrolled: Sequence[str], *, preactivated: bool
+    name: str, names: Mapping[str, str], unrolled: Sequence[str], *, preactivated: bool
 ) -> str:
     """Returns what a net calls the layer that keras.applications calls `name`.
 
     Args:
         name: A name of keras.applications, such as `"conv5_block3_out"`, or another.
-        names: The names of the net's layers, in order.
+        names: The names of the net's layers, in order, by the names that this package gives them.
         unrolled: The names that its unrolled form would have.
         preactivated: Whether the net's units begin with their norm and activation.
 
@@ -54,11 +54,14 @@ def own_name(
             f"{ours or name!r} is inside a layer that holds several units. Build the net with "
             "`stacked=False` to get it as a layer"
         )
-    similar = difflib.get_close_matches(ours or name, names, n=4, cutoff=0.4)
     hint = f"this package calls it {ours!r}, which this net does not have. " if ours else ""
-    raise ValueError(
-        f"No such layer: {name!r}. {hint}Similar names: {', '.join(similar or names[-4:])}"
-    )
+    if ours:
+        similar = [names[each] for each in difflib.get_close_matches(ours, names, 4, cutoff=0.4)]
+    else:
+        known = dict.fromkeys([*names.values(), *names])
+        similar = difflib.get_close_matches(name, known, 4, cutoff=0.4)
+    listed = ", ".join(similar or list(names.values())[-4:])
+    raise ValueError(f"No such layer: {name!r}. {hint}Similar names: {listed}")
 
 
 def _translated(name: str, unrolled: Sequence[str], preactivated: bool) -> str | None:

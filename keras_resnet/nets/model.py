@@ -211,7 +211,8 @@ class ResNet(keras.Model):
         if name in own:
             return own[name]
         preactivated = self._spec is not None and self._spec.activates_first
-        return own[own_name(name, list(own), layer_names(self), preactivated=preactivated)]
+        given = {ours: layer.name for ours, layer in own.items()}
+        return own[own_name(name, given, layer_names(self), preactivated=preactivated)]
 
     def load_weights(
         self,

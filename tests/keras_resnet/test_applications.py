@@ -152,6 +152,16 @@ def test_arguments_stand_in_the_same_places():
         ({"classes": -1}, ValueError, "`classes` must be a positive integer."),
         ({"input_shape": (31, 32, 3)}, ValueError, "resnet18 needs inputs of at least 32 x 32"),
         ({"include_top": False, "pooling": "sum"}, ValueError, "`pooling` must be None, 'avg' or"),
+        (
+            {"pooling": "sum"},
+            ValueError,
+            "`pooling` must be None, 'avg' or 'max'. Received: ",
+        ),
+        (
+            {"include_top": "imagenet"},
+            ValueError,
+            "`include_top` must be True or False. Received",
+        ),
     ],
 )
 def test_refuses(arguments, error, message):

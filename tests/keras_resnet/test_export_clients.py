@@ -27,6 +27,7 @@ from keras_resnet.export.clients import find_client, settle
 from keras_resnet.export.metadata import read_labels
 from keras_resnet.export.microcontroller import METHODS, resolver_source
 from keras_resnet.export.runtimes import load
+from keras_resnet.export.stated import stated
 
 pytestmark = [
     pytest.mark.tf,
@@ -100,6 +101,15 @@ def test_files_and_manifest(exported):
     assert (micro.input.scale, micro.input.zero_point) == (1.0, -128)
 
 
+def test_a_file_of_a_client_has_the_manifest_of_its_export(exported):
+    """Without it the preprocessing would be assumed."""
+    directory = exported[0]
+    path = directory / "tflite-micro/model_int8.tflite"
+    found = stated(path, load(path), 4)
+    assert isinstance(found.preprocess, PreprocessSpec)
+    assert found.notes == ()
+
+
 def test_each_runtime_says_what_it_found(exported):
     _, lines, results = exported
     packages = ["mediapipe", "tflite-micro", "tensorflow_model_server"]
@@ -110,6 +120,8 @@ def test_each_runtime_says_what_it_found(exported):
         if version is None:
             assert proof.status == "not run"
             assert "install" in proof.line()
+            if package != "tensorflow_model_server":
+                assert "not run: its runtime is missing: pip install " in proof.line()
         else:
             assert (proof.status, proof.images) == ("equal", 20)
             assert f"verified by {package} {version} on 20 images" in proof.line()

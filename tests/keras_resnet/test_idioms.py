@@ -98,6 +98,13 @@ def test_missing_layers_are_answered():
         model.get_layer("conv5_block3_out")
     with pytest.raises(ValueError, match="No such layer: 'stem_cnov'. Similar names: stem_conv"):
         model.get_layer("stem_cnov")
+    model = build(SPEC, layer_names="keras.applications")
+    with pytest.raises(ValueError, match="Similar names: conv3_block2_out, conv3_block1_out"):
+        model.get_layer("conv3_block2_outt")
+    with pytest.raises(ValueError, match="does not have. Similar names: conv3_block2_out"):
+        model.get_layer("conv3_block3_out")
+    with pytest.raises(ValueError, match="Similar names: .*avg_pool, logits"):
+        model.get_layer("zzz")
     stacked = build(SPEC.replace(depths=(3, 1)), stacked=True)
     with pytest.raises(ValueError, match="'stage1_unit2_out' is inside a layer .* `stacked=False`"):
         stacked.get_layer("conv2_block2_out")

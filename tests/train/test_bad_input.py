@@ -69,6 +69,10 @@ def folder(root: pathlib.Path, *classes: str) -> pathlib.Path:
         (("--dataset", "./flowers/"), "No folder at './flowers/', and no file"),
         (("--model", "resnet18"), "Give the data: --dataset"),
         (("--dataset", "synthetic"), "Give the length of the run on 'synthetic': --epochs 90"),
+        # Options of fine-tuning ask for weights, not for a length.
+        (("--dataset", "synthetic", "--quantize", "int8"), "a trained net: give --weights"),
+        (("--dataset", "synthetic", "--freeze", 1), "--weights|model.weights"),
+        (("--dataset", "synthetic", "--head-epochs", 1), "--weights|model.weights"),
         ((*DIGITS, "--image-size", 3), "cifar_resnet8 needs images of at least 4 x 4 .*size=3"),
         ((*DIGITS, "--classes", 7), "'digits' has 10 classes. Received: classes=7"),
         ((*DIGITS, "--batch-size", 0), "`batch_size` must be at least 1. Received: batch_size=0"),

@@ -503,6 +503,20 @@ def test_unknown_tfds(prepared: pathlib.Path) -> None:
             load(name)
 
 
+def test_a_misspelt_folder_gets_the_nearest_one(
+    prepared: pathlib.Path,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """And nothing is said of TFDS's own affairs, such as deprecated functions."""
+    (tmp_path / "flowers").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"Unknown data set 'flowrs': .* Nearest: flowers/"):
+        load("flowrs", data_dir=str(prepared))
+    assert "deprecated" not in caplog.text
+
+
 @pytest.mark.parametrize(
     "name",
     ["os_pickle.Feature", "evil", "tensorflow_datasets.scripts.cli.main", "tensorflow_datasetsx.A"],

@@ -45,7 +45,9 @@ STUDIES: Mapping[str, Entry] = {
 
 COMMANDS: Mapping[str, Entry] = {
     "train": Entry("train a net, or resume its training", "commands.train"),
-    "evaluate": Entry("measure a run, weights or an ensemble on a split", "commands.evaluate"),
+    "evaluate": Entry(
+        "measure a run, weights, an exported file or an ensemble", "commands.evaluate"
+    ),
     "export": Entry("write verified SavedModel, LiteRT and ONNX files", "commands.export"),
     "predict": Entry("classify image files and folders", "commands.predict"),
     "demo": Entry("classify pictures in a web page, by a file or a run", "commands.demo"),

@@ -70,7 +70,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> int:
     names = args.paths if args.weights is not None else args.paths[1:]
     if not names:
-        args.parser.error("give image files or folders behind RUN, or the net as --weights")
+        args.parser.error("give image files or folders after RUN, or the net as --weights")
     _check(args)
     from ..evaluation import open_member
     from ..prediction import Heatmaps, PredictionTable, find_images, output_names, predictions

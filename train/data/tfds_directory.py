@@ -34,7 +34,7 @@ def check_tfds_directory(data_dir: str | None, dataset: str) -> None:
             f"{dataset!r} is in the namespace {name!r}, whose code TFDS would run. Prepare the "
             "data set with TFDS yourself, and give its directory as --data-dir"
         )
-    root = tfds.core.as_path(data_dir or tfds.core.constants.DATA_DIR)
+    root = tfds.core.Path(data_dir or tfds.core.constants.DATA_DIR)
     folder = root / name.partition("/")[0]
     # The folders are version, or configuration and version.
     paths = [*folder.glob("*/features.json"), *folder.glob("*/*/features.json")]

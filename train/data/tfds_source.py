@@ -6,6 +6,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -211,10 +212,12 @@ def _builder(config: DataConfig) -> Any:
 def _unknown(config: DataConfig) -> ValueError:
     import tensorflow_datasets as tfds
 
+    folders = [f"{path.name}/" for path in Path().iterdir() if path.is_dir()]
+    known = [*folders, *tfds.list_builders(), "digits", "synthetic"]
     return ValueError(
         f"Unknown data set {config.dataset!r}: neither digits, synthetic, an existing folder, "
         f"nor a TFDS data set{f' in {config.data_dir}' if config.data_dir else ''}. "
-        f"{nearest(config.dataset, [*tfds.list_builders(), 'digits', 'synthetic'])}"
+        f"{nearest(config.dataset, known)}"
     )
 
 
