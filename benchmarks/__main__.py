@@ -70,7 +70,23 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_quantize_options(quantize)
     quantize.set_defaults(run=_quantize)
+    flipped = commands.add_parser("flips", help="open damaged files in every public way")
+    flipped.add_argument("kinds", nargs="*", metavar="KIND", help="default: all kinds of file")
+    flipped.add_argument("--files", type=_at_least(1), default=200, help="of each kind (200)")
+    flipped.add_argument("--every-way", action="store_true", help="each file in each way, in turn")
+    flipped.add_argument("--output", type=Path, metavar="FILE", help="write the table as CSV")
+    flipped.set_defaults(run=_flips)
     return parser
+
+
+def _flips(args: argparse.Namespace) -> int:
+    from .damaged_files import KINDS
+    from .flips import run
+
+    unknown = sorted(set(args.kinds) - set(KINDS))
+    if unknown:
+        raise ValueError(f"KIND must be of {', '.join(KINDS)}. Received: {unknown[0]}")
+    return run(args.kinds, args.files, args.every_way, args.output)
 
 
 def _add_compare_options(parser: argparse.ArgumentParser) -> None:

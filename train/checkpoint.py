@@ -335,6 +335,8 @@ def _read_state(path: Path) -> dict[str, Any]:
     try:
         content = read_json(path / _STATE)
         digests, digest, state = content["sha256"], content["state_sha256"], content["state"]
+        if not isinstance(digests, dict):
+            raise ValueError("its hashes are no object")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CorruptCheckpointError(f"{_STATE} is unreadable ({error})") from error
     if _state_digest(state) != digest:

@@ -62,11 +62,13 @@ def read_json(path: Path) -> Any:
     """Reads a JSON file.
 
     Raises:
-        ValueError: If it is not JSON.
+        ValueError: If it is not JSON, or is a pipe or a device, of which reading might never end.
     """
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is not a regular file")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # RecursionError: it is nested too deep
         raise ValueError(f"{path} is not JSON: {error}") from error
 
 

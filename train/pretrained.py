@@ -17,7 +17,7 @@ from keras_resnet.weights.rebuild import copy_weights, rebuild
 from keras_resnet.weights.saved_nets import WITHOUT_EFFECT, SavedNet, read_saved
 
 from .config import RunConfig, load_config, with_changes
-from .files import read_json
+from .files import read_object
 
 if TYPE_CHECKING:
     from keras_resnet.nets.model import ResNet
@@ -166,7 +166,7 @@ def _recorded(run: Path, source: str) -> Pretrained | None:
     """Returns what a run has recorded of the weights that it began with."""
     if not (run / RECORD).is_file():
         return None
-    record = read_json(run / RECORD)
+    record = read_object(run / RECORD)
     if record.get("source") != source:
         return None
     try:
@@ -262,7 +262,7 @@ def _open_run(folder: Path) -> Pretrained:
     """Returns the weights of a run, finished or not, with its classifier."""
     from .rundir import RunDirectory, open_run, spec_of
 
-    record = read_json(folder / "dataset.json")
+    record = read_object(folder / "dataset.json")
     spec = spec_of(load_config(folder / "config.json"))
     model = RunDirectory(folder).model
     states = sorted((folder / "checkpoints").glob("*/state.json"))

@@ -40,6 +40,7 @@ _OWN_TEMPORARY = re.compile(
 )
 _TEMPORARY = re.compile(r"\.(export\.tmp.*|.*\.[a-z0-9_]{8})$")
 _SECONDS_IN_USE = 3600
+_MOST_CHANNELS = 65_536  # as a spec allows
 # Files of a run that was killed before it had written its config.json.
 _EARLY_FILES = re.compile(r"\.lock$|\.config\.json\.")
 
@@ -349,11 +350,14 @@ def open_run(path: Path, which: Which = "auto") -> Run:
     record = read_object(path / "dataset.json")
     try:
         preprocess = PreprocessSpec.from_dict(record["preprocessing"])
-        names, channels = tuple(record["class_names"]), int(record["channels"])
-    except (KeyError, TypeError, ValueError) as error:
+        names, channels = _class_names(record["class_names"]), int(record["channels"])
+        if not 1 <= channels <= _MOST_CHANNELS:
+            raise ValueError(f"channels={channels}")
+        moved_to = Path(record.get("path") or "")
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{path / 'dataset.json'} is not what was written: {error!r}") from error
     # The data may have moved since, and a relative path means another folder elsewhere.
-    if Path(record.get("path") or "").is_absolute() and Path(record["path"]).exists():
+    if moved_to.is_absolute() and moved_to.exists():
         moved = dataclasses.replace(config.data, dataset=record["path"])
         config = dataclasses.replace(config, data=moved)
     with dtype_policy("float32"):
@@ -375,6 +379,12 @@ def open_run(path: Path, which: Which = "auto") -> Run:
         which = "best" if (directory.checkpoints / "best").is_dir() else "last"
     Checkpoints(directory.checkpoints).load_weights(model, which)
     return Run(directory, config, spec, preprocess, names, model, f"{which} checkpoint")
+
+
+def _class_names(values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list) or not all(isinstance(each, str) for each in values):
+        raise ValueError("class_names is no list of names")
+    return tuple(values)
 
 
 def spec_of(config: RunConfig) -> ResNetSpec:

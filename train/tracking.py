@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from .config import RunConfig
-from .files import read_json, write_json
+from .files import read_object, write_json
 
 _RECORD = "tracking.json"
 
@@ -53,7 +53,7 @@ class _Tracker(keras.callbacks.Callback):
     def on_train_begin(self, logs: Any = None) -> None:
         """Starts the tracked run, or goes on with it."""
         file = self._directory / _RECORD
-        record = read_json(file) if file.is_file() else {}
+        record = read_object(file) if file.is_file() else {}
         identity = self._start(record.get(self._config.runtime.track))
         write_json(file, {**record, self._config.runtime.track: identity})
 

@@ -245,6 +245,8 @@ class Trainer:
             self.progress = progress
             if progress.step:
                 self.console.say(f"Resuming at step {progress.step} of {self.length.steps}")
+            if self.selects_best:  # passes the best weights through the model
+                self.best.resume(progress, self.console.say)
             rows = self.checkpoints.replica_rows(progress.step)
             if rows is not None and self.statistics.fits(rows):
                 self.statistics.write(rows)
@@ -253,8 +255,6 @@ class Trainer:
                     f"Note: the checkpoint is of {len(rows)} replicas; each of these takes the "
                     "mean of their batch-norm statistics"
                 )
-            if self.selects_best:
-                self.best.resume(progress, self.console.say)
         if self.chief:
             self.directory.write_history(progress.history)
 

@@ -26,10 +26,12 @@ def find_files(path: str) -> list[str]:
 
     Raises:
         FileNotFoundError: If there are no weights at the path, or a file of an index is missing.
-        ValueError: If an index names anything but files beside it.
+        ValueError: If an index names anything but files beside it, or the path is a pipe or device.
     """
     if os.path.isfile(path):
         return _shards(path) if path.endswith(".index.json") else [path]
+    if os.path.exists(path) and not os.path.isdir(path):
+        raise ValueError(f"{path!r} is not a regular file")
     if not os.path.isdir(path):
         raise FileNotFoundError(f"No weights file at {path!r}")
     for name in _FILES:

@@ -129,12 +129,15 @@ def describe(repository: str, config: Mapping[str, Any], processor: Mapping[str,
     Raises:
         ValueError: If it is not a residual net that this package builds.
     """
-    if "pretrained_cfg" in config or "architecture" in config:
-        return _timm(repository, config)
-    if config.get("model_type") == "resnet":
-        return _transformers(repository, config, processor)
-    if config.get("class_name") == "ResNetBackbone":
-        return _keras_hub(config, processor)
+    try:
+        if "pretrained_cfg" in config or "architecture" in config:
+            return _timm(repository, config)
+        if config.get("model_type") == "resnet":
+            return _transformers(repository, config, processor)
+        if config.get("class_name") == "ResNetBackbone":
+            return _keras_hub(config, processor)
+    except (TypeError, AttributeError, LookupError, OverflowError) as error:
+        raise ValueError(f"hf://{repository} has a value of a wrong type: {error}") from error
     kind = config.get("model_type") or config.get("class_name") or "unknown"
     raise ValueError(
         f"hf://{repository} is not a residual net of timm, transformers or KerasHub: its config "
@@ -199,14 +202,19 @@ def _timm(repository: str, config: Mapping[str, Any]) -> HubNet:
         changes,
         PreprocessSpec(
             size,
-            tuple(255 * value for value in cfg.get("mean", (0.485, 0.456, 0.406))),
-            tuple(255 * value for value in cfg.get("std", (0.229, 0.224, 0.225))),
+            _scaled(cfg.get("mean", (0.485, 0.456, 0.406)), 255),
+            _scaled(cfg.get("std", (0.229, 0.224, 0.225)), 255),
             crop_fraction=float(cfg.get("crop_pct", 0.875)),
             interpolation=interpolation if interpolation in get_args(Interpolation) else "bicubic",
         ),
         str(cfg.get("license", "see the model card")),
         shown=shown,
     )
+
+
+def _scaled(values: Any, scale: int) -> tuple[float, ...]:
+    """Returns numbers times a factor; a text would be repeated."""
+    return tuple(scale * float(value) for value in values)
 
 
 def _transformers(
@@ -233,8 +241,8 @@ def _transformers(
         constants = processor if processor.get("do_normalize", True) else {}
         preprocess = PreprocessSpec(
             (side, side),
-            tuple(scale * value for value in constants.get("image_mean", (0.0,) * 3)),
-            tuple(scale * value for value in constants.get("image_std", (1.0,) * 3)),
+            _scaled(constants.get("image_mean", (0.0,) * 3), scale),
+            _scaled(constants.get("image_std", (1.0,) * 3), scale),
             # The processor crops only below 384 pixels.
             crop_fraction=float(processor.get("crop_pct") or 0.875) if side < 384 else 1.0,
             interpolation=_RESAMPLE.get(processor.get("resample", 2), "bilinear"),

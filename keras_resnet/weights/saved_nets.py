@@ -307,7 +307,8 @@ def stored_spec(path: str) -> ResNetSpec | None:
 
     Its `classes` is the number of outputs of the stored classifier.
     """
-    if not path.endswith(".keras") or not zipfile.is_zipfile(path):
+    # A pipe would wait for a writer.
+    if not path.endswith(".keras") or not os.path.isfile(path) or not zipfile.is_zipfile(path):
         return None
     try:
         with zipfile.ZipFile(path) as archive:

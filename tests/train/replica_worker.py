@@ -224,6 +224,35 @@ def averages(folder: Path) -> dict[str, Any]:
     }
 
 
+def resumed_after_an_epoch(folder: Path) -> dict[str, float]:
+    """Resumed within an epoch, when there is a best checkpoint of the one before."""
+    config = with_changes(
+        BASE,
+        TWO
+        | DROPS
+        | {
+            "batch_size": 420,
+            "steps": 7,
+            "optimizer.ema": 0.9,
+            "runtime.steps_per_call": 1,
+            "checkpoint.every_steps": 1,
+            "checkpoint.keep": 9,
+        },
+    )
+    run_training(config, folder / "epochs")
+    try:
+        run_training(config, folder / "broken", callbacks=[CutAt(5)])
+    except CutError:
+        assert (folder / "broken" / "checkpoints" / "best").is_dir()
+        run_training(config, folder / "broken")
+    last = [Checkpoints(folder / name / "checkpoints") for name in ("epochs", "broken")]
+    # Before the end of an epoch, which assigns the means.
+    rows = [each.replica_rows(5) for each in last]
+    assert rows[0] is not None
+    assert rows[1] is not None
+    return {"statistics, resumed": float(np.abs(rows[0] - rows[1]).max())}
+
+
 def numbers() -> dict[str, Any]:
     """Whole numbers that a sum in float32 does not hold."""
     largest = largest_of_workers(make_strategy("cpu:2"))
@@ -355,6 +384,7 @@ if __name__ == "__main__":
         **drops(),
         **accumulated(),
         **averages(Path(sys.argv[1])),
+        **resumed_after_an_epoch(Path(sys.argv[1])),
         **numbers(),
         **gradient_sums(),
         **overflow(),

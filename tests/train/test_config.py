@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import pathlib
 import re
 from typing import Any
@@ -26,6 +27,7 @@ from keras_resnet_train.config import (
     with_changes,
 )
 from keras_resnet_train.config.unused import NEEDS as NEEDS_OF_SETTINGS
+from keras_resnet_train.files import read_json
 
 pytestmark = pytest.mark.tf
 
@@ -480,3 +482,30 @@ def test_settings_without_effect() -> None:
         assert unused_settings(changed, [path]) == [f"`{path}` has no effect without {need.words}"]
     focal = config(**{"loss.kind": "focal", "augment.crop": "pad", "schedule.swa_start": 0.5})
     assert not unused_settings(focal, ["loss.focal_gamma", "augment.pad", "schedule.swa_rate"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        '{"model":' * 100_000,
+        "9" * 5000,
+        '{"schedule": {"learning_rate": 1' + "0" * 400 + "}}",
+        '{"model": {"spec": 3}}',
+        "3",
+    ],
+)
+def test_absurd_files_of_a_configuration(text: str, tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="config.json"):
+        load_config(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
+@pytest.mark.timeout(20)
+def test_a_pipe_in_the_place_of_a_configuration(tmp_path: pathlib.Path) -> None:
+    os.mkfifo(tmp_path / "config.json")
+    for read in (load_config, read_json):
+        with pytest.raises(ValueError, match="regular file"):
+            read(tmp_path / "config.json")

@@ -234,3 +234,20 @@ def test_a_long_image_is_cropped_before_it_is_resized() -> None:
         np.testing.assert_allclose(found.astype(int), expected, atol=1)
         turned = fit(tf.constant(image.transpose(1, 0, 2)), preprocess).numpy()
         np.testing.assert_allclose(turned.astype(int), expected.transpose(1, 0, 2), atol=1)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (b"(2, 3, 3)", b"(2, 3, 3(", "the header of the array is damaged"),
+        (b"'shape'", b"'shap('", "the header of the array is damaged"),
+        (b"(2, 3, 3)", b"(9**9, 3)", "the header of the array is damaged"),
+        (b"(2, 3, 3), }", b"(99999999,)}", "the array is cut off"),
+        (b"(2, 3, 3)", b"(-2,-3,3)", "the array is cut off"),
+    ],
+)
+def test_damaged_headers_of_arrays(old: bytes, new: bytes, message: str) -> None:
+    file = io.BytesIO()
+    np.save(file, np.zeros((2, 3, 3), np.uint8))
+    with pytest.raises(ValueError, match=message):
+        read_pixels(file.getvalue().replace(old, new), 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import shutil
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from keras_resnet import PreprocessSpec
 from keras_resnet.export import Description, ExportRequest, Limits, export
 from keras_resnet.export.metadata import with_metadata
 from keras_resnet_train.data.embedded import load_digits
+from keras_resnet_train.evaluation.classes import read_labels
 from keras_resnet_train.evaluation.exported import FileSettings, open_exported
 from keras_resnet_train.evaluation.members import open_member
 from keras_resnet_train.files import read_json, write_json
@@ -361,3 +363,15 @@ def test_commands_that_need_the_net_say_so(files: pathlib.Path, command: Command
         ended = command(*words)
         assert ended.status == 1
         assert "is an exported file, whose graph cannot be changed" in ended.err
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("name", ["net.tflite", "net.onnx", "net.keras", "net.pth", "labels.txt"])
+def test_a_pipe_in_the_place_of_a_file(name: str, tmp_path: pathlib.Path) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ValueError, match="regular file"):
+        if name == "labels.txt":
+            read_labels(tmp_path / name, 3)
+        else:
+            open_member(str(tmp_path / name), file=FileSettings())

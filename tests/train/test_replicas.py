@@ -62,6 +62,7 @@ def test_two_replicas_train_as_one_device_does(tmp_path: pathlib.Path) -> None:
     assert right / 360 == test["accuracy"]
     # To the bit: a checkpoint keeps each replica's statistics, and saving does not change them.
     assert report["averages, resumed"] == report["averages, saved once"] == 0.0
+    assert report["statistics, resumed"] == 0.0
     assert report["largest"] == [300_001, -300_001, 2**53 + 1]
     # The mean gradient of the weights is 3 and 4 times -1/2 and 1/2, that of the biases the latter.
     assert report["gradient norms"] == pytest.approx([3.6055513] * 2, rel=1e-5)

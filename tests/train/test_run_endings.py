@@ -16,7 +16,7 @@ import keras
 import pytest
 
 from keras_resnet_train.config import RunConfig, load_config
-from keras_resnet_train.files import read_json
+from keras_resnet_train.files import read_json, write_json
 from keras_resnet_train.run_report import write_run_report
 from keras_resnet_train.rundir import RunDirectory, open_run
 from keras_resnet_train.session import run_training
@@ -104,6 +104,17 @@ def test_damaged_files_are_named(name: str, content: bytes, copied_run: pathlib.
     (copied_run / name).write_bytes(content)
     with pytest.raises(ValueError, match=re.escape(name)):
         write_run_report(copied_run)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("channels", 10**9), ("channels", 1e400), ("class_names", "abc"), ("path", 3), ("path", [])],
+)
+def test_absurd_values_of_the_data(key: str, value: Any, copied_run: pathlib.Path) -> None:
+    path = copied_run / "dataset.json"
+    write_json(path, read_json(path) | {key: value})
+    with pytest.raises(ValueError, match="dataset.json is not what was written"):
+        open_run(copied_run)
 
 
 def test_a_damaged_record_of_the_data(

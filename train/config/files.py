@@ -26,10 +26,12 @@ def load_config(path: Path) -> RunConfig:
         ValueError: If it is not JSON, has an unknown key, or a wrong value.
     """
     if not path.is_file():
+        if path.exists():  # a pipe or a device, of which reading might never end
+            raise ValueError(f"The configuration must be a regular file. Received: {path}")
         raise FileNotFoundError(f"No configuration file at {path}")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # RecursionError: it is nested too deep
         raise ValueError(f"{path} is not JSON: {error}") from error
     return from_dict(RunConfig, with_earlier_data_defaults(values), str(path))
 

@@ -16,6 +16,8 @@ _NAMES = {
     bool: ("true or false", "boolean"),
 }
 
+_LARGEST = 10**300  # of integers that are floats too
+
 
 def convert(hint: Any, value: Any, path: str) -> Any:
     """Returns a JSON value as a type: a list as a tuple, an integer as a float where one is needed.
@@ -47,7 +49,7 @@ def convert(hint: Any, value: Any, path: str) -> Any:
             refuse(path, type_name(hint), value)
         return dict(value)
     if hint is float and type(value) is int:
-        value = float(value)
+        value = float(value) if abs(value) < _LARGEST else math.inf
     if hint in _NAMES:
         if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
             refuse(path, type_name(hint), value)

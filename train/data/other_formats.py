@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 
 import numpy as np
 
@@ -55,6 +56,7 @@ def notable_by_pillow(content: bytes) -> list[str]:
 
 
 def _array(content: bytes) -> np.ndarray:
+    _check_header(content)
     pixels = np.load(io.BytesIO(content), allow_pickle=False)
     if pixels.ndim == 2:
         pixels = pixels[..., None]
@@ -64,6 +66,23 @@ def _array(content: bytes) -> np.ndarray:
             f"Received: {pixels.dtype}, {pixels.shape}"
         )
     return (pixels >> 8).astype("uint8") if pixels.dtype == np.uint16 else pixels
+
+
+def _check_header(content: bytes) -> None:
+    """Refuses an array that is larger than its file, for which NumPy would reserve memory."""
+    stream = io.BytesIO(content)
+    # Versions after these are for names of fields, which pixels do not have.
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    try:
+        shape, _, dtype = read[np.lib.format.read_magic(stream)](stream)
+        needed = math.prod(shape) * dtype.itemsize
+    except Exception as error:  # NumPy raises errors of many types, of Python's parser too
+        raise ValueError("the header of the array is damaged") from error
+    if min(shape, default=0) < 0 or needed > len(content):
+        raise ValueError(f"the array is cut off: its header states {shape} of {dtype}")
 
 
 def _picture(content: bytes, channels: int) -> np.ndarray:

@@ -62,6 +62,8 @@ def read_labels(path: Path, outputs: int) -> list[str]:
         FileNotFoundError: If there is no such file.
         ValueError: If it is not text, or does not have one line for each output.
     """
+    if path.exists() and not path.is_file():
+        raise ValueError(f"`--labels` must be a regular file. Received: {path}")
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:

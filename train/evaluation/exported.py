@@ -12,7 +12,7 @@ from keras_resnet import PreprocessSpec
 from keras_resnet.export.runtimes import Runtime, load, saved_model_directory
 from keras_resnet.export.stated import stated
 
-from ..files import read_json
+from ..files import read_object
 from .file_values import FileSettings as FileSettings
 from .file_values import preprocess_of, returns_of
 from .member import LogProbabilities, Member
@@ -98,6 +98,8 @@ def open_exported(text: str, settings: FileSettings | None = None) -> FileMember
     path, notes = Path(text), []
     if not path.exists():
         raise FileNotFoundError(f"No exported file at {text!r}")
+    if not path.is_dir() and not path.is_file():  # a pipe would wait for a writer
+        raise ValueError(f"An exported file must be a regular file. Received: {text!r}")
     if path.is_dir() and (inner := saved_model_directory(path)) not in (None, path):
         path = inner or path
         notes.append(f"the latest version of {text} is measured: {path.name}")
@@ -182,5 +184,5 @@ def _labels_beside(path: Path) -> bool:
     config = path.absolute().parent / "config.json"
     if not config.is_file():
         return False
-    data = read_json(config).get("data")
+    data = read_object(config).get("data")
     return isinstance(data, dict) and data.get("task") == "multilabel"

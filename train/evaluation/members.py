@@ -16,7 +16,7 @@ from keras_resnet.weights.resolve import names_source
 from keras_resnet.weights.saved_nets import load_keras_file, stored_spec
 from keras_resnet.weights.sources import find_source
 
-from ..files import read_json
+from ..files import read_object
 from ..pretrained import check_names_net
 from ..rundir import Which, open_run
 from .classes import known_classes
@@ -34,7 +34,7 @@ def names_run(text: str) -> bool:
     if is_exported(path):
         return False
     if config.is_file():  # also in folders of timm, transformers and KerasHub, with their own keys
-        return not _FOREIGN_KEYS & set(read_json(config))
+        return not _FOREIGN_KEYS & set(read_object(config))
     if text.startswith("hf://") or any(text == source.name for source in SOURCES.values()):
         return False
     return not path.is_file() and (path.is_dir() or not text.endswith(_ENDINGS))
@@ -165,8 +165,10 @@ def _names_beside(path: Path) -> tuple[str, ...] | None:
     if path.name != "model.keras" or not (path.parent / "config.json").is_file():
         return None
     facts = path.parent / "dataset.json"
-    names = read_json(facts).get("class_names") if facts.is_file() else None
-    return None if names is None else tuple(names)
+    names = read_object(facts).get("class_names") if facts.is_file() else None
+    if names is not None and not isinstance(names, list):
+        raise ValueError(f"{facts} is damaged: its class_names are no list")
+    return None if names is None else tuple(map(str, names))
 
 
 def _check_size(member: Member) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..files import read_json, write_text
+from ..files import read_object, write_text
 from ..presentation.findings import json_values
 from ..presentation.page import folded, html_page, listing, section
 from ..rundir import Run, open_run
@@ -211,7 +211,7 @@ def _initial_weights(run: Run) -> str:
     record = run.directory.path / "weights.json"
     parts = [source]
     if record.is_file():
-        values = read_json(record)
+        values = read_object(record)
         if values.get("files"):
             parts.append(f"SHA-256 {values['files'][0]['sha256'][:8]}")
         parts += values.get("changes", [])

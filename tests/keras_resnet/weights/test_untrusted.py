@@ -18,6 +18,7 @@ import pytest
 
 import keras_resnet
 from keras_resnet import ResNetSpec, build
+from keras_resnet.weights import hub
 from keras_resnet.weights.files.json_object import MAX_BYTES, parse_object, read_object
 from keras_resnet.weights.files.tensor_file import read
 from keras_resnet.weights.layouts import LAYOUTS
@@ -286,3 +287,43 @@ def test_a_long_name_that_is_named_again_and_again(tmp_path):
     (tmp_path / "net.pth").write_bytes(body)
     with pytest.raises(ValueError, match="a name of over 1000 characters"):
         read(tmp_path / "net.pth")
+
+
+TIMM, HF = {"architecture": "resnet50"}, {"model_type": "resnet"}
+HUB = {"class_name": "ResNetBackbone", "config": {}}
+
+
+@pytest.mark.parametrize(
+    ("config", "processor"),
+    [
+        (TIMM | {"model_args": [1]}, {}),
+        (TIMM | {"model_args": {"layers": 3}}, {}),
+        (TIMM | {"pretrained_cfg": 3}, {}),
+        (TIMM | {"mean": ["a"] * 3}, {}),
+        (TIMM | {"input_size": 3}, {}),
+        (TIMM | {"input_size": [10**9] * 3}, {}),
+        (TIMM | {"crop_pct": 10**400}, {}),
+        (TIMM | {"crop_pct": []}, {}),
+        (HF | {"hidden_sizes": ["a"], "layer_type": "basic"}, {}),
+        (HF, {"size": "a"}),
+        (HF, {"size": 10**9}),
+        (HF, {"resample": []}),
+        (HF, {"image_mean": 3}),
+        (HUB | {"config": 3}, {}),
+        (HUB | {"config": {"stackwise_num_blocks": 3}}, {}),
+        (HUB, {"config": 3}),
+        (HUB, {"config": {"image_converter": {"config": {"image_size": 3}}}}),
+    ],
+)
+def test_absurd_configs_of_the_hub(config, processor):
+    with pytest.raises(ValueError, match="wrong type|must |not supported|could not convert"):
+        hub.describe("owner/net", config, processor)
+
+
+def test_an_absurd_depth_in_the_config_beside_weights(tmp_path):
+    path = tmp_path / "net.safetensors"
+    spec = keras_resnet.get_spec("resnet18").replace(depths=(1, 1, 1, 1), widths=(4, 4, 8, 8))
+    keras_resnet.weights.save(build(spec, input_shape=(32, 32, 3), classes=2), path)
+    (tmp_path / "config.json").write_text(json.dumps(HF | {"depths": [10**9, 1]}))
+    with pytest.raises(ValueError, match=r"describes another net .* depths=\(1000000000, 1\)"):
+        keras_resnet.from_pretrained(path)
