@@ -27,7 +27,7 @@ class Kind(NamedTuple):
     """
 
     path: str
-    ways: dict[str, Callable[[Path, Path], bool]]
+    ways: Mapping[str, Callable[[Path, Path], bool]]
 
 
 class Sound:

@@ -91,6 +91,7 @@ def starting_net(
     with dtype_policy("float32"), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         net = pretrained.open(preprocess.size)
+        _check_float(pretrained, net)
         old = net.inputs[0].shape[-1]
         if data.channels != old:
             net = with_input_channels(net, data.channels)
@@ -108,17 +109,25 @@ def starting_net(
     )
 
 
-def _check_head(pretrained: Pretrained, net: ResNet, data: ImageData) -> bool:
-    """Checks that the weights of a quantise-aware run are trained for its classes.
+def _check_float(pretrained: Pretrained, net: ResNet) -> None:
+    """Checks that a net to start from has its norms and no ranges.
 
     Raises:
-        ValueError: If they are not, or are quantise-aware already.
+        ValueError: If it is quantise-aware.
     """
     if is_quantize_aware(net):
         raise ValueError(
             f"{pretrained.source!r} is quantise-aware already. Start from the float net that it "
             "was trained from, or give its own command again to resume it"
         )
+
+
+def _check_head(pretrained: Pretrained, net: ResNet, data: ImageData) -> bool:
+    """Checks that the weights of a quantise-aware run are trained for its classes.
+
+    Raises:
+        ValueError: If they are not.
+    """
     names, count = pretrained.class_names, int(net.outputs[0].shape[-1])
     if (names is not None and names != data.class_names) or count != len(data.class_names):
         raise ValueError(

@@ -55,6 +55,25 @@ def read_manifest(directory: Path) -> dict[str, Any]:
         ) from error
 
 
+def manifest_entry(path: Path) -> dict[str, Any] | None:
+    """Returns what a manifest says of an artifact; None where none names it.
+
+    The manifest lies beside the artifact, or one directory above it: a client's files and the
+    versions of a SavedModel are in a directory of their own.
+
+    Raises:
+        ValueError: If `manifest.json` beside it was not written by this package.
+    """
+    path = path.absolute()
+    entry = read_manifest(path.parent).get(path.name)
+    if entry is None:
+        try:
+            entry = read_manifest(path.parents[1]).get(f"{path.parent.name}/{path.name}")
+        except (ValueError, IndexError):  # another program's, or no directory above
+            return None
+    return entry if isinstance(entry, dict) else None
+
+
 def write_manifest(directory: Path, entries: Mapping[str, Any]) -> None:
     """Writes the manifest atomically."""
     content = {"version": 1, "artifacts": dict(sorted(entries.items()))}

@@ -9,8 +9,9 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -155,6 +156,7 @@ def choose(
         ```
     """
     directory = Path(directory)
+    artifacts.check_replaceable(directory, [target.name for target in request.targets])
     artifacts.read_manifest(directory)
     directory.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".choose.tmp", dir=directory))
@@ -168,6 +170,7 @@ def choose(
         kept = right if keep_all else [each for each in right if each is chosen]
         names = [each.file for each in kept]
         entries = artifacts.read_manifest(staging)
+        _withdraw_older(directory, request, names, entries)
         artifacts.publish(staging, directory, names)
         if (staging / artifacts.LABELS).exists() and names:
             artifacts.publish(staging, directory, [artifacts.LABELS])
@@ -178,6 +181,26 @@ def choose(
     if chosen is None:
         raise NoFile(candidates)
     return Choice(chosen, tuple(candidates), _threads())
+
+
+def _withdraw_older(
+    directory: Path, request: ExportRequest, kept: Sequence[str], entries: Mapping[str, Any]
+) -> None:
+    """Withdraws earlier files of other weights under the names of candidates that are not kept.
+
+    So that nothing takes them, or their class names, for this model's.
+    """
+    weights = {entry["weights_sha256"] for entry in entries.values()}
+    earlier = artifacts.read_manifest(directory)
+    names = [
+        target.name
+        for target in request.targets
+        if target.name in earlier.keys() - {*kept}
+        and earlier[target.name].get("weights_sha256") not in weights
+    ]
+    if kept and request.class_names is None:
+        names.append(artifacts.LABELS)
+    artifacts.withdraw(directory, names)
 
 
 def _threads() -> int:

@@ -16,7 +16,7 @@ import numpy as np
 from keras_resnet.export import artifacts
 from keras_resnet.export.checks import image_shape
 from keras_resnet.export.client_runtimes import Ran, run_client, version_of
-from keras_resnet.export.clients import Client, find_client, settle
+from keras_resnet.export.clients import CLIENTS, Client, find_client, settle
 from keras_resnet.export.comparison import (
     log_odds,
     log_probabilities,
@@ -152,7 +152,9 @@ def export_for_clients(
         print(exported.proofs[0].line())
         ```
     """
-    names = [client] if isinstance(client, str) else list(client)
+    names = [client] if isinstance(client, str) else list(dict.fromkeys(client))
+    if not names:
+        raise ValueError(f"`client` must name one of {', '.join(CLIENTS)}. Received: {client!r}")
     directory = Path(directory)
     settled = []
     for name in names:

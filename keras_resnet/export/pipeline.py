@@ -288,6 +288,7 @@ def _manifest_entry(
         "weights_sha256": weights,
         "preprocess": request.preprocess.to_dict(),
         "class_names": None if names is None else list(names),
+        "several_labels": request.several_labels,
         "outputs": ["logits", "probabilities"]
         if v.format == "saved_model"
         else [OUTPUT_NAMES[v.activation]],

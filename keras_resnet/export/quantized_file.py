@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_resnet.export.interface import Interface
+from keras_resnet.export.interface import Interface, activated
 from keras_resnet.nets.model import deep_graph
 from keras_resnet.nets.tensor import Tensor
 from keras_resnet.preprocessing import PreprocessSpec
@@ -109,8 +109,8 @@ def serve_quantized(
         if interface.inputs == "raw":
             x = _normalized(_rounded(x, _PIXELS), preprocess, int(model.inputs[0].shape[-1]))
         y = net(x, training=False)
-        if interface.activation == "softmax":
-            y = _rounded(keras.ops.softmax(y), _PROBABILITIES)
+        if interface.activation != "none":
+            y = _rounded(activated(y, interface), _PROBABILITIES)
         return {interface.output_name: y}
 
     return serve

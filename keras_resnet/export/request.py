@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -210,13 +210,22 @@ def notes(model: keras.Model, request: ExportRequest) -> list[str]:
             lines.append(f"{format}: {_and(written)}; {_and(others)} apply to {_and(takes)}")
     calibrated = [name for name in request.precisions if name in CALIBRATED]
     if calibrated and request.calibration is not None:
-        count = len(request.calibration)
-        if count < FEW_CALIBRATION_IMAGES:
-            lines.append(
-                f"Warning: {_and(calibrated)} is calibrated on {count} images; below "
-                f"{FEW_CALIBRATION_IMAGES} its ranges are uncertain"
-            )
+        line = few_images(calibrated, request.calibration)
+        lines += [f"Warning: {line}"] if line else []
     return lines
+
+
+def few_images(precisions: Sequence[str], calibration: Sized) -> str:
+    """Returns a warning of few calibration images; empty if there are enough."""
+    count = len(calibration)
+    if count >= FEW_CALIBRATION_IMAGES:
+        return ""
+    images = "1 image" if count == 1 else f"{count} images"
+    are, its = ("is", "its") if len(precisions) == 1 else ("are", "their")
+    return (
+        f"{' and '.join(precisions)} {are} calibrated on {images}; below {FEW_CALIBRATION_IMAGES} "
+        f"{its} ranges are uncertain"
+    )
 
 
 def _check_precisions(request: ExportRequest) -> None:

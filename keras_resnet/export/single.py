@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_resnet.export.checks import Precision, image_shape
+from keras_resnet.export.checks import CALIBRATED, Precision, image_shape
 from keras_resnet.export.limits import Limits
 from keras_resnet.export.litert_file import export_tflite
 from keras_resnet.export.onnx_file import export_onnx
 from keras_resnet.export.pipeline import ExportError, Rejected
+from keras_resnet.export.request import few_images
 from keras_resnet.export.saved_model_directory import export_saved_model
 from keras_resnet.export.verify import Reference, Verification, verify
 from keras_resnet.nets.model import ResNet
@@ -24,7 +26,7 @@ from keras_resnet.preprocessing import PreprocessSpec
 from keras_resnet.quantize import is_quantize_aware
 from keras_resnet.reparam import deploy
 from keras_resnet.weights.files.file_system import replace
-from keras_resnet.weights.rebuild import clone_as_float32, without_activation
+from keras_resnet.weights.rebuild import clone_as_float32, head_of, without_activation
 
 # Random images that a file is verified on if none are given: they show that it computes the same
 # function, not how accurate it is.
@@ -68,6 +70,7 @@ def tflite(
         >>> model = keras_resnet.ResNet50(weights="torchvision/v2")
         >>> keras_resnet.export.tflite(model, "resnet50.tflite", activation="softmax").bytes
     """
+    _check_options(model, precision, options)
 
     def write(net: keras.Model, file: Path, spec: PreprocessSpec) -> None:
         export_tflite(net, file, precision=precision, preprocess=spec, **options)
@@ -110,6 +113,7 @@ def onnx(
     """
     if Path(path).suffix != ".onnx":
         raise ValueError(f"`path` must end in .onnx. Received: path={os.fspath(path)!r}")
+    _check_options(model, precision, options)
 
     def write(net: keras.Model, file: Path, spec: PreprocessSpec) -> None:
         export_onnx(net, file, precision=precision, preprocess=spec, **options)
@@ -158,6 +162,33 @@ def saved_model(
     return _verified(model, Path(path), write, "float32", preprocess, images, labels, limits)
 
 
+def _check_options(model: keras.Model, precision: str, options: Mapping[str, Any]) -> None:
+    """Refuses calibration images that nothing uses, and warns of few and of a missing activation.
+
+    Raises:
+        ValueError: If the precision is not calibrated.
+    """
+    calibration = options.get("calibration")
+    if calibration is not None and precision not in CALIBRATED:
+        raise ValueError(
+            f"`calibration` applies to the precisions {', '.join(map(repr, CALIBRATED))}. "
+            f"Received: precision={precision!r}"
+        )
+    lines = [] if calibration is None else [few_images([precision], calibration)]
+    if isinstance(model, ResNet) and "activation" not in options and _ends_in_activation(model):
+        lines.append(
+            f"{model.name!r} returns probabilities, and the file returns logits: give "
+            "activation='softmax', or 'sigmoid', for probabilities"
+        )
+    for line in filter(None, lines):
+        warnings.warn(line, stacklevel=3)
+
+
+def _ends_in_activation(model: ResNet) -> bool:
+    head = head_of(model)
+    return head.classes is not None and head.activation is not None
+
+
 def _verified(
     model: keras.Model,
     path: Path,
@@ -178,11 +209,18 @@ def _verified(
             "Received: preprocess=None"
         )
     shape = image_shape(model, preprocess)
+    if path.is_dir():
+        raise ValueError(f"`path` must be a file. Received: the directory {os.fspath(path)!r}")
     if images is None:
         if labels is not None:
             raise ValueError("`labels` need `images`. Received: images=None")
         rng = np.random.default_rng(0)
         images = rng.integers(0, 256, (_RANDOM_IMAGES, *shape), dtype="uint8")
+    if None in model.inputs[0].shape[1:]:
+        height, width = preprocess.size
+        warnings.warn(
+            f"The model leaves its input size open: the file takes {height}x{width}", stacklevel=3
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".export.tmp", dir=path.parent))
     try:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from keras_resnet.export.artifacts import LABELS, read_manifest, size_and_sha256
+from keras_resnet.export.artifacts import LABELS, manifest_entry, size_and_sha256
 from keras_resnet.export.onnx_runtime import OnnxRuntime
 from keras_resnet.export.runtime import Runtime
 from keras_resnet.preprocessing import PreprocessSpec
@@ -30,6 +30,7 @@ class Stated:
         std: See `mean`.
         labels: Names of its outputs; or None.
         notes: Where these come from, and what was found and not used.
+        several: Whether an image may have several labels, from the manifest; or None.
     """
 
     preprocess: PreprocessSpec | None = None
@@ -37,13 +38,15 @@ class Stated:
     std: tuple[float, ...] | None = None
     labels: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    several: bool | None = None
 
 
 def stated(path: Path, runtime: Runtime, classes: int) -> Stated:
     """Returns what a file states of itself.
 
-    The manifest that this package writes beside its files comes first, where it has the hash of the
-    file; then metadata inside the file; then `labels.txt` inside a SavedModel or beside the file.
+    The manifest that this package writes beside its files, or one directory above, comes first,
+    where it has the hash of the file; then metadata inside the file; then `labels.txt` inside a
+    SavedModel or beside the file.
 
     Args:
         path: A SavedModel directory, or a LiteRT or ONNX file.
@@ -51,7 +54,7 @@ def stated(path: Path, runtime: Runtime, classes: int) -> Stated:
         classes: Number of its outputs.
     """
     notes: list[str] = []
-    preprocess, names = _manifest(path, notes)
+    preprocess, names, several = _manifest(path, notes)
     found = _from_content(path, runtime, notes)
     labels: tuple[str, ...] | None = None
     candidates = [("manifest.json", names), ("its metadata", found.labels), *_beside(path)]
@@ -68,27 +71,30 @@ def stated(path: Path, runtime: Runtime, classes: int) -> Stated:
         if source not in ("manifest.json", "its metadata"):
             notes.append(f"the outputs of {path.name} have the names of {source}")
         break
-    return Stated(preprocess, found.mean, found.std, labels, tuple(notes))
+    return Stated(preprocess, found.mean, found.std, labels, tuple(notes), several)
 
 
-def _manifest(path: Path, notes: list[str]) -> tuple[PreprocessSpec | None, tuple[str, ...] | None]:
-    """Returns preprocessing and names of the manifest beside a file or its client's folder."""
-    folder = path.absolute().parent
+def _manifest(
+    path: Path, notes: list[str]
+) -> tuple[PreprocessSpec | None, tuple[str, ...] | None, bool | None]:
+    """Returns preprocessing, names, and whether an image has several labels, by the manifest."""
     try:
-        entry = read_manifest(folder).get(path.name)
-        if entry is None:
-            entry = read_manifest(folder.parent).get(f"{folder.name}/{path.name}")
+        entry = manifest_entry(path)
     except ValueError:  # some other program's manifest.json
-        return None, None
-    if not isinstance(entry, dict):
-        return None, None
+        entry = None
+    if entry is None:
+        return None, None, None
     if size_and_sha256(path)[1] != entry.get("sha256"):
         notes.append(
             f"manifest.json is not used, as it describes another {path.name}: the hashes differ"
         )
-        return None, None
+        return None, None, None
     names = entry.get("class_names")
-    return PreprocessSpec.from_dict(entry["preprocess"]), None if names is None else tuple(names)
+    return (
+        PreprocessSpec.from_dict(entry["preprocess"]),
+        None if names is None else tuple(names),
+        entry.get("several_labels"),
+    )
 
 
 def _beside(path: Path) -> Iterator[tuple[str, tuple[str, ...] | None]]:

@@ -181,8 +181,9 @@ class Reference:
         )
         outputs = self._first_outputs(path)
         expected = self.logits[: len(outputs)]
-        if activation == "softmax":
-            outputs, expected = log_probabilities(outputs), log_probabilities(softmax(expected))
+        if activation != "none":
+            squash, back = _ACTIVATIONS[activation]
+            outputs, expected = back(outputs), back(squash(expected))
         difference = ratio(largest(outputs, expected), spread_of(self.logits))
         if not difference <= max(EXACT, permitted_by(self.sensitivity)):
             raise ValueError(

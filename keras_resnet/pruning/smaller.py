@@ -40,7 +40,7 @@ def prune(
         method: `"depth"` removes the units that matter least (`unit_importance`);
             `"channels"` removes channels inside units, the same share in each stage (to one
             channel), so that the shortcuts keep their width; `"both"` removes units until the
-            square root of `macs`, then channels.
+            square root of `macs` or until none can be removed, then channels.
         images: Normalised images that units are judged on; by their norms where None.
         labels: Class numbers of the images.
         criterion: How channels are judged; see `channel_importance`.
@@ -70,6 +70,11 @@ def prune(
         )
     if head_of(model).classes is None:
         raise ValueError(f"{model.name!r} has no classifier: build it with include_top=True")
+    if model.spec.norm != "none" and not any("norm" in name for name in read_weights(model)):
+        raise ValueError(
+            f"{model.name!r} has no normalisation layers, as it was folded or made "
+            "quantise-aware: prune the net that it was made from"
+        )
     cost = _cost_of(model)
     limit = macs * cost(model.spec)
     if method != "depth":
@@ -77,8 +82,11 @@ def prune(
     if method == "depth":
         return _fewer_units(model, limit, cost, images, labels, importance)
     if method == "both":
-        first = np.sqrt(macs) * cost(model.spec)
-        model = _fewer_units(model, float(first), cost, images, labels, importance)
+        names, whole = removable_units(model.spec), cost(model.spec)
+        least = cost(without_units(model.spec, read_weights(model), names)[0])
+        first = max(float(np.sqrt(macs)) * whole, least)
+        if first < whole:
+            model = _fewer_units(model, first, cost, images, labels, importance)
     return prune_to(model, _inner_within(model.spec, limit, cost), criterion=criterion)
 
 

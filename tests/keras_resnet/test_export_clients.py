@@ -185,6 +185,8 @@ def test_an_option_that_a_client_takes_wins_with_a_line(request_):
     assert settle(request_, CLIENTS["mediapipe"])[0].activation == "softmax"
     with pytest.raises(ValueError, match="`client` must be one of mediapipe, android, litert-js"):
         find_client("mediapip")
+    with pytest.raises(ValueError, match=r"`client` must name one of mediapipe, .* Received: \[\]"):
+        export_for_clients(None, "out", request_, [])
 
 
 def test_every_row_can_be_exported(request_):

@@ -94,7 +94,7 @@ def test_types_batches_and_activations(model, images, tmp_path, precision, optio
         ("tflite", {"input_type": "int16"}, "`input_type` must be one of"),
         ("tflite", {"batch": 0}, "`batch` must be 'open' or at least 1. Received: batch=0"),
         ("tflite", {"batch": True}, "`batch` must be 'open' or at least 1"),
-        ("onnx", {"activation": "sigmoid"}, "`activation` must be one of"),
+        ("onnx", {"activation": "tanh"}, "`activation` must be one of"),
     ],
 )
 def test_what_no_file_can_be(format, options, match):
@@ -130,6 +130,24 @@ def test_one_line_from_a_net_with_an_activation(model, images, tmp_path):
     expected = keras.ops.convert_to_numpy(top(RGB.normalize(images[:5])))
     got = runtime.run(runtime.prepare(images[:5], RGB))
     np.testing.assert_allclose(got, expected, atol=1e-5)
+    with pytest.warns(UserWarning, match="returns probabilities, and the file returns logits"):
+        keras_resnet.export.tflite(top, tmp_path / "m.tflite", preprocess=RGB, images=images)
+
+
+def test_one_line_says_what_it_decides(model, images, tmp_path):
+    """All of this was silent, or an `IsADirectoryError` after the work."""
+    path = tmp_path / "m.tflite"
+    with pytest.raises(ValueError, match="`path` must be a file"):
+        keras_resnet.export.tflite(model, tmp_path)
+    with pytest.raises(ValueError, match="`calibration` applies to the precisions 'int8'"):
+        keras_resnet.export.tflite(model, path, calibration=images)
+    int8 = {"precision": "int8", "calibration": images[:1]}
+    int8["limits"] = Limits(int8_signal_to_noise=0, int8_agreement=0)
+    with pytest.warns(UserWarning, match="int8 is calibrated on 1 image; below 100"):
+        keras_resnet.export.tflite(model, path, **int8)
+    free = keras_resnet.build(SPEC, input_shape=(None, None, 3))
+    with pytest.warns(UserWarning, match="leaves its input size open: the file takes 8x8"):
+        keras_resnet.export.tflite(free, path, preprocess=RGB)
 
 
 def test_mediapipe_reads_the_labels(model, images, tmp_path):

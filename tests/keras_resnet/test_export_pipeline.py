@@ -225,7 +225,12 @@ def test_options_reach_each_format(ready, model, request_, tmp_path):
         "input_type": "float32",
     }
     assert ready.options == {
-        "saved_model": {**common, "class_names": NAMES, "for_converters": False},
+        "saved_model": {
+            **common,
+            "class_names": NAMES,
+            "for_converters": False,
+            "several_labels": False,
+        },
         "model_int8.tflite": {
             **common,
             "batch": 1,

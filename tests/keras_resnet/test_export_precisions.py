@@ -23,6 +23,7 @@ from keras_resnet.export import (
     litert_quantized,
     verify,
 )
+from keras_resnet.export.artifacts import read_manifest, write_manifest
 from keras_resnet.export.float_operators import UnsupportedOperator
 from keras_resnet.export.litert_graph import LiteRTGraph
 from keras_resnet.reparam import deploy
@@ -216,14 +217,20 @@ def test_choose(model, request_, tmp_path):
         request_, formats=("tflite",), precisions=("float32", "float16", "int8"), labels=None
     )
     sizes = Wanted(accuracy_drop=0.1, latency_ms=1e4, bytes=15_000)
+    # Of an earlier net: the names and the file stayed, as if they were this net's.
+    (tmp_path / "labels.txt").write_text("old\n")
+    (tmp_path / "model.tflite").write_bytes(b"old")
+    write_manifest(tmp_path, {"model.tflite": {"weights_sha256": "old"}})
     choice = choose(model, tmp_path, request, sizes)
     assert choice.chosen.file == "model_int8.tflite"
     by_name = {each.file: each for each in choice.candidates}
     (reason,) = by_name["model.tflite"].reasons
     assert reason.startswith("size ")
     assert reason.endswith("KB, limit 15 KB")
-    found = sorted(path.name for path in tmp_path.iterdir())
+    found = sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".stale")
     assert found == ["choice.md", "choice.svg", "manifest.json", "model_int8.tflite"]
+    assert {path.stem for path in tmp_path.glob("*.stale")} == {"labels.txt", "model.tflite"}
+    assert list(read_manifest(tmp_path)) == ["model_int8.tflite"]
     table = (tmp_path / "choice.md").read_text()
     assert "size at most 15 KB" in table
     assert "chosen: the fastest that keeps the limits" in table
@@ -231,6 +238,11 @@ def test_choose(model, request_, tmp_path):
         choose(model, tmp_path / "none", request, Wanted(accuracy_drop=0.1, bytes=5_000))
     names = [path.name for path in (tmp_path / "none").iterdir()]
     assert not [name for name in names if name.endswith(".tflite")]
+    # The versions of a SavedModel were replaced without a word.
+    (tmp_path / "saved_model" / "1").mkdir(parents=True)
+    versions = dataclasses.replace(request, formats=("saved_model",), precisions=("float32",))
+    with pytest.raises(ValueError, match=r"'saved_model' holds versions \[1\]"):
+        choose(model, tmp_path, versions, sizes)
     with pytest.raises(ValueError, match="`accuracy_drop` must lie in"):
         Wanted(accuracy_drop=2)
 
@@ -260,3 +272,16 @@ def test_int8_of_published_weights_is_ahead_of_its_peers(
     )
     assert said.signal_to_noise > peers + 0.7
     assert said.keras_accuracy - said.accuracy < 0.003
+
+
+def test_float16_probabilities_of_several_labels(model, request_, tmp_path):
+    """Without a float32 file beside it: its sigmoids were held to logits and refused."""
+    request = dataclasses.replace(
+        request_, labels=None, precisions=("float16",), activation="sigmoid", several_labels=True
+    )
+    (verification, _) = export(model, tmp_path, request)
+    assert (verification.precision, verification.activation) == ("float16", "sigmoid")
+    assert verification.conversion_difference < 1e-5
+    assert json.loads((tmp_path / "manifest.json").read_text())["artifacts"][
+        "model_float16.tflite"
+    ]["several_labels"]

@@ -132,6 +132,12 @@ def test_the_importance_of_channels(randomize: Callable[[keras.Model, int], None
     assert sum(both.spec.depths) < 6
     assert both.spec.inner_widths is not None
     assert count(both).multiply_adds <= 0.4 * count(model).multiply_adds
+    # Nothing to remove, or too little for the square root: was refused, advising method='both'.
+    for depths, share in (((1, 1), 0.5), ((1, 2), 0.3)):
+        whole = net(randomize, depths=depths)
+        few = keras_resnet.prune(whole, share, method="both", images=IMAGES, labels=LABELS)
+        assert few.spec.depths == (1, 1)
+        assert count(few).multiply_adds <= share * count(whole).multiply_adds
 
 
 def test_lesions_against_the_layers(randomize: Callable[[keras.Model, int], None]) -> None:
@@ -175,6 +181,9 @@ def test_errors(randomize: Callable[[keras.Model, int], None]) -> None:
     ):
         with pytest.raises(ValueError, match=re.escape(message)):
             keras_resnet.prune(model, **keywords)
+    # A KeyError: 'stage1_unit1_norm1'.
+    with pytest.raises(ValueError, match="quantise-aware: prune the net that it was made from"):
+        keras_resnet.prune(keras_resnet.quantize_aware(model), 0.5)
     for changes, method, message in (
         ({"merge": "none"}, "depth", "a shortcut is left in their place"),
         ({"shortcut": "C"}, "depth", "which projects in every unit"),

@@ -178,3 +178,19 @@ def test_the_file_equals_the_model_to_one_step(
     assert len(kernels) >= 5
     largest = [np.abs(interpreter.get_tensor(each["index"])).max() for each in kernels]
     assert largest.count(LARGEST[bits]) >= 3
+
+
+@pytest.mark.tf
+def test_a_file_returns_the_probabilities_of_several_labels(
+    pixels: np.ndarray, tmp_path: Path
+) -> None:
+    """The sigmoid was left out without a word, under the name `label_probabilities`."""
+    pytest.importorskip("ai_edge_litert")
+    from keras_resnet.export.runtimes import load
+
+    net = quantize_aware(_net("post"), calibration=PREPROCESS.normalize(pixels))
+    path = tmp_path / "net.tflite"
+    options: dict[str, Any] = {"activation": "sigmoid", "output_type": "float32"}
+    keras_resnet.export.tflite(net, path, precision="int8", images=pixels, **options)
+    logits = ops.convert_to_numpy(net(PREPROCESS.normalize(pixels), training=False))
+    np.testing.assert_allclose(load(path).run(pixels), 1 / (1 + np.exp(-logits)), atol=1.5 / 256)

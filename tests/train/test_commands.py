@@ -208,9 +208,10 @@ def test_each_option_sets_its_field() -> None:
         "--deterministic": True,
         "--checkpoint-steps": 11,
         "--checkpoint-minutes": 1.5,
+        "--worker-timeout": 90,
     }
     fields = {field.setting.option: field for field in all_fields(RunConfig)}
-    of_weights = {"--weights", "--freeze", "--head-epochs"}
+    of_weights = {"--weights", "--freeze", "--head-epochs", "--quantize", "--bits"}
     assert {*values, *of_weights, "--steps"} == fields.keys() - {None}
     words: list[object] = []
     for option, value in values.items():

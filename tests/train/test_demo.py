@@ -121,6 +121,24 @@ def test_integer_ends_and_an_open_batch_become_those_of_litertjs(files: pathlib.
     assert outputs["features"].shape == (1, 4, 4, 12)
 
 
+def test_files_of_several_labels_and_of_quantise_aware_nets(
+    model: keras.Model, tmp_path: pathlib.Path
+) -> None:
+    """Sigmoids became a softmax's, and both had no map."""
+    path, folded = tmp_path / "m.tflite", keras_resnet.fold_batch_norm(model)
+    options: dict[str, Any] = {"precision": "float32", "preprocess": PREPROCESS}
+    export_tflite(folded, path, activation="sigmoid", **options)
+    classifier = open_classifier(path)
+    assert (classifier.activation, classifier.page.no_map) == ("none", "")
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 16, 3), dtype="uint8")
+    net = keras_resnet.quantize_aware(model, calibration=PREPROCESS.normalize(pixels))
+    export_tflite(net, path, precision="int8", preprocess=PREPROCESS)
+    head = open_classifier(path).page.head
+    assert head is not None
+    expected = model.get_layer("logits").get_weights()[0].T
+    np.testing.assert_allclose(head.kernel, expected, atol=np.abs(expected).max() / 127)
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

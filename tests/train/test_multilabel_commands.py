@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import json
 import pathlib
+import shutil
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from keras_resnet.export.artifacts import read_manifest, write_manifest
 
 pytestmark = pytest.mark.tf
 
@@ -51,6 +54,28 @@ def check_probabilities(run: pathlib.Path) -> None:
     np.testing.assert_allclose(lite.run(pixels), expected, rtol=1e-3)
 
 
+def check_file_of_labels(
+    run: pathlib.Path, folder: pathlib.Path, command: Callable[..., Any]
+) -> None:
+    """The sigmoids of a file were taken for logits; elsewhere its labels for one class."""
+    from keras_resnet_train.evaluation.exported import open_exported
+    from keras_resnet_train.evaluation.members import open_member
+
+    away = folder / "away" / "client"
+    away.mkdir(parents=True)
+    shutil.copy(run / "model.tflite", away)
+    entries = {"client/model.tflite": read_manifest(run)["model.tflite"]}
+    write_manifest(folder / "away", entries)
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype="uint8")
+    expected = open_member(str(run)).compiled()(pixels)
+    for file in (run / "model.tflite", away / "model.tflite"):
+        member = open_exported(str(file))
+        assert (member.returns, member.multilabel, member.notes) == ("sigmoids", True, ())
+        np.testing.assert_allclose(member.compiled()(pixels), expected, atol=1e-4)
+    ended = command("predict", away / "model.tflite", folder / "1.png")
+    assert "labels are named above 0.5 (--threshold states another)" in ended.err
+
+
 def test_from_csv_to_files(tmp_path: pathlib.Path, command: Callable[..., Any]) -> None:
     pytest.importorskip("ai_edge_litert", reason="exports a LiteRT file")
     file, run = write_pictures(tmp_path), tmp_path / "run"
@@ -85,5 +110,6 @@ def test_from_csv_to_files(tmp_path: pathlib.Path, command: Callable[..., Any]) 
     assert keras["accuracy"] is saved["accuracy"] is exported["accuracy"] is None
     assert max(saved["max_abs_difference"], exported["max_abs_difference"]) < 1e-3
     check_probabilities(run)
+    check_file_of_labels(run, tmp_path, command)
     ended = command("export", run, "--formats", "tflite", "--activation", "softmax")
     assert "applies to runs of one label per image" in ended.err

@@ -129,6 +129,9 @@ def test_evaluate_and_export_take_the_run_and_its_file(
     )
     assert file.status == 0, file.err
     assert (tmp_path / "files" / "model_int8.tflite").is_file()
+    client = command("export", quantized_run, "--client", "litert-js", "--output", tmp_path)
+    assert client.status == 0, client.err  # it was refused, as the client's own choice is float32
+    assert (tmp_path / "litert-js" / "model_int8.tflite").is_file()
     for options, message in (
         (["--precision", "float16"], "is exported as a LiteRT int8 file"),
         (["--formats", "onnx"], "is exported as a LiteRT int8 file"),
@@ -162,6 +165,10 @@ def test_what_cannot_be_started_from(
     quantized_run: pathlib.Path, config: RunConfig, tmp_path: pathlib.Path
 ) -> None:
     again = with_changes(config, {"model.weights": str(quantized_run)})
+    # Without --quantize: "no 'stem_norm' in the source".
+    floating = with_changes(again, {"quantize.scheme": "none"})
+    with pytest.raises(ValueError, match="is quantise-aware already"):
+        run_training(floating, tmp_path / "float")
     with pytest.raises(ValueError, match="is quantise-aware already"):
         run_training(again, tmp_path / "again")
     other = with_changes(config, {"data.dataset": "synthetic"})

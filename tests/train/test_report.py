@@ -507,6 +507,18 @@ def test_export_table_on_a_console(width: int) -> None:
         assert cell.replace(" ", NBSP) in shown
 
 
+def test_the_folder_tells_files_of_one_name_apart() -> None:
+    from rich.console import Console
+
+    stream, row = io.StringIO(), {"format": "tflite", "precision": "float32"}
+    files = ["mediapipe/model.tflite", "android/model.tflite", "a/m.onnx", "saved_model/2"]
+    table = export_table([{**row, "file": file} for file in files])
+    Console(file=stream, width=160).print(table)
+    shown = stream.getvalue()
+    assert all(file in shown for file in ("mediapipe/model.tflite", "android/", "saved_model/2"))
+    assert "a/m.onnx" not in shown
+
+
 def test_the_best_epoch_is_the_one_that_the_run_chose() -> None:
     rows = [
         {"epoch": 1, "val_accuracy": 0.9, "val_loss": 0.1},

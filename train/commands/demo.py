@@ -146,7 +146,7 @@ def _open(args: argparse.Namespace, scratch: Path) -> tuple[DemoClassifier, list
 
     member = open_member(args.source, checkpoint=args.checkpoint, net=args.net)
     images, classes = _test_images(member, args)
-    path = _export(member, scratch, args.precision or "float32", images)
+    path = _export(member, scratch, _precision(member, args), images)
     examples = _given_examples(args)
     if not args.examples and images is not None:
         from ..demo.site import png_examples
@@ -164,6 +164,24 @@ def _open(args: argparse.Namespace, scratch: Path) -> tuple[DemoClassifier, list
         squash="sigmoid" if member.multilabel else "softmax",
     )
     return classifier, examples
+
+
+def _precision(member: Member, args: argparse.Namespace) -> Precision:
+    """Returns the precision of the export: int8 of a quantise-aware net.
+
+    Raises:
+        ValueError: If another is asked for.
+    """
+    from keras_resnet.quantize import is_quantize_aware
+
+    if not is_quantize_aware(member.model):
+        return args.precision or "float32"
+    if args.precision is not None:
+        raise ValueError(
+            f"`--precision` does not apply to {args.source}, a quantise-aware net, whose file is "
+            f"int8. Received: {args.precision}"
+        )
+    return "int8"
 
 
 def _export(member: Member, scratch: Path, precision: Precision, images: np.ndarray | None) -> Path:

@@ -49,6 +49,10 @@ _SEVERAL_LABELS = (
     "an image may have several labels, so no accuracy is measured, and the probability of a label "
     "is the sigmoid of its logit, also in a SavedModel's output `probabilities`"
 )
+_ONE_LABEL = (
+    "the net has one label per image, and by --activation sigmoid each class is judged by itself: "
+    "the probabilities of an image do not sum to 1"
+)
 # Fields of `ExportRequest` whose options have their names.
 _SAME = ("formats", "inputs", "batch", "input_type", "output_type", "activation")
 _WITHOUT_CLIENT = (
@@ -226,6 +230,8 @@ def export_run(
                 f"labels it is sigmoid. Received: {args.run}, a run with the task multilabel"
             )
         print(f"Note: {_SEVERAL_LABELS}", file=sys.stderr)
+    elif args.activation == "sigmoid":
+        print(f"Note: {_ONE_LABEL}", file=sys.stderr)
     images, labels, calibration = _images(member, args)
     request = ExportRequest(
         preprocess=member.preprocess,
@@ -370,10 +376,8 @@ def _choose_for_quantized(args: argparse.Namespace) -> None:
             "`--calibration-images` applies to quantisation after training; a quantise-aware net "
             f"has its own ranges. Received: {args.calibration_images}, for {args.run}"
         )
-    if args.client:
-        return
-    args.formats = args.formats or ["tflite"]
-    if args.formats == ["tflite"] and args.precision is None:
+    args.formats = args.formats or (None if args.client else ["tflite"])
+    if args.formats in (None, ["tflite"]) and args.precision is None:
         args.precision = ["int8"]
         print(f"{args.run} is quantise-aware: a LiteRT int8 file with the ranges of its training")
 

@@ -110,6 +110,8 @@ def _thresholds(member: Member, given: float | None) -> np.ndarray | None:
                 f"`--threshold` applies to runs of several labels per image, not to {member.name}"
             )
         return None
+    if given is None and member.run is None:
+        print("Note: labels are named above 0.5 (--threshold states another)", file=sys.stderr)
     return member.thresholds if given is None else member.thresholds * 0 + given
 
 

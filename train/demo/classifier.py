@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from keras_resnet import PreprocessSpec
-from keras_resnet.export.artifacts import LABELS, read_manifest
+from keras_resnet.export.artifacts import LABELS, manifest_entry
 from keras_resnet.export.metadata import read_labels
 from keras_resnet.export.runtimes import LiteRTRuntime
 
@@ -132,7 +132,7 @@ def open_classifier(
             "channels": channels,
         },
         output=output,
-        activation="none" if runtime.activation == "softmax" else squash,
+        activation=squash if runtime.activation == "none" else "none",
         classes=classes,
         labels=names,
         preprocess=preprocess,
@@ -160,7 +160,7 @@ def _precision(runtime: LiteRTRuntime) -> str:
 
 def _manifest_entry(path: Path, content: bytes) -> tuple[Mapping[str, Any] | None, list[str]]:
     """Returns the manifest's entry for a file, and notes on what is assumed without one."""
-    entry = read_manifest(path.parent).get(path.name)
+    entry = manifest_entry(path)
     if entry is not None and entry.get("sha256") == hashlib.sha256(content).hexdigest():
         return entry, []
     why = (
@@ -232,6 +232,8 @@ def _check_map(
         if activation == "softmax":
             logits = np.exp(logits - logits.max())
             logits = logits / logits.sum()
+        elif activation == "sigmoid":
+            logits = 1 / (1 + np.exp(-logits))
         difference = np.abs(logits - each[name][0]).max() / np.abs(logits).max()
         if not difference <= _MAP_EQUAL:
             raise ValueError(

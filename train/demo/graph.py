@@ -12,7 +12,7 @@ import numpy as np
 
 FEATURES = "features"
 # Operators between the classifier and the output, and between the pooling and the classifier.
-_AFTER = ("DEQUANTIZE", "QUANTIZE", "SOFTMAX", "RESHAPE")
+_AFTER = ("DEQUANTIZE", "QUANTIZE", "SOFTMAX", "LOGISTIC", "RESHAPE")
 _BEFORE = ("DEQUANTIZE", "QUANTIZE", "RESHAPE", "SQUEEZE")
 _POOLS = ("MEAN", "AVERAGE_POOL_2D")
 
@@ -154,7 +154,8 @@ class _Editor:
     def find_classifier(self) -> tuple[int, np.ndarray, np.ndarray] | str:
         """Returns the pooled tensor and the classifier's weights and bias; or why there is none."""
         dense = self._walk(int(self.graph.outputs[0]), _AFTER)
-        if dense is None or self._name(dense) != "FULLY_CONNECTED":
+        # In quantise-aware files a dense layer is a convolution of one pixel.
+        if dense is None or self._name(dense) not in ("FULLY_CONNECTED", "CONV_2D"):
             return "the net does not end in a dense layer"
         pool = self._walk(int(dense.inputs[0]), _BEFORE)
         if pool is None or self._name(pool) not in _POOLS:
@@ -165,6 +166,10 @@ class _Editor:
         if len(shape) != 4 or sizes[0] != sizes[1] * int(shape[1]) * int(shape[2]):
             return "its last pooling does not average over all positions"
         kernel = self._values(int(dense.inputs[1]))
+        if kernel.ndim == 4:
+            if kernel.shape[1:3] != (1, 1):
+                return "the net does not end in a dense layer"
+            kernel = kernel[:, 0, 0]
         bias = np.zeros(len(kernel), "float32")
         if len(dense.inputs) > 2 and int(dense.inputs[2]) >= 0:
             bias = self._values(int(dense.inputs[2]))

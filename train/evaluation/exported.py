@@ -116,7 +116,10 @@ def open_exported(text: str, settings: FileSettings | None = None) -> FileMember
             f"{path.name} rounds probabilities to steps of {runtime.output_scale:.4g}: 0 counts as "
             "half a step in the loss"
         )
-    several = returns != "probabilities" and says.preprocess is not None and _labels_beside(path)
+    several = says.several
+    if several is None:
+        several = runtime.own and returns == "sigmoids"
+        several |= returns == "logits" and says.preprocess is not None and _labels_beside(path)
     channels = int(runtime.input.shape[-1] or 0)
     # A spec that says no more of the net than what opens the data needs.
     spec = keras_resnet.get_spec("cifar_resnet8").replace(

@@ -24,6 +24,8 @@ _MODES: dict[str, tuple[tuple[float, ...], tuple[float, ...], Literal["rgb", "bg
     "torch": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375), "rgb"),
     "caffe": ((103.939, 116.779, 123.68), (1.0, 1.0, 1.0), "bgr"),
 }
+# What a file of this package returns, by its activation.
+_RETURNS = {"none": "logits", "softmax": "probabilities", "sigmoid": "sigmoids"}
 _PROBABILITY_STEP = 1 / 256  # of the output of a quantised softmax, in LiteRT's specification
 _STATE = "--inputs, or --mean and --std, state other values"
 
@@ -164,13 +166,15 @@ def returns_of(
     path: Path, runtime: Runtime, probe: np.ndarray, settings: FileSettings, notes: list[str]
 ) -> str:
     """Returns whether a file returns logits, probabilities or independent probabilities."""
-    known = "probabilities" if runtime.activation == "softmax" else "logits"
+    known = _RETURNS[runtime.activation]
     if settings.outputs is not None:
-        if runtime.own and settings.outputs != known:
+        given = known if known == "sigmoids" and settings.outputs == "probabilities" else None
+        if runtime.own and settings.outputs != known and given is None:
+            stated = "probabilities" if known == "sigmoids" else known
             raise ValueError(
-                f"`--outputs` must be {known}, which {path} states. Received: {settings.outputs}"
+                f"`--outputs` must be {stated}, which {path} states. Received: {settings.outputs}"
             )
-        return settings.outputs
+        return given or settings.outputs
     if runtime.own:
         return known
     last = runtime.last_operator

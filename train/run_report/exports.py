@@ -46,7 +46,13 @@ def exports(rows: Sequence[Mapping[str, object]], headings: Sequence[str] = tupl
 def export_table(rows: Sequence[Mapping[str, object]]) -> rich.table.Table:
     """Returns the exports for a `rich` console.
 
-    A console is narrow: the file's name stands first, without its folder, and tells the format.
+    A console is narrow: the file's name stands first, without its folder, and tells the format. The
+    folder stays where it tells files apart: those of clients, and the versions of a SavedModel.
     """
-    short = [{**row, "file": PurePath(str(row.get("file") or "")).name} for row in rows]
+    paths = [PurePath(str(row.get("file") or "")) for row in rows]
+    names = [path.name for path in paths]
+    short = [
+        {**row, "file": str(path) if names.count(name) > 1 or name.isdigit() else name}
+        for row, path, name in zip(rows, paths, names, strict=True)
+    ]
     return exports(short, ("File", *list(_KEYS)[1:-1])).terminal()
