@@ -33,6 +33,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=f"{library} is not installed"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def keras_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keeps what is cached between runs out of the user's home, and apart from other sessions."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KERAS_HOME", str(tmp_path_factory.mktemp("keras_home")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def seeded() -> Iterator[None]:
     """Starts every test from the same seed, and gives Keras's global settings back."""

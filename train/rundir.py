@@ -36,7 +36,7 @@ Which = Literal["auto", "best", "last"]
 # Temporary files of training, and of commands that may be at work in the directory now.
 _OWN_TEMPORARY = re.compile(
     r"\.(history\.csv|metrics\.json|config\.json|dataset\.json|weights\.json|labels\.txt|"
-    r"samples\.npz|data_files\.csv\.gz)\.[a-z0-9_]{8}$|\.[a-z0-9_]{8}\.keras$"
+    r"samples\.npz|data_files\.csv\.gz|data_index\.csv\.gz)\.[a-z0-9_]{8}$|\.[a-z0-9_]{8}\.keras$"
 )
 _TEMPORARY = re.compile(r"\.(export\.tmp.*|.*\.[a-z0-9_]{8})$")
 _SECONDS_IN_USE = 3600

@@ -24,6 +24,8 @@ from .checkpoint import Checkpoints
 from .config import RunConfig
 from .console import Console
 from .data import ImageData, naming_files, resolve_data
+from .data.index import FILE as INDEX
+from .data.index import keep_beside
 from .data.preview import augmented_examples
 from .evaluation.splits import describe_metrics, save_confusions, split_metrics
 from .pretrained import Pretrained, open_pretrained, with_pretrained
@@ -157,7 +159,12 @@ def prepare(
     start, weights = None, None
     with watch.waiting("the other workers to read their data"), agreement.together("begin"):
         data, preprocess = resolve_data(
-            config, spec, directory.listing, lambda note: console.say(f"Note: {note}"), stated
+            config,
+            spec,
+            directory.listing,
+            lambda note: console.say(f"Note: {note}"),
+            stated,
+            directory.path / INDEX,
         )
         if pretrained is not None:
             start = starting_net(config, pretrained, data, preprocess, directory)
@@ -212,6 +219,7 @@ def _begin(prepared: Prepared) -> Trainer:
         # Beside those that are kept: the best one, and the one that is being written.
         directory.check_space(trainer.checkpoint_bytes * (config.checkpoint.keep + 2))
         directory.begin(config, trainer.data, trainer.preprocess, prepared.weights)
+        keep_beside(trainer.data.index, directory.path)
         if trainer.learner.teacher is not None:
             trainer.learner.teacher.record(directory.path)
     return trainer

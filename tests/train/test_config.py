@@ -56,6 +56,7 @@ OTHER = {
     "data.sampling": "balanced",
     "data.orientation": "stored",
     "data.decoding": "fast",
+    "data.large_jpeg": "whole",
     "data.classes": 10,
     "augment.crop": "scale",
     "augment.pad": 3,

@@ -493,6 +493,17 @@ def test_tfds_validation_of_nothing(cache: Any, prepared: pathlib.Path) -> None:
         load("colours", data_dir=str(prepared), cache=cache, validation=1e-6)
 
 
+def test_a_stream_in_the_order_of_its_source(
+    prepared: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TFDS then keeps classes together, and a window of a stream holds images of one class."""
+    tfds = pytest.importorskip("tensorflow_datasets")
+    monkeypatch.setattr(tfds.core.DatasetInfo, "disable_shuffling", property(lambda _: True))
+    with pytest.raises(ValueError, match=r"'colours' in the order of its source .*Prepare it anew"):
+        load("colours", data_dir=str(prepared), cache="none")
+    assert len(load("colours", data_dir=str(prepared)).train)
+
+
 def test_unknown_tfds(prepared: pathlib.Path) -> None:
     with pytest.raises(ValueError, match="Unknown data set 'cifar1O': .* Nearest: cifar10, cifar"):
         load("cifar1O")

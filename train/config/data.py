@@ -85,6 +85,12 @@ class DataConfig(Section):
         "Decoder of images: `accurate` gives the pixel values of Pillow; `fast` is what "
         "earlier versions used: JPEG's fast transform, and TensorFlow's decoder for every format.",
     )
+    large_jpeg: Literal["scaled", "whole"] = setting(
+        "scaled",
+        "JPEGs of which four or more pixels, along each axis, become one pixel of the input: "
+        "`scaled` decodes them at 1/2, 1/4 or 1/8 of their size and resizes the result, which "
+        "takes about half the time; `whole` decodes all of their pixels.",
+    )
     image_size: int | None = setting(
         None,
         "Height and width of the net's input, pixels. By default the net's own.",
@@ -148,11 +154,16 @@ _EARLIER_DATA_FIELDS = {
 }
 
 
+# Fields of the data section that came when large JPEGs began to be decoded at a fraction.
+_LATER_DATA_FIELDS = {"large_jpeg"}
+
+
 def with_earlier_data_defaults(values: Any) -> Any:
     """Returns the JSON of a configuration; one of earlier versions keeps what it meant.
 
-    Its data section has all fields of that time and none of today's. Such a run was split by
-    position, and its images were decoded without their orientation.
+    Its data section has all fields of that time and none of today's. The earliest runs were split
+    by position, and their images were decoded without their orientation; later ones decoded all
+    pixels of large JPEGs.
 
     Args:
         values: The JSON object.
@@ -162,9 +173,15 @@ def with_earlier_data_defaults(values: Any) -> Any:
         {'data': {'dataset': 'digits'}}
     """
     data = values.get("data") if isinstance(values, Mapping) else None
-    if not isinstance(data, Mapping) or data.keys() != _EARLIER_DATA_FIELDS:
+    if not isinstance(data, Mapping):
+        return values
+    fields = {field.name for field in dataclasses.fields(DataConfig)}
+    if data.keys() == fields - _LATER_DATA_FIELDS:
+        return {**values, "data": {**data, "large_jpeg": "whole"}}
+    if data.keys() != _EARLIER_DATA_FIELDS:
         return values
     if data["dataset"] in ("digits", "synthetic"):  # without files, nothing has changed
         return values
     earlier = {"split_by": "position", "orientation": "stored", "decoding": "fast"}
+    earlier["large_jpeg"] = "whole"
     return {**values, "data": {**data, **earlier}}

@@ -17,15 +17,20 @@ class Decoding:
         oriented: Whether images are turned as their EXIF orientation says; TIFF always is.
         accurate: Whether pixel values are Pillow's. Otherwise TensorFlow decodes every format, and
             JPEG by its fast transform, as earlier versions did.
+        scaled: Whether JPEGs that are much larger than the net's input are decoded at 1/2, 1/4 or
+            1/8 of their size; see `scaled.py`.
     """
 
     oriented: bool = True
     accurate: bool = True
+    scaled: bool = False
 
     @classmethod
     def of(cls, config: DataConfig) -> Decoding:
         """Returns how a run's configuration decodes images."""
-        return cls(config.orientation == "exif", config.decoding == "accurate")
+        accurate = config.decoding == "accurate"
+        scaled = accurate and config.large_jpeg == "scaled"
+        return cls(config.orientation == "exif", accurate, scaled)
 
 
 STANDARD = Decoding()
@@ -108,6 +113,70 @@ def decode_part(
     image = tf.cond(tf.io.is_jpeg(encoded), jpeg, other)
     image.set_shape((None, None, channels))
     return image
+
+
+def jpeg_header(encoded: Any, decoding: Decoding = STANDARD) -> tuple[Any, Any]:
+    """Returns height and width of a JPEG as it is seen, int32 `(2,)`, and its orientation.
+
+    Of any other format, zeros and 1.
+    """
+    import tensorflow as tf
+
+    def read() -> tuple[Any, Any]:
+        shape = tf.image.extract_jpeg_shape(encoded)[:2]
+        turned = orientation(encoded) if decoding.oriented else tf.constant(1)
+        return tf.where(turned >= 5, shape[::-1], shape), turned
+
+    return tf.cond(tf.io.is_jpeg(encoded), read, lambda: (tf.zeros(2, tf.int32), tf.constant(1)))
+
+
+def oriented_part(
+    encoded: Any, box: Any, ratio: Any, channels: int, header: tuple[Any, Any]
+) -> tuple[Any, Any]:
+    """Decodes the part of a JPEG that holds a rectangle, at a fraction of its size.
+
+    Args:
+        encoded: A JPEG.
+        box: Top, left, height and width of the rectangle in the image as it is seen, int32 `(4,)`.
+        ratio: How much smaller the image is decoded: 1, 2, 4 or 8, int32.
+        channels: 1 or 3.
+        header: What `jpeg_header` returned.
+
+    Returns:
+        uint8 `(height, width, channels)`, and where its top left corner lies in the image as it is
+        seen, in pixels of the whole image, float32 `(2,)`: up to `2 * ratio` before the rectangle.
+    """
+    import tensorflow as tf
+
+    seen, turned = header
+    stored = tf.where(turned >= 5, seen[::-1], seen)
+    place = _stored_box(box, seen, turned)
+    first = place[:2] // ratio
+    last = -(-(place[:2] + place[2:]) // ratio)
+    # One more column on each side, as in `decode_part`.
+    first = tf.maximum(first - tf.constant([0, 1]), 0)
+    last = tf.minimum(last + tf.constant([0, 1]), -(-stored // ratio))
+
+    window = tf.stack([*tf.unstack(first), *tf.unstack(last - first)])
+
+    def decoder(fraction: int) -> Any:
+        return lambda: tf.io.decode_and_crop_jpeg(
+            encoded,
+            window,
+            channels=3,
+            ratio=fraction,
+            dct_method="INTEGER_ACCURATE",
+        )
+
+    branches = {0: decoder(1), 1: decoder(2), 2: decoder(4), 3: decoder(8)}
+    part = tf.switch_case(tf.reduce_sum(tf.cast(ratio >= [2, 4, 8], tf.int32)), branches)
+    part = _luma(part) if channels == 1 else part
+    before = tf.cast(first * ratio, tf.float32)
+    after = tf.cast(stored - last * ratio, tf.float32)  # may be negative: half a block beyond
+    upside_down, mirrored = _flips(turned)
+    before, after = (tf.where(turned >= 5, each[::-1], each) for each in (before, after))
+    corner = tf.where(tf.stack([upside_down, mirrored]), after, before)
+    return _upright(part, turned), corner
 
 
 def orientation(encoded: Any) -> Any:

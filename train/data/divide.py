@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
 from ..config import DataConfig
+from .index import FileIndex
 from .listing import Entry, Listing, changed_files, examples
 from .membership import fold_of, held_out
 from .readable import digest_of, duplicates, read_all
@@ -78,8 +80,16 @@ def divided(
     sizes = {split: len(source) for split, source in sources.items()}
     opened = {split: sources[split] for split in SPLITS if split in sources}
     opened = {split: opened[split] for split in opened if split in request.splits}
+    index = None
     if config.on_bad_image != "trust":
-        opened, more = read_all(opened, channels, skip=config.on_bad_image == "skip")
+        index = _index(config, channels, request)
+        opened, more = read_all(
+            opened,
+            channels,
+            skip=config.on_bad_image == "skip",
+            index=index,
+            say=request.say,
+        )
         notes += more
     notes += _shared(opened, request)
     listing = _listing(opened, files.class_names)
@@ -102,7 +112,21 @@ def divided(
         identity=f"files {listing.digest()}",
         listing=listing,
         changes=changes,
+        index=None if index is None else index.cached,
     )
+
+
+def _index(config: DataConfig, channels: int, request: Request) -> FileIndex:
+    """Returns what earlier starts have read of the images."""
+    import tensorflow as tf
+
+    path = Path(config.dataset)
+    settings = {
+        "channels": channels,
+        "accurate": config.decoding == "accurate",
+        "tensorflow": tf.__version__,
+    }
+    return FileIndex.open(path if path.is_dir() else path.parent, request.index, settings)
 
 
 def _own(files: Files, stored: Listing, notes: list[str], *, content: bool) -> bool:

@@ -7,8 +7,8 @@ from typing import Any
 from keras_resnet import PreprocessSpec
 
 from .batches import Share, fetch
-from .decoding import decode
 from .images import fit, normalize
+from .scaled import decode_and_fit
 from .sources import ArraySource, Source, StreamSource
 
 
@@ -38,8 +38,9 @@ def evaluation_batches(
 
     def finish(image: Any, label: Any, weight: Any) -> Any:
         if image.dtype == tf.string:
-            image = decode(image, channels, source.decoding)
-        image = fit(image, preprocess)
+            image = decode_and_fit(image, channels, preprocess, source.decoding)
+        else:
+            image = fit(image, preprocess)
         return image if raw else normalize(image, preprocess), tf.cast(label, tf.int64), weight
 
     # Each worker selects its examples before it decodes them.

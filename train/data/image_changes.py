@@ -20,8 +20,9 @@ from ..augment import (
 )
 from ..config import AugmentConfig
 from .batches import TrainingPlan
-from .decoding import decode, decode_part
+from .decoding import decode_part
 from .images import fit, normalize
+from .scaled import decode_and_crop, decode_and_fit
 from .sources import Source
 
 
@@ -88,8 +89,9 @@ def open_image(image: Any, row: Any, plan: TrainingPlan, source: Source) -> Any:
     if crops_originals(plan.augment):
         return _cropped(image, row, plan, source)
     if image.dtype == tf.string:
-        image = decode(image, plan.channels, source.decoding)
-    image = fit(image, plan.preprocess)
+        image = decode_and_fit(image, plan.channels, plan.preprocess, source.decoding)
+    else:
+        image = fit(image, plan.preprocess)
     if changes_images(plan.augment):
         return place_images(image[None], row["place"][None], plan)[0]
     return image
@@ -103,10 +105,16 @@ def _cropped(image: Any, row: Any, plan: TrainingPlan, source: Source) -> Any:
     place, retry = row["place"], row.get("retry")
     if image.dtype != tf.string:
         return random_crop(image, place, plan.augment, size, retry)
-    part = decode_part(
+
+    def choose(shape: Any) -> Any:
+        return crop_box(shape, place, plan.augment, size, retry)
+
+    part = decode_and_crop(
         image,
         plan.channels,
-        lambda shape: crop_box(shape, place, plan.augment, size, retry),
+        choose,
+        size,
+        lambda: decode_part(image, plan.channels, choose, source.decoding),
         source.decoding,
     )
     return resize_crop(part, place, plan.augment, size)

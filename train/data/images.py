@@ -11,7 +11,7 @@ from .decoding import decode as decode
 from .decoding import decode_part as decode_part
 
 _LARGEST_EXCESS = 16
-_KERNELS = {"bilinear": "triangle", "bicubic": "keyscubic", "lanczos3": "lanczos3"}
+KERNELS = {"bilinear": "triangle", "bicubic": "keyscubic", "lanczos3": "lanczos3"}
 
 
 def fit(image: Any, preprocess: PreprocessSpec) -> Any:
@@ -72,14 +72,14 @@ def _fit_part(image: Any, preprocess: PreprocessSpec, resized: Any) -> Any:
     shape = tf.shape(image)[-3:-1]
     step = tf.cast(shape, tf.float32) / tf.cast(resized, tf.float32)  # pixels per pixel of the net
     offset = (resized - size) // 2
-    if preprocess.interpolation in _KERNELS:
+    if preprocess.interpolation in KERNELS:
         # As `tf.image.resize` does with this operation, at another place.
         part = tf.raw_ops.ScaleAndTranslate(
             images=image if len(image.shape) == 4 else image[None],
             size=size,
             scale=1 / step,
             translation=-tf.cast(offset, tf.float32),
-            kernel_type=_KERNELS[preprocess.interpolation],
+            kernel_type=KERNELS[preprocess.interpolation],
             antialias=True,
         )
         return part if len(image.shape) == 4 else part[0]

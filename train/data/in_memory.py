@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 
@@ -14,11 +15,14 @@ from ..config import AugmentConfig
 from .batches import Share
 from .evaluation_pipeline import evaluation_batches
 from .images import fit
+from .index import cache_directory, kept_array, kept_values
 from .memory import fits, notes
 from .readable import naming_files
 from .sources import ArraySource, FileSource, ImageData, Source
 
 _BATCH_BYTES = 2 * 2**20
+_WORTH_KEEPING = 1000  # images; fewer are resized within a second
+_VERSION = 1  # of how images are resized
 
 
 def at_size(
@@ -52,15 +56,21 @@ def at_size(
     size = sum(map(len, chosen.values())) * preprocess.size[0] * preprocess.size[1] * data.channels
     if not chosen or not fits(size, cache):
         return data
+    taken_notes = notes(size)
+    files = [source for source in chosen.values() if isinstance(source, FileSource)]
+    if taken_notes and any(len(s) >= _WORTH_KEEPING and s.digests for s in files):
+        taken_notes += (
+            f"the resized images are kept in {cache_directory()} for later starts (at most 8 GiB)",
+        )
     if say is not None:
-        for text in notes(size):
+        for text in taken_notes:
             say(text)
 
     def resized(source: Source) -> Source:
         taken = any(source is each for each in chosen.values())
         return _resized(source, preprocess, data.channels) if taken else source
 
-    return dataclasses.replace(data.map(resized), notes=(*data.notes, *notes(size)))
+    return dataclasses.replace(data.map(resized), notes=(*data.notes, *taken_notes))
 
 
 def _changes(source: Source, preprocess: PreprocessSpec) -> bool:
@@ -73,13 +83,32 @@ def _changes(source: Source, preprocess: PreprocessSpec) -> bool:
 def _resized(source: Source, preprocess: PreprocessSpec, channels: int) -> ArraySource:
     assert isinstance(source, ArraySource | FileSource)
     if isinstance(source, FileSource):
-        images, _ = raw_images(source, preprocess, channels)
+
+        def make() -> np.ndarray:
+            return raw_images(source, preprocess, channels)[0]
+
+        key = _content(source, preprocess, channels) if len(source) >= _WORTH_KEEPING else None
+        shape = (len(source), *preprocess.size, channels)
+        images = make() if key is None else kept_array(("images", *key), shape, make)
         return ArraySource(images, source.labels, source.balanced)
     images = np.empty((len(source), *preprocess.size, channels), "uint8")
     rows = _rows(preprocess, channels)
     for start in range(0, len(source), rows):
         images[start : start + rows] = fit(source.images[start : start + rows], preprocess).numpy()
     return dataclasses.replace(source, images=images)
+
+
+def _content(
+    source: FileSource, preprocess: PreprocessSpec, channels: int
+) -> tuple[object, ...] | None:
+    """Returns all that the resized images depend on; None if the files were not read."""
+    import tensorflow as tf
+
+    if not source.digests:
+        return None
+    files = hashlib.sha256("".join(source.digests).encode()).hexdigest()
+    how = (preprocess.size, preprocess.crop_fraction, preprocess.interpolation)
+    return (_VERSION, tf.__version__, files, how, channels, source.decoding)
 
 
 def _rows(preprocess: PreprocessSpec, channels: int) -> int:
@@ -135,8 +164,20 @@ def measure_channels(
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Returns the mean and standard deviation of each channel, in pixel values 0..255.
 
-    Measures all images of an array, and 2,048 of other sources.
+    Measures all images of an array, and 2,048 of other sources. The values of files are kept in the
+    cache directory.
     """
+    key = _content(source, preprocess, channels) if isinstance(source, FileSource) else None
+    if key is None:
+        mean, std = _measured(source, preprocess, channels)
+    else:
+        mean, std = kept_values(("mean", *key), lambda: _measured(source, preprocess, channels))
+    return tuple(map(float, mean)), tuple(map(float, std))
+
+
+def _measured(
+    source: Source, preprocess: PreprocessSpec, channels: int
+) -> tuple[list[float], list[float]]:
     batches: Iterable[np.ndarray]
     if isinstance(source, ArraySource) and source.images.shape[1:3] == preprocess.size:
         # `bincount` makes its input eight times as large, so it gets a few images at a time.
@@ -155,4 +196,4 @@ def measure_channels(
     values, pixels = np.arange(256), counts[0].sum()
     mean = counts @ values / pixels
     std = np.sqrt(np.maximum(counts @ values**2 / pixels - mean**2, 1e-6))
-    return tuple(map(float, mean.round(4))), tuple(map(float, std.round(4)))
+    return mean.round(4).tolist(), std.round(4).tolist()

@@ -34,6 +34,7 @@ def resolve_data(
     stored: Listing | None = None,
     say: Callable[[str], None] | None = None,
     base: PreprocessSpec | None = None,
+    index: Path | None = None,
 ) -> tuple[ImageData, PreprocessSpec]:
     """Opens the data of a run at the network's size and determines its preprocessing.
 
@@ -46,6 +47,8 @@ def resolve_data(
             the returned data too.
         base: The preprocessing of the weights that the run starts from. It replaces mean and
             standard deviation of the configuration, and states interpolation and channel order.
+        index: The file beside the run that keeps what reading its images has told, so that
+            resuming need not read them again. It is also kept in the cache directory.
 
     Returns:
         The data, and the preprocessing with the configured or measured mean and standard deviation.
@@ -59,7 +62,7 @@ def resolve_data(
             f"{spec.name} needs images of at least {spec.smallest_input} x {spec.smallest_input} "
             f"pixels. Received: image_size={size}"
         )
-    data = load_data(config.data, spec, stored=stored)
+    data = load_data(config.data, spec, stored=stored, index=index, say=say)
     if not len(data.train):
         present = ", ".join(split for split, _ in data.parts())
         raise ValueError(
@@ -112,6 +115,8 @@ def load_data(
     class_names: Sequence[str] | None = None,
     stored: Listing | None = None,
     whole: bool = False,
+    index: Path | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> ImageData:
     """Opens a data set, or only some of its splits.
 
@@ -131,6 +136,8 @@ def load_data(
         whole: Whether a folder without folders of splits is, undivided, the split that is asked
             for: all 200 images, not a fifth of them. A folder that `stored` lists is divided as
             the run has it all the same.
+        index: A file that keeps what reading the images has told, beside that of the cache.
+        say: Is called with the progress of reading images.
 
     Raises:
         ValueError: If there is no such data set, it does not have `config.classes` classes, or it
@@ -147,7 +154,7 @@ def load_data(
         ... )
     """
     names = None if class_names is None else tuple(class_names)
-    data = _opened(config, spec, Request(tuple(splits), names, stored, whole))
+    data = _opened(config, spec, Request(tuple(splits), names, stored, whole, index, say))
     if names is not None:
         return relabelled(data, names)
     if config.classes is not None and len(data.class_names) != config.classes:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import collections
-import concurrent.futures
 import contextlib
 import dataclasses
-import functools
-import hashlib
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import cause
 from .decoding import Decoding
-from .headers import format_of, notable
+from .index import FileIndex, Read
 from .listing import printable
-from .other_formats import read_pixels
+from .reading import Say, digest, problem_of, read_files, read_one
+from .reading import reason as reason
 from .sources import ArraySource, FileSource, Source, Split
 from .walk import counted
 
@@ -31,21 +27,24 @@ _CONVERSIONS = {
 }
 
 
-class _Read(NamedTuple):
-    problem: str
-    digest: str
-    notable: tuple[str, ...]
-
-
 def read_all(
-    sources: Mapping[Split, FileSource], channels: int, *, skip: bool
+    sources: Mapping[Split, FileSource],
+    channels: int,
+    *,
+    skip: bool,
+    index: FileIndex | None = None,
+    say: Say | None = None,
 ) -> tuple[dict[Split, FileSource], list[str]]:
     """Decodes every image once, to find unreadable ones before training.
+
+    Images that an index knows, of the same size and time, are not read again.
 
     Args:
         sources: The files of each split.
         channels: Number of channels to decode.
         skip: Whether unreadable images are left out, with a note, instead of refused.
+        index: What earlier starts have read; is updated and written.
+        say: Is called with the progress.
 
     Returns:
         The readable images with hashes of their content, and notes: images that were left out, and
@@ -59,9 +58,7 @@ def read_all(
     notes: list[str] = []
     refused: list[str] = []
     for split, source in sources.items():
-        with concurrent.futures.ThreadPoolExecutor() as pool:
-            read = functools.partial(_read, source=source, channels=channels)
-            found = list(pool.map(read, source.paths))
+        found = read_files(source, channels, index, say)
         pairs = zip(source.paths, found, strict=True)
         bad = [f"{printable(path)} ({read.problem})" for path, read in pairs if read.problem]
         good = np.flatnonzero([not read.problem for read in found])
@@ -74,6 +71,9 @@ def read_all(
         notes += _conversions(found, split, channels, source.decoding)
         source = dataclasses.replace(source, digests=tuple(read.digest for read in found))
         readable[split] = source.take(good)
+    if index is not None:
+        index.write()
+        notes += index.notes
     if refused and not skip:
         shown = "; ".join(refused[:5])
         shown += f"; and {len(refused) - 5} more" if len(refused) > 5 else ""
@@ -139,73 +139,26 @@ def first_unreadable(source: Source) -> str:
         return ""
     if not isinstance(source, FileSource):
         for number, (content, _) in enumerate(source.open(None).as_numpy_iterator()):
-            problem = _problem(content, 3, source.decoding)
+            problem = problem_of(content, 3, source.decoding)
             if problem:
                 return f"Example {number} is unreadable: {problem}"
         return ""
     for path in source.paths:
-        problem = _read(path, source, 3).problem
+        problem = read_one(path, source, 3).problem
         if problem:
             return f"{printable(path)} is unreadable: {problem}"
     return ""
 
 
-def reason(error: Exception) -> str:
-    """Returns the cause that an error of TensorFlow states, without nodes and Python's traceback.
-
-    Example:
-        >>> reason(ValueError("{{function_node a_device_/b}} Bad PNG [Op:DecodeImage]"))
-        'Bad PNG'
-    """
-    line = cause(str(getattr(error, "message", error))) or type(error).__name__
-    return line.removeprefix("ValueError: ")
-
-
-def _read(path: str, source: FileSource, channels: int) -> _Read:
-    try:
-        content = source.content(path)
-    except OSError as error:
-        return _Read(error.strerror or type(error).__name__, "", ())
-    return _Read(_problem(content, channels, source.decoding), _digest(content), notable(content))
-
-
 def digest_of(source: FileSource, path: str) -> str:
     """Returns the hash of an image's content that listings have; "" if it cannot be read."""
     try:
-        return _digest(source.content(path))
+        return digest(source.content(path))
     except OSError:
         return ""
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=8).hexdigest()
-
-
-def _problem(content: bytes, channels: int, decoding: Decoding) -> str:
-    """Returns why an image cannot be decoded, or an empty string."""
-    import tensorflow as tf
-
-    if not content:
-        return "the file is empty"
-    kind = format_of(content)
-    try:
-        # As `decode` does, but decided here: outside a graph its many small operations are slow.
-        if not decoding.accurate:
-            tf.io.decode_image(content, channels=channels, expand_animations=False)
-        elif kind == "jpeg" and channels in (1, 3):
-            tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE")
-        elif kind == "png" and channels in (1, 3):
-            tf.io.decode_png(content, channels=3)
-        else:
-            read_pixels(content, 3 if channels == 1 else channels)
-    except (tf.errors.OpError, ValueError) as error:
-        return reason(error)
-    return ""
-
-
-def _conversions(
-    found: list[_Read], split: str, channels: int, decoding: Decoding
-) -> Iterator[str]:
+def _conversions(found: list[Read], split: str, channels: int, decoding: Decoding) -> Iterator[str]:
     """Yields a sentence for each kind of conversion, with the number of images."""
     readable = [read for read in found if not read.problem]
     counts = collections.Counter(what for read in readable for what in read.notable)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from pathlib import Path
 
 from .listing import Listing
 from .sources import SPLITS, Split
@@ -18,9 +20,13 @@ class Request:
         stored: The files of each split as a run stored them, or None.
         whole: Whether a folder without folders of splits is, undivided, the split that is asked
             for, unless it is the one that the run was trained on.
+        index: The file beside a run that keeps what reading its images has told, or None.
+        say: Is called with the progress of reading images, or None.
     """
 
     splits: tuple[Split, ...] = SPLITS
     class_names: tuple[str, ...] | None = None
     stored: Listing | None = None
     whole: bool = False
+    index: Path | None = None
+    say: Callable[[str], None] | None = None

@@ -6,11 +6,13 @@ import abc
 import dataclasses
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from .decoding import STANDARD, Decoding
+from .index import Stamp
 from .listing import Listing
 
 Task = Literal["classification", "multilabel"]
@@ -67,6 +69,10 @@ class Contained(abc.ABC):
     @abc.abstractmethod
     def read(self, path: str) -> bytes:
         """Returns the encoded image that a path of `FileSource.paths` stands for."""
+
+    def stamp(self, path: str) -> Stamp | None:
+        """Returns size and time of an image, by which it is the same; None where unknown."""
+        return None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,6 +186,7 @@ class ImageData:
             from going on.
         subset: Indices of the classes that the data has, where labels are indices of a net's
             classes and it has only some of them.
+        index: The file in the cache directory that holds what reading the images has told, or None.
     """
 
     name: str
@@ -195,6 +202,7 @@ class ImageData:
     listing: Listing | None = None
     changes: tuple[str, ...] = ()
     subset: tuple[int, ...] | None = None
+    index: Path | None = None
 
     def split(self, name: str) -> Source:
         """Returns the source of `train`, `validation` or `test`.

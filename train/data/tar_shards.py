@@ -13,6 +13,7 @@ from ..config import DataConfig
 from .contained import Row, contained_files
 from .divide import divided
 from .headers import ENDINGS
+from .index import Stamp, stamp_of
 from .layout import split_named
 from .listing import examples
 from .request import Request
@@ -36,6 +37,7 @@ class _Shards(Contained):
 
     def __init__(self, members: Mapping[str, _Member]) -> None:
         self._members = members
+        self._stamps: dict[Path, Stamp | None] = {}
 
     def read(self, path: str) -> bytes:
         """Returns the content of an image."""
@@ -43,6 +45,14 @@ class _Shards(Contained):
         with member.shard.open("rb") as file:
             file.seek(member.start)
             return file.read(member.size)
+
+    def stamp(self, path: str) -> Stamp | None:
+        """Returns the size of an image and the time of its shard."""
+        member = self._members[path]
+        if member.shard not in self._stamps:
+            self._stamps[member.shard] = stamp_of(str(member.shard))
+        shard = self._stamps[member.shard]
+        return None if shard is None else Stamp(member.size, shard.changed)
 
 
 def find_shards(path: Path) -> list[Path]:

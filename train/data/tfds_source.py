@@ -64,8 +64,8 @@ def load_tfds(config: DataConfig, asked: Sequence[Split] = SPLITS) -> ImageData:
         image.shape,
         cached=fixed and fits(size, config.cache),
         # Images of one size were encoded by TFDS itself, without an orientation.
-        decoding=Decoding(
-            config.orientation == "exif" and not fixed, config.decoding == "accurate"
+        decoding=dataclasses.replace(
+            Decoding.of(config), oriented=config.orientation == "exif" and not fixed
         ),
     )
     test_name = next(
@@ -80,6 +80,13 @@ def load_tfds(config: DataConfig, asked: Sequence[Split] = SPLITS) -> ImageData:
     train: Source = no_images(channels)
     validation: Source | None = None
     if "train" in splits and {"train", "validation"} & set(asked):
+        if builder.info.disable_shuffling and not opened.cached:
+            raise ValueError(
+                f"TFDS has written {config.dataset!r} in the order of its source "
+                "(`disable_shuffling`), often sorted by class, and a stream is shuffled within a "
+                "window only. Prepare it anew without `disable_shuffling`, or export it to a "
+                "folder, of which the order is shuffled as a whole"
+            )
         train, validation = opened.train_parts(splits["train"].num_examples, config.validation)
     return ImageData(
         config.dataset,

@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_resnet import PreprocessSpec, ResNetSpec
 
-from ..data.decoding import STANDARD, Decoding
+from ..data.decoding import Decoding
 from ..rundir import Run
 
 LogProbabilities = Callable[[np.ndarray], np.ndarray]
@@ -44,9 +44,8 @@ class Member:
     def decoding(self) -> Decoding:
         """How image files become pixels: as in the run's training."""
         if self.run is None:
-            return STANDARD
-        config = self.run.config.data
-        return Decoding(config.orientation == "exif", config.decoding == "accurate")
+            return Decoding(scaled=True)
+        return Decoding.of(self.run.config.data)
 
     @property
     def multilabel(self) -> bool:

@@ -13,9 +13,9 @@ import numpy as np
 
 from keras_resnet import PreprocessSpec
 
-from ..data.decoding import STANDARD, Decoding, decode
-from ..data.images import fit
+from ..data.decoding import STANDARD, Decoding
 from ..data.readable import reason
+from ..data.scaled import decode_and_fit
 
 # Batches that are read ahead of the one that is predicted.
 _AHEAD = 2
@@ -62,7 +62,7 @@ def _reader(
     import tensorflow as tf
 
     def resized(encoded: Any) -> Any:
-        return fit(decode(encoded, channels, decoding), preprocess)
+        return decode_and_fit(encoded, channels, preprocess, decoding)
 
     # Traced here, as threads that find no trace would each begin one.
     resize = tf.function(resized).get_concrete_function(tf.TensorSpec((), tf.string))
