@@ -20,6 +20,7 @@ from . import counts
 from .clients import NETS as CLIENT_NETS
 from .comparison.sections import BESIDE_PEERS, SECTIONS
 from .comparison.settings import FULL, PEERS, QUICK, Settings
+from .kills import run as kill_workers
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -76,6 +77,12 @@ def _parser() -> argparse.ArgumentParser:
     flipped.add_argument("--every-way", action="store_true", help="each file in each way, in turn")
     flipped.add_argument("--output", type=Path, metavar="FILE", help="write the table as CSV")
     flipped.set_defaults(run=_flips)
+    kills = commands.add_parser(
+        "kills", help="kill workers of a run at random moments, and compare the final weights"
+    )
+    kills.add_argument("--repeats", type=_at_least(1), default=3, help="of each kind (default: 3)")
+    kills.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
+    kills.set_defaults(run=lambda args: kill_workers(args.repeats, args.seed))
     return parser
 
 

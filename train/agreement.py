@@ -15,6 +15,7 @@ from .errors import PeerLostError
 Largest = Callable[[Sequence[int]], Sequence[int]]
 
 _TOKEN = ".token"
+_SECONDS_TO_HEAR = 2.0
 _SECONDS_FOR_A_FILE = 10.0  # file systems of several machines show a new file late
 
 
@@ -26,6 +27,7 @@ class Agreement:
     Args:
         largest: Returns, for each of several whole numbers, the largest that any worker gives
             (`largest_of_workers`); None where the run has one worker, which decides alone.
+        index: The place of this worker among all, from 0.
 
     Example:
         >>> agreement = Agreement(largest_of_workers(strategy))
@@ -33,8 +35,8 @@ class Agreement:
         >>> save, stop = agreement.any(late, signalled)
     """
 
-    def __init__(self, largest: Largest | None = None) -> None:
-        self._largest = largest
+    def __init__(self, largest: Largest | None = None, index: int = 0) -> None:
+        self._largest, self._index = largest, index
 
     def any(self, *votes: bool) -> tuple[bool, ...]:
         """Returns, for each of several questions, whether any worker votes yes."""
@@ -55,6 +57,7 @@ class Agreement:
             return
         highest, lowest = self._largest([step, -step])
         if (highest, -lowest) != (step, step):
+            _let_others_hear()
             raise ValueError(
                 f"The workers start from different steps, {-lowest} to {highest} (this one from "
                 f"{step}): --output must be one directory that all of them share"
@@ -74,12 +77,14 @@ class Agreement:
             return
         names = sorted(facts)
         if self._differ([_number(names)]):
+            _let_others_hear()
             raise ValueError(
                 f"The workers have {what} of different names: start the same version with the same "
                 "command on all of them"
             )
         differ = self._differ([_number(facts[name]) for name in names])
         if differ:
+            _let_others_hear()
             listed = [f"{names[index]} (here {str(facts[names[index]])[:80]})" for index in differ]
             more = f"; and {len(listed) - 6} more" if len(listed) > 6 else ""
             raise ValueError(
@@ -104,6 +109,7 @@ class Agreement:
         if chief:
             path.unlink(missing_ok=True)
         if unseen:
+            _let_others_hear()
             raise ValueError(
                 f"--output must be one directory that all workers share: not all of them see what "
                 f"the chief writes into {directory}"
@@ -114,7 +120,7 @@ class Agreement:
         """Waits at the end of a block until all workers are there, or one of them has failed.
 
         Args:
-            what: What the block does, as in "another worker could not read its data".
+            what: What the block does, as in "worker 1 could not read its data".
 
         Raises:
             PeerLostError: If the block failed on another worker; on that one, its own error.
@@ -124,9 +130,12 @@ class Agreement:
             yield
             failed = False
         finally:
-            (any_failed,) = self.any(failed)
-            if any_failed and not failed:
-                raise PeerLostError(f"Another worker could not {what}: its output says why")
+            if self._largest is not None:
+                (last,) = self._largest([self._index + 1 if failed else 0])
+                if last:
+                    _let_others_hear()
+                if last and not failed:
+                    raise PeerLostError(f"Worker {last - 1} could not {what}: its output says why")
 
     def _differ(self, values: Sequence[int]) -> list[int]:
         """Returns the indices of the numbers that are not the same on all workers."""
@@ -135,6 +144,11 @@ class Agreement:
         found = self._largest([*values, *(-value for value in values)])
         pairs = zip(found[: len(values)], found[len(values) :], strict=True)
         return [index for index, (highest, lowest) in enumerate(pairs) if highest != -lowest]
+
+
+def _let_others_hear() -> None:
+    """Waits before this worker ends: the others may still receive what all have agreed on."""
+    time.sleep(_SECONDS_TO_HEAR)
 
 
 def _number(value: Any) -> int:

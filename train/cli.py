@@ -41,7 +41,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         if unknown:
             args.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
         outcome.status = args.command.run(args)
+    if argv is None:
+        end_failed_worker(outcome.status)
     return outcome.status
+
+
+def end_failed_worker(status: int) -> None:
+    """Ends this process at once if it is one of several workers and has failed.
+
+    TensorFlow may wait for the other workers, without limit, when the interpreter exits.
+    """
+    if status != 0 and os.environ.get("TF_CONFIG"):
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(status)
 
 
 class _Parser(argparse.ArgumentParser):

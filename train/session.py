@@ -36,7 +36,7 @@ from .rundir import Resume, RunDirectory, data_facts, spec_of
 from .samples import pick_samples, training_samples
 from .signals import stopped_by_signals
 from .starting_net import describe_start, starting_net, stated_preprocess
-from .strategies import check_name, check_strategy, is_chief, make_strategy
+from .strategies import check_name, check_strategy, is_chief, make_strategy, task_index
 from .tensorboard import TensorBoardHistory
 from .tracking import make_tracker
 from .trainer import Trainer
@@ -148,12 +148,20 @@ def prepare(
         tf.config.experimental.enable_op_determinism()
     watch = watch or Watch(())
     several, chief = config.runtime.strategy == "multi-worker", is_chief(config.runtime.strategy)
-    with watch.waiting("the other workers to start"):
-        strategy = make_strategy(config.runtime.strategy)
-        agreement = Agreement(largest_of_workers(strategy) if several else None)
+    runtime = config.runtime
+    strategy = make_strategy(runtime.strategy, runtime.worker_timeout, runtime.collective)
+    with watch.waiting("the other workers to compare their settings"):
+        agreement = (
+            Agreement(largest_of_workers(strategy), task_index()) if several else Agreement()
+        )
         agreement.check_equal(_settings(config), "settings")
         agreement.check_shared(directory.path, chief=chief)
-    check_strategy(strategy, batch_size=config.batch_size, xla=config.runtime.xla)
+    check_strategy(
+        strategy,
+        batch_size=config.batch_size,
+        xla=runtime.xla,
+        deterministic=runtime.deterministic,
+    )
     spec = spec_of(config)
     stated = None if pretrained is None else stated_preprocess(config, pretrained)
     start, weights = None, None

@@ -6,8 +6,15 @@ import contextlib
 import json
 import os
 import re
-from typing import Any
+from typing import Any, Literal
 
+from .rendezvous import ended_by_signals, meet
+from .slurm import is_slurm_step, slurm_config
+
+# TensorFlow connects workers that are all there within a few seconds.
+_SECONDS_TO_CONNECT = 180
+
+Collective = Literal["auto", "ring", "nccl"]
 NAMES = "auto, mirrored, cpu:N, multi-worker or one-device"
 
 
@@ -23,7 +30,7 @@ def check_name(name: str) -> None:
         raise ValueError(f"`--strategy` must be {NAMES}. Received: {name!r}")
 
 
-def make_strategy(name: str) -> Any:
+def make_strategy(name: str, worker_timeout: float = 0.0, collective: Collective = "auto") -> Any:
     """Returns a strategy; call it before TensorFlow uses a device.
 
     Args:
@@ -31,8 +38,12 @@ def make_strategy(name: str) -> Any:
             if there are several GPUs and `one-device` otherwise; `cpu:N`, which splits the CPU
             into N logical devices and mirrors over them (slower than one device; for tests of
             replication); or `multi-worker`, which reads TF_CONFIG.
+        worker_timeout: Seconds that a worker waits for the others to start; 0 for no limit.
+        collective: How workers add their gradients: `ring` over TCP, `nccl` between GPUs, or
+            `auto`, which is TensorFlow's choice.
 
     Raises:
+        PeerLostError: If the other workers do not start in time.
         ValueError: If the name is unknown, there is no GPU to mirror over, the CPU cannot be split
             any more, or TF_CONFIG is missing or malformed.
     """
@@ -56,24 +67,25 @@ def make_strategy(name: str) -> Any:
             )
         return tf.distribute.MirroredStrategy()
     if name == "multi-worker":
-        _check_cluster()
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        return _connected_workers(worker_timeout, collective, gpus=len(gpus))
     return _mirrored_cpus(int(name.removeprefix("cpu:")))
 
 
-def check_strategy(strategy: Any, *, batch_size: int, xla: bool) -> None:
+def check_strategy(
+    strategy: Any, *, batch_size: int, xla: bool, deterministic: bool = False
+) -> None:
     """Checks that a run can be divided among the replicas of a strategy.
 
     Args:
         strategy: The strategy.
         batch_size: Images in a global batch.
         xla: Whether XLA compiles the step.
+        deterministic: Whether only operations that repeat to the last bit are allowed.
 
     Raises:
-        ValueError: If the batch does not divide, or XLA would compile for several CPU replicas.
+        ValueError: If the batch does not divide, or XLA would compile for several replicas or for
+            deterministic operations.
     """
-    import tensorflow as tf
-
     replicas = strategy.num_replicas_in_sync
     if batch_size % replicas:
         low = batch_size // replicas * replicas
@@ -82,8 +94,18 @@ def check_strategy(strategy: Any, *, batch_size: int, xla: bool) -> None:
             f"`--batch-size` is the global batch and must divide by the {replicas} replicas. "
             f"Received: {batch_size}; nearest: {nearest}"
         )
-    if xla and replicas > 1 and not tf.config.list_physical_devices("GPU"):
-        raise ValueError("XLA cannot compile for CPU replicas: drop --xla or use one-device")
+    if xla and replicas > 1:
+        # With several GPUs the first step may never end: keras-team/keras issue 20763.
+        raise ValueError(
+            f"XLA cannot compile a step of {replicas} replicas: drop --xla, or use --strategy "
+            "one-device"
+        )
+    if xla and deterministic:
+        # As Keras has it: `model_supports_jit` in keras/src/trainers/trainer.py.
+        raise ValueError(
+            "XLA does not have all operations in a deterministic form: drop --xla or "
+            "--deterministic"
+        )
 
 
 def is_chief(name: str) -> bool:
@@ -99,6 +121,30 @@ def is_chief(name: str) -> bool:
         return True
     has_chief = "chief" in tf_config().get("cluster", {})
     return not has_chief and int(task.get("index", 0)) == 0
+
+
+def task_index() -> int:
+    """Returns the place of this worker among all of TF_CONFIG, the chief's being 0."""
+    config = tf_config()
+    task, chiefs = config["task"], len(config["cluster"].get("chief", ()))
+    return int(task["index"]) + (chiefs if task.get("type") != "chief" else 0)
+
+
+def _connected_workers(worker_timeout: float, collective: Collective, *, gpus: int) -> Any:
+    import tensorflow as tf
+
+    check_cluster()
+    if collective == "nccl" and not gpus:
+        raise ValueError("`--collective nccl` adds gradients of GPUs, and TensorFlow sees none")
+    implementations = tf.distribute.experimental.CommunicationImplementation
+    options = tf.distribute.experimental.CommunicationOptions(
+        implementation=implementations[collective.upper()]
+    )
+    config = tf_config()
+    os.environ["TF_CONFIG"] = json.dumps(config)  # TensorFlow reads no other variable
+    meet(config, worker_timeout)
+    with ended_by_signals(_SECONDS_TO_CONNECT):
+        return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
 
 
 def _mirrored_cpus(count: int) -> Any:
@@ -122,12 +168,14 @@ def _mirrored_cpus(count: int) -> Any:
 
 
 def tf_config() -> dict[str, Any]:
-    """Returns the content of the environment variable TF_CONFIG.
+    """Returns the content of the environment variable TF_CONFIG, or what SLURM's stand for.
 
     Raises:
         ValueError: If it is malformed.
     """
     text = os.environ.get("TF_CONFIG") or "{}"
+    if not os.environ.get("TF_CONFIG") and is_slurm_step(os.environ):
+        return slurm_config(os.environ)
     try:
         config = json.loads(text)
     except json.JSONDecodeError as error:
@@ -139,11 +187,17 @@ def tf_config() -> dict[str, Any]:
     return parts
 
 
-def _check_cluster() -> None:
+def check_cluster() -> None:
+    """Checks that TF_CONFIG names the workers and this one.
+
+    Raises:
+        ValueError: If it does not.
+    """
     config = tf_config()
     if not config.get("cluster", {}).get("worker") or "index" not in config.get("task", {}):
         raise ValueError(
-            "`--strategy multi-worker` needs TF_CONFIG with a cluster and this process's task: "
+            "`--strategy multi-worker` needs TF_CONFIG with a cluster and this process's task, or "
+            "the variables of srun, or `keras-resnet launch` (docs/guides/distributed.md): "
             '{"cluster": {"worker": ["host1:port", "host2:port"]}, '
             '"task": {"type": "worker", "index": 0}}'
         )

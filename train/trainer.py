@@ -368,6 +368,8 @@ class Trainer:
         """Saves the state, which it does not change: each replica keeps its own statistics."""
         with self.statistics.averaged() as rows:
             self._write_checkpoint(rows)
+        # No worker ends before the chief has written: schedulers kill what then remains.
+        self._agreement.any(False)
         self._saved_at = time.monotonic()
 
     def _write_checkpoint(self, rows: np.ndarray | None) -> None:

@@ -12,7 +12,7 @@ FILES = sorted(p for folder in ("keras_resnet", "train") for p in (ROOT / folder
 # Methods of these are called `open` or `write_text` too, and take no encoding.
 OTHERS = (
     *("os", "webbrowser", "source", "artifacts", "self._archive", "_opener(redirects)"),
-    *("Image", "pretrained", "tarfile", "archive"),
+    *("Image", "pretrained", "tarfile", "archive", "FileIndex"),
 )
 
 

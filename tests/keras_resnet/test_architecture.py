@@ -73,16 +73,17 @@ RANKS = {
 # lower layers.
 APPLICATION_LAYERS = (
     {
-        *("console", "errors", "files", "measurement", "profiler", "provenance"),
+        *("console", "errors", "files", "local_cluster", "measurement", "profiler", "provenance"),
         "replica_statistics",
         "signals",
     },
+    {"launcher", "rendezvous", "slurm"},
     {"run_log", "strategies", "throughput"},
     {"agreement", "workers"},
     {"checkpoint", "config", "presentation", "tensorboard"},
     {"augment", "best_weights", "length", "losses", "optimizers", "recipes", "schedules"},
     {"averaging", "data", "divergence", "phases", "quantization", "steps", "tracking"},
-    {"batch_norm_statistics", "effective", "linear_probe", "rundir", "samples"},
+    {"batch_norm_statistics", "effective", "linear_probe", "rundir", "runs", "samples"},
     {"pretrained"},
     {"evaluation", "teacher"},
     {"finetuning", "starting_net"},
@@ -92,7 +93,7 @@ APPLICATION_LAYERS = (
     {"cross_validation", "dry_run", "pruning", "studies", "tuning"},
     {"commands"},
     {"cli"},
-    {"__main__"},
+    {"__main__", "launched"},
 )
 WITHOUT_KERAS = {"nets.spec", "nets.spec_rules", "nets.catalog", "nets.geometry", "version"}
 EVERYWHERE = {"keras", "numpy", "keras_resnet"}

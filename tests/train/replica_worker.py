@@ -5,6 +5,7 @@ Prints, as JSON, by how much the weights of different runs differ; `test_replica
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -253,6 +254,21 @@ def resumed_after_an_epoch(folder: Path) -> dict[str, float]:
     return {"statistics, resumed": float(np.abs(rows[0] - rows[1]).max())}
 
 
+def elastic(folder: Path) -> dict[str, float]:
+    """A run with dropped branches on two replicas, then on one device, then on two again."""
+    config = with_changes(
+        BASE, DROPS | SYNC | {"steps": 3, "checkpoint.every_steps": 1, "runtime.steps_per_call": 1}
+    )
+    for step, changes in ((1, TWO), (2, {}), (3, TWO)):
+        cut = [CutAt(step + 1)] if step < 3 else []
+        with contextlib.suppress(CutError):
+            run_training(with_changes(config, changes), folder / "elastic", callbacks=cut)
+        newest = Checkpoints(folder / "elastic/checkpoints").last_step()
+        assert newest == step, newest
+    last = read_weights(open_run(folder / "elastic", "last").model)
+    return {"two, one, two": difference(last, weights_after(config))}
+
+
 def numbers() -> dict[str, Any]:
     """Whole numbers that a sum in float32 does not hold."""
     largest = largest_of_workers(make_strategy("cpu:2"))
@@ -385,6 +401,7 @@ if __name__ == "__main__":
         **accumulated(),
         **averages(Path(sys.argv[1])),
         **resumed_after_an_epoch(Path(sys.argv[1])),
+        **elastic(Path(sys.argv[1])),
         **numbers(),
         **gradient_sums(),
         **overflow(),

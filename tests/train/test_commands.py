@@ -200,6 +200,8 @@ def test_each_option_sets_its_field() -> None:
         "--ema": 0.9,
         "--seed": 5,
         "--strategy": "cpu:2",
+        "--worker-timeout": 60,
+        "--collective": "ring",
         "--sync-batch-norm": False,
         "--precision": "mixed_bfloat16",
         "--xla": True,
@@ -208,7 +210,6 @@ def test_each_option_sets_its_field() -> None:
         "--deterministic": True,
         "--checkpoint-steps": 11,
         "--checkpoint-minutes": 1.5,
-        "--worker-timeout": 90,
     }
     fields = {field.setting.option: field for field in all_fields(RunConfig)}
     of_weights = {"--weights", "--freeze", "--head-epochs", "--quantize", "--bits"}

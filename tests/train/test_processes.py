@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -188,14 +189,13 @@ def test_two_workers(tmp_path: pathlib.Path) -> None:
     # Workers with different directories do not continue.
     ended = two_workers(tmp_path, [(sync, BASE)], [(tmp_path / "elsewhere", BASE)])
     assert [status for status, _ in ended] == [1, 1], ended
-    # The worker that ends first may cut the other one off before it has its answer.
-    assert any("--output must be one directory that all workers share" in text for _, text in ended)
+    assert all("--output must be one directory that all workers share" in text for _, text in ended)
     assert not newest.exists()
 
     # Nor do workers with different settings.
     other = {**BASE, "schedule.learning_rate": 0.02}
     ended = two_workers(tmp_path, [(tmp_path / "rates", BASE)], [(tmp_path / "rates", other)])
-    assert any("different settings: schedule.learning_rate (here" in text for _, text in ended)
+    assert all("different settings: schedule.learning_rate (here" in text for _, text in ended)
     assert not (tmp_path / "rates").exists()
 
     config = load_config(sync / "config.json")
@@ -214,6 +214,30 @@ def test_two_workers(tmp_path: pathlib.Path) -> None:
         expected_logits,
         atol=1e-3 * np.abs(expected_logits).max(),
     )
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_started_again_to_the_same_weights(tmp_path: pathlib.Path) -> None:
+    """`launch`, and SIGKILL of the chief; each worker has batch-norm statistics of its own."""
+    config = get_recipe("digits").configure("cifar_resnet8", {**OWN, "steps": 200})
+    (tmp_path / "config.json").write_text(config.to_json())
+    words = ["train", "--config", str(tmp_path / "config.json"), "--checkpoint-steps", "20"]
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    launch = ("-m", "keras_resnet_train.cli", "launch", "--workers", 2, "--", *words, "--output")
+    said, _ = start(*launch, whole).communicate(timeout=200)
+    assert (whole / "model.keras").is_file(), said
+
+    running = start(*launch, broken)
+    wait_for(broken / "checkpoints" / "step_00000040", running)
+    assert running.stdout is not None
+    while not (found := re.search(r"processes (\d+), ", running.stdout.readline())):
+        pass
+    os.kill(int(found[1]), signal.SIGKILL)
+    said, _ = running.communicate(timeout=200)
+    assert running.returncode == 0, said
+    assert "[launch] worker 0 was ended by SIGKILL; starting all workers again" in said
+    assert re.search(r"\[worker 0\] Resuming at step \d+ of 200", said), said
+    assert largest_difference(final_weights(whole), final_weights(broken)) == 0.0
 
 
 # Refusals, which need no further process.
@@ -235,9 +259,18 @@ def test_a_batch_that_does_not_divide_is_refused() -> None:
         check_strategy(Strategy(), batch_size=1, xla=False)
 
 
-def test_strategies_that_this_process_cannot_have() -> None:
-    with pytest.raises(ValueError, match="XLA cannot compile for CPU replicas: drop --xla or use"):
+def test_strategies_that_this_process_cannot_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="XLA cannot compile a step of 2 replicas: drop --xla"):
         check_strategy(Strategy(), batch_size=32, xla=True)
+    one = Strategy()
+    one.num_replicas_in_sync = 1
+    check_strategy(one, batch_size=32, xla=True)
+    with pytest.raises(ValueError, match="drop --xla or --deterministic"):
+        check_strategy(one, batch_size=32, xla=True, deterministic=True)
+    cluster = {"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+    with pytest.raises(ValueError, match="`--collective nccl` adds gradients of GPUs"):
+        make_strategy("multi-worker", collective="nccl")
     assert float(tf.reduce_sum(tf.ones(3))) == 3.0  # TensorFlow has used the CPU
     with pytest.raises(ValueError, match="`--strategy cpu:2` must split the CPU before TensorFlow"):
         make_strategy("cpu:2")

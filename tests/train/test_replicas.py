@@ -26,6 +26,7 @@ BELOW = {
     "drops, remat": 1e-4,
     "accumulated": 1e-5,
     "averages": 1e-5,
+    "two, one, two": 1e-3,
     "ours and Keras's": 1e-6,
 }
 ABOVE = {

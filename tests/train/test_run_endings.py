@@ -108,7 +108,7 @@ def test_damaged_files_are_named(name: str, content: bytes, copied_run: pathlib.
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("channels", 10**9), ("channels", 1e400), ("class_names", "abc"), ("path", 3), ("path", [])],
+    [("channels", 10**9), ("channels", 1e400), ("class_names", "abc"), ("path", 3), ("path", [3])],
 )
 def test_absurd_values_of_the_data(key: str, value: Any, copied_run: pathlib.Path) -> None:
     path = copied_run / "dataset.json"

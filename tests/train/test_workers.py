@@ -46,7 +46,7 @@ class Together:
 
         def work(index: int) -> None:
             try:
-                works[index](Agreement(self.largest(index)))
+                works[index](Agreement(self.largest(index), index))
             except (ValueError, RuntimeError) as error:
                 errors[index] = f"{type(error).__name__}: {error}"
 
@@ -100,8 +100,13 @@ def test_a_worker_that_is_refused_tells_the_others() -> None:
     assert Together().run(works, works) == ["", ""]
     assert Together().run(fails, works) == [
         "ValueError: no images",
-        "PeerLostError: Another worker could not begin: its output says why",
+        "PeerLostError: Worker 0 could not begin: its output says why",
     ]
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agreement, "_SECONDS_TO_HEAR", 0.0)
 
 
 @pytest.fixture

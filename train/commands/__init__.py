@@ -45,6 +45,9 @@ STUDIES: Mapping[str, Entry] = {
 
 COMMANDS: Mapping[str, Entry] = {
     "train": Entry("train a net, or resume its training", "commands.train"),
+    "launch": Entry(
+        "start several workers of a training here, and again when one is lost", "commands.launch"
+    ),
     "evaluate": Entry(
         "measure a run, weights, an exported file or an ensemble", "commands.evaluate"
     ),
@@ -54,6 +57,8 @@ COMMANDS: Mapping[str, Entry] = {
     "prune": Entry("make a run's net smaller, and fine-tune it", "commands.prune"),
     "latency": Entry("time exported files and runs in turns", "commands.latency"),
     "report": Entry("write a run's report.html again", "commands.report"),
+    "runs": Entry("list the runs below a folder: state, step, accuracy, age", "commands.runs"),
+    "compare": Entry("write the curves of several runs into one page", "commands.compare"),
     "quickstart": Entry("train on the embedded digits, export and report", "commands.quickstart"),
     "convert": Entry(
         "convert weights from or to another library, with a certificate", "commands.convert"

@@ -30,6 +30,13 @@ class RuntimeConfig(Section):
         option="--worker-timeout",
         free=True,
     )
+    collective: Literal["auto", "ring", "nccl"] = setting(
+        "auto",
+        "How workers add their gradients: `ring` over TCP, `nccl` between GPUs, or what TensorFlow "
+        "chooses.",
+        option="--collective",
+        free=True,
+    )
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = setting(
         "float32", "Precision of the computation.", option="--precision"
     )
