@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 import keras
 import numpy as np
 
+from keras_resnet.export.net_outputs import input_kind, last_layer, outputs_of
 from keras_resnet.preprocessing import PreprocessSpec
 
 Inputs = Literal["raw", "normalized"]
@@ -52,37 +53,60 @@ def check_backend() -> None:
         )
 
 
-def check_export(model: keras.Model, preprocess: PreprocessSpec) -> tuple[int, int, int]:
+def check_export(
+    model: keras.Model, preprocess: PreprocessSpec | None, inputs: Inputs
+) -> tuple[int, ...]:
     """Checks everything that all formats need.
 
     Returns:
-        The shape `(height, width, channels)` of one image of the exported model.
+        The shape of one input, such as `(height, width, channels)`.
 
     Raises:
         RuntimeError: If Keras does not run on TensorFlow.
-        ValueError: If the model cannot be exported, or `preprocess` does not fit it.
+        ValueError: If the model cannot be exported, or `preprocess` or `inputs` do not fit it.
     """
     check_backend()
     _check_model(model)
-    return image_shape(model, preprocess)
+    shape = image_shape(model, preprocess)
+    if preprocess is None and inputs != "normalized":
+        raise ValueError(
+            "Raw pixels are images, (height, width, channels), that `preprocess` normalises. "
+            "Without it, and for signals and volumes, files take values as the net does: "
+            f"`inputs='normalized'`. Received: inputs={inputs!r}, a model of {input_kind(model)}"
+        )
+    return shape
 
 
-def image_shape(model: keras.Model, preprocess: PreprocessSpec) -> tuple[int, int, int]:
-    """Returns the shape `(height, width, channels)` of one image of the exported model.
+def image_shape(model: keras.Model, preprocess: PreprocessSpec | None) -> tuple[int, ...]:
+    """Returns the shape of one input of the exported model, such as `(height, width, channels)`.
 
     `preprocess.size` gives the height and the width that the model leaves open.
 
     Raises:
-        ValueError: If the model does not have exactly one image input, or `preprocess` does not
-            fit it.
+        ValueError: If the model does not have exactly one input of 1, 2 or 3 spatial axes, or
+            `preprocess` does not fit it.
     """
-    if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
+    if len(model.inputs) != 1 or len(model.inputs[0].shape) not in (3, 4, 5):
         shapes = [tuple(tensor.shape) for tensor in model.inputs]
         raise ValueError(
-            "An exported model takes one input, (batch, height, width, channels). "
+            "An exported model takes one input: signals (batch, length, channels), images (batch, "
+            "height, width, channels) or volumes (batch, depth, height, width, channels). "
             f"Received: model with inputs {shapes}"
         )
-    height, width, channels = model.inputs[0].shape[1:]
+    given = model.inputs[0].shape[1:]
+    if preprocess is None:
+        if None in given:
+            raise ValueError(
+                "Without `preprocess` the model must state the size of its input: build it with "
+                f"`input_shape`. Received: model with the input {tuple(given)}"
+            )
+        return tuple(given)
+    if len(given) != 3:
+        raise ValueError(
+            f"`preprocess` must be None for {input_kind(model)}, as a PreprocessSpec prepares "
+            f"images. Received: preprocess={preprocess!r}"
+        )
+    height, width, channels = given
     size = preprocess.size
     if height not in (None, size[0]) or width not in (None, size[1]):
         raise ValueError(
@@ -98,7 +122,7 @@ def image_shape(model: keras.Model, preprocess: PreprocessSpec) -> tuple[int, in
 
 
 def _check_model(model: keras.Model) -> None:
-    """Checks that a model is float32 and channels-last, and that its only output are logits."""
+    """Checks that a model is float32 and channels-last, and that classes come as logits."""
     for layer in _flat_layers(model):
         policy = layer.dtype_policy
         if {policy.compute_dtype, policy.variable_dtype} != {"float32"} or policy.quantization_mode:
@@ -112,15 +136,9 @@ def _check_model(model: keras.Model) -> None:
                 "An exported model takes channels-last images. "
                 f"Received: layer {layer.name!r} with data_format='channels_first'"
             )
-    if len(model.outputs) != 1 or len(model.outputs[0].shape) != 2:
-        shapes = [tuple(tensor.shape) for tensor in model.outputs]
-        raise ValueError(
-            "An exported model returns logits, (batch, classes): build it with its top. "
-            f"Received: model with outputs {shapes}"
-        )
-    last = model
-    while isinstance(last, keras.Model):
-        last = last.layers[-1]
+    if not outputs_of(model).logits:
+        return
+    last = last_layer(model)
     activation = getattr(last, "activation", None)
     squashing = (keras.activations.softmax, keras.activations.sigmoid)
     if activation in squashing or isinstance(last, keras.layers.Softmax):
@@ -131,17 +149,26 @@ def _check_model(model: keras.Model) -> None:
         )
 
 
-def check_images(argument: str, images: Any, shape: tuple[int, int, int]) -> None:
-    """Checks that `images` is a non-empty uint8 array `(images, height, width, channels)`.
+def check_images(
+    argument: str, images: Any, shape: tuple[int, ...], *, pixels: bool = True
+) -> None:
+    """Checks that `images` is a non-empty array of inputs.
+
+    Args:
+        argument: Its name.
+        images: The array.
+        shape: Shape of one input.
+        pixels: Whether it must hold uint8 pixels; otherwise float32 values, as the net takes them.
 
     Raises:
-        TypeError: If it is not a uint8 array.
+        TypeError: If it is not an array of that type.
         ValueError: If it has another shape.
     """
-    if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
+    wanted, words = ("uint8", "uint8 pixels") if pixels else ("float32", "float32 values")
+    if not isinstance(images, np.ndarray) or images.dtype != wanted:
         kind = getattr(images, "dtype", type(images).__name__)
-        raise TypeError(f"`{argument}` must be a NumPy array of uint8 pixels. Received: {kind}")
-    if images.ndim != 4 or images.shape[1:] != shape or not len(images):
+        raise TypeError(f"`{argument}` must be a NumPy array of {words}. Received: {kind}")
+    if images.shape[1:] != shape or not len(images):
         raise ValueError(
             f"`{argument}` must have shape (images, {', '.join(map(str, shape))}), with at least "
             f"one image. Received: shape {images.shape}"
@@ -189,6 +216,27 @@ def check_class_names(class_names: Sequence[str] | None, classes: int) -> None:
     broken = [name for name in class_names if not name.strip() or len(name.splitlines()) != 1]
     if broken:
         raise ValueError(f"`class_names` must have one line each. Received: {broken[0]!r}")
+
+
+def check_classes(model: keras.Model, **arguments: Any) -> None:
+    """Checks that a model returns the logits of classes, or that no argument concerns classes.
+
+    Args:
+        model: The model.
+        **arguments: Arguments of classes; those that are false, None or `"none"` ask for nothing.
+
+    Raises:
+        ValueError: If an argument is set and the model has no classes.
+    """
+    outputs = outputs_of(model)
+    for name, value in arguments.items():
+        if value is None or value is False or (isinstance(value, str) and value == "none"):
+            continue
+        if not outputs.logits:
+            raise ValueError(
+                f"`{name}` applies to nets that return the logits of classes. Received: "
+                f"{model.name!r}, which returns {', '.join(outputs.names)}"
+            )
 
 
 def _flat_layers(model: keras.Model) -> Iterator[Any]:

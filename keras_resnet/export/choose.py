@@ -17,6 +17,7 @@ import keras
 
 from keras_resnet.export import artifacts
 from keras_resnet.export.choice_report import write_plot, write_table
+from keras_resnet.export.net_outputs import check_image_classifier
 from keras_resnet.export.pipeline import ExportError, export
 from keras_resnet.export.request import ExportRequest
 from keras_resnet.export.runtimes import load
@@ -155,6 +156,7 @@ def choose(
         print(keras_resnet.export.choose(model, "exports", request, wanted).chosen.file)
         ```
     """
+    check_image_classifier(model, "The choice of a file (`choose`, `--auto`)", "it ranks accuracy")
     directory = Path(directory)
     artifacts.check_replaceable(directory, [target.name for target in request.targets])
     artifacts.read_manifest(directory)

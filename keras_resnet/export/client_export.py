@@ -26,6 +26,7 @@ from keras_resnet.export.comparison import (
     spread_of,
 )
 from keras_resnet.export.microcontroller import Arena, output_quantization, write_sources
+from keras_resnet.export.net_outputs import check_image_classifier
 from keras_resnet.export.pipeline import ExportError, Rejected, export
 from keras_resnet.export.request import SAVED_MODEL, ExportRequest
 from keras_resnet.export.runtimes import load
@@ -155,6 +156,7 @@ def export_for_clients(
     names = [client] if isinstance(client, str) else list(dict.fromkeys(client))
     if not names:
         raise ValueError(f"`client` must name one of {', '.join(CLIENTS)}. Received: {client!r}")
+    check_image_classifier(model, "`client`", "its program classifies images")
     directory = Path(directory)
     settled = []
     for name in names:

@@ -72,6 +72,8 @@ class _Fit:
     def __init__(self, int8: bytes, float32: bytes) -> None:
         self.exact, self.rounded = LiteRTGraph(float32), LiteRTGraph(int8)
         check_operators_of(self.exact)
+        if len(self.exact.outputs) > 1:
+            raise UnsupportedOperator("a net of several outputs")
         self.pairs = _pairs(self.exact, self.rounded)
         self.values: dict[int, _Value] = {}
         self.twin: dict[int, int] = {}  # the int8 tensor of each float tensor

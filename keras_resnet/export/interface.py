@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import keras
 
 from keras_resnet.export.checks import Format, Inputs, Precision, check_choice
+from keras_resnet.export.net_outputs import named_outputs, outputs_of
 from keras_resnet.nets.tensor import Tensor
 from keras_resnet.preprocessing import PreprocessSpec
 
@@ -16,7 +17,9 @@ Activation = Literal["none", "softmax", "sigmoid"]
 Batch = int | Literal["open"]
 
 # The name of a file's input says what to feed, and that of its output what comes out.
-_RAW, _NORMALIZED = "images_", "images_normalized"
+_RAW = "images_"
+# By number of spatial axes.
+_NORMALIZED = {1: "signals_normalized", 2: "images_normalized", 3: "volumes_normalized"}
 OUTPUT_NAMES: dict[Activation, str] = {
     "none": "logits",
     "softmax": "probabilities",
@@ -36,6 +39,7 @@ class Interface:
         output_type: Type of the output; other types than `"float32"` need an int8 LiteRT file.
         activation: `"softmax"` to return probabilities in place of logits; `"sigmoid"` those of
             labels that do not exclude one another.
+        dims: Number of spatial axes of the input: 2 for images.
     """
 
     inputs: Inputs
@@ -43,11 +47,14 @@ class Interface:
     input_type: NumberType
     output_type: NumberType
     activation: Activation
+    dims: int = 2
 
     @property
     def input_name(self) -> str:
         """Name of the input in the file's signature."""
-        return _NORMALIZED if self.inputs == "normalized" else _RAW + self.input_type
+        if self.inputs == "normalized":
+            return _NORMALIZED[self.dims]
+        return _RAW + self.input_type
 
     @property
     def output_name(self) -> str:
@@ -74,6 +81,7 @@ def make_interface(
     input_type: NumberType | None = None,
     output_type: NumberType | None = None,
     activation: Activation = "none",
+    dims: int = 2,
 ) -> Interface:
     """Returns what a file takes and returns, with the format's usual values for None.
 
@@ -115,7 +123,7 @@ def make_interface(
             f"`output_type={output_type!r}` needs an int8 LiteRT file. "
             f"Received: {format}, {precision}"
         )
-    return Interface(inputs, batch, input_type, output_type, activation)
+    return Interface(inputs, batch, input_type, output_type, activation, dims)
 
 
 def mode_of(name: str) -> Inputs:
@@ -124,25 +132,28 @@ def mode_of(name: str) -> Inputs:
     Raises:
         ValueError: If no file of this package has an input of that name.
     """
-    if name == _NORMALIZED:
+    if name in _NORMALIZED.values():
         return "normalized"
     if name in {_RAW + kind for kind in get_args(NumberType)}:
         return "raw"
     names = [_RAW + kind for kind in get_args(NumberType)]
     raise ValueError(
-        f"The input of an artifact must be named {', '.join(names)} or {_NORMALIZED}. "
+        f"The input of an artifact must be named {', '.join(names)} or "
+        f"{', '.join(_NORMALIZED.values())}. "
         f"Received: {name!r}"
     )
 
 
-def network_input(images: Tensor, preprocess: PreprocessSpec, interface: Interface) -> Tensor:
+def network_input(
+    images: Tensor, preprocess: PreprocessSpec | None, interface: Interface
+) -> Tensor:
     """Returns a file's input as the network takes it: normalised by the graph if raw.
 
     The result equals `preprocess.normalize(pixels)`. The channels are reversed by a slice, which
     converts to an exact STRIDED_SLICE. The LiteRT 2.3 converter turns `ops.flip` into a REVERSE_V2
     that returned wrong values in int8 files (the logits were off by their own size).
     """
-    if interface.inputs == "normalized":
+    if interface.inputs == "normalized" or preprocess is None:
         return images
     if interface.input_type == "int8":
         images = keras.ops.cast(images, "float32") + 128.0
@@ -157,3 +168,10 @@ def activated(logits: Tensor, interface: Interface) -> Tensor:
     if interface.activation == "none":
         return logits
     return getattr(keras.ops, interface.activation)(logits)
+
+
+def served_outputs(model: keras.Model, result: Tensor, interface: Interface) -> dict[str, Tensor]:
+    """Returns a file's outputs for the result of a call of its net."""
+    if outputs_of(model).logits:
+        return {interface.output_name: activated(result, interface)}
+    return named_outputs(model, result)

@@ -105,6 +105,9 @@ class Limits:
         checks = [(v.non_finite == 0, Failure("non-finite logits", float(v.non_finite), 0.0))]
         custom = sum(n for name, n in v.operators.items() if _is_custom(v.format, name))
         checks.append((custom == 0, Failure("custom operators", custom, 0)))
+        if v.outputs:
+            checks += self._output_checks(v)
+            return [failure for passed, failure in checks if not passed]
         if v.precision == "float32":
             checks += self._difference(v, "float32_difference", permitted_by(v.sensitivity))
         elif v.precision == "float16":
@@ -122,6 +125,28 @@ class Limits:
                 checks += self._integer_checks(v)
             checks += self._quantized_checks(v)
         return [failure for passed, failure in checks if not passed]
+
+    def _output_checks(self, v: Verification) -> list[tuple[bool, Failure]]:
+        """Checks each output that does not hold logits, in units of its own spread."""
+        checks = self._integer_checks(v) if (v.precision, v.format) == ("int8", "tflite") else []
+        for each in v.outputs:
+            name, difference = f"of the output {each.name!r}", each.relative_difference
+            if v.precision in QUANTIZED:
+                field, value = SIGNAL_TO_NOISE[v.precision], each.signal_to_noise
+                least = getattr(self, field)
+                failure = Failure(f"signal-to-noise ratio {name}, dB", value, least, field)
+                checks.append((value >= least, failure))
+                continue
+            if each.conversion_difference is not None:
+                check = f"difference {name} from the net with float16 weights"
+                checks.append(self._bound(check, each.conversion_difference, "float32_difference"))
+            field = f"{v.precision}_difference"
+            limit = getattr(self, field)
+            if v.precision == "float32" and limit > 0:
+                limit = max(limit, permitted_by(v.sensitivity))
+            failure = Failure(f"difference {name} relative to its spread", difference, limit, field)
+            checks.append((difference <= limit, failure))
+        return checks
 
     def _bound(self, check: str, value: float, field: str) -> tuple[bool, Failure]:
         limit = getattr(self, field)
@@ -143,6 +168,7 @@ class Limits:
         # Integers at both ends, so only this operator leads to float arithmetic inside. The
         # converter's integer-only mode has been observed to leave some without an error.
         floats, ends = v.operators.get("DEQUANTIZE", 0), int(v.output_type == "float32")
+        ends *= max(1, len(v.outputs))
         checks = [(floats <= ends, Failure("DEQUANTIZE operators", float(floats), float(ends)))]
         if v.input.mode == "raw" and v.input.dtype != "float32":
             scale = v.input.scale or 0.0

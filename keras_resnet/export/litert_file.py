@@ -18,6 +18,7 @@ from keras_resnet.export.checks import (
     Inputs,
     Precision,
     check_choice,
+    check_classes,
     check_export,
     check_images,
 )
@@ -26,12 +27,14 @@ from keras_resnet.export.interface import (
     Batch,
     Interface,
     NumberType,
-    activated,
     make_interface,
     network_input,
+    served_outputs,
 )
 from keras_resnet.export.litert_quantized import convert_quantized
 from keras_resnet.export.metadata import Description, with_metadata
+from keras_resnet.export.net_outputs import is_image_classifier, outputs_of
+from keras_resnet.export.planar_pooling import with_planar_pooling
 from keras_resnet.export.quantized_file import (
     check_quantized_files,
     converted,
@@ -56,7 +59,7 @@ def export_tflite(
     path: str | os.PathLike[str],
     *,
     precision: Precision,
-    preprocess: PreprocessSpec,
+    preprocess: PreprocessSpec | None,
     inputs: Inputs = "raw",
     calibration: np.ndarray | None = None,
     batch: Batch = 1,
@@ -92,7 +95,7 @@ def export_tflite(
         model: Float32 model that maps normalised images to logits.
         path: File to write.
         precision: Precision of the weights and, for int8, of the computation.
-        preprocess: Size and normalisation.
+        preprocess: Size and normalisation; None for values as the model takes them.
         inputs: `"raw"` to include the normalisation in the file, or `"normalized"`.
         calibration: For int8, int16x8 and mixed: uint8 pixels of training images, `(images, height,
             width, channels)`. A few hundred are enough. A net made by `quantize_aware` has its own
@@ -132,21 +135,26 @@ def export_tflite(
         input_type=input_type,
         output_type=output_type,
         activation=activation,
+        dims=len(model.inputs[0].shape) - 2,
     )
-    shape = check_export(model, preprocess)
+    shape = check_export(model, preprocess, inputs)
+    check_classes(model, activation=activation)
+    check_litert(model, precision)
     trained = is_quantize_aware(model)
     if trained:
         check_quantized_files(model, ["tflite"], [precision])
     if precision in CALIBRATED and not trained:
-        check_calibration(calibration, shape)
+        check_calibration(calibration, shape, pixels=preprocess is not None)
     # The int8 converter starts from a float graph of plain pixels and changes the types itself.
     graph = interface
     if precision in ("int8", "mixed"):
         graph = dataclasses.replace(interface, input_type="float32")
 
+    net = with_planar_pooling(model)
+
     def serve(images: Tensor) -> dict[str, Tensor]:
-        logits = model(network_input(images, preprocess, graph), training=False)
-        return {interface.output_name: activated(logits, interface)}
+        result = net(network_input(images, preprocess, graph), training=False)
+        return served_outputs(model, result, interface)
 
     samples = None
     if precision in CALIBRATED and calibration is not None:
@@ -165,7 +173,7 @@ def export_tflite(
     for line in lines:
         if report is not None:
             report(line)
-    if description is not None:
+    if description is not None and preprocess is not None and is_image_classifier(model):
         normalized = interface.inputs == "normalized"
         content = with_metadata(
             content,
@@ -176,18 +184,39 @@ def export_tflite(
     Path(path).write_bytes(content)
 
 
-def check_calibration(calibration: np.ndarray | None, shape: tuple[int, int, int]) -> None:
+def check_litert(model: keras.Model, precision: Precision) -> None:
+    """Checks that LiteRT has what a precision of a model needs.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    if precision in CALIBRATED and len(model.inputs[0].shape) == 5:
+        raise ValueError(
+            f"{precision} LiteRT files have no integer kernel for 3-D convolutions: export float32 "
+            "or float16, or ONNX. Received: a model of volumes"
+        )
+    if precision == "mixed" and len(model.outputs) > 1:
+        raise ValueError(
+            "mixed files have one output, whose rounding decides which operators are in float: "
+            f"export int8. Received: a model with the outputs {', '.join(outputs_of(model).names)}"
+        )
+
+
+def check_calibration(
+    calibration: np.ndarray | None, shape: tuple[int, ...], *, pixels: bool = True
+) -> None:
     """Checks the calibration images of a quantised file.
 
     Raises:
-        TypeError: If `calibration` is not a uint8 array.
+        TypeError: If `calibration` does not have the type of the inputs.
         ValueError: If it is None or has another shape.
     """
     if calibration is None:
         raise ValueError(
-            f"{', '.join(CALIBRATED)} need `calibration`, uint8 training images. Received: None"
+            f"{', '.join(CALIBRATED)} need `calibration`, "
+            f"{'uint8 training images' if pixels else 'float32 training data'}. Received: None"
         )
-    check_images("calibration", calibration, shape)
+    check_images("calibration", calibration, shape, pixels=pixels)
 
 
 def _convert(
@@ -211,7 +240,7 @@ def _convert(
 
 
 def _calibration_samples(
-    calibration: np.ndarray, preprocess: PreprocessSpec, interface: Interface
+    calibration: np.ndarray, preprocess: PreprocessSpec | None, interface: Interface
 ) -> Iterator[np.ndarray]:
     """Yields batches of calibration images as the float graph takes them.
 
@@ -224,6 +253,9 @@ def _calibration_samples(
         pixels = calibration[start : start + size]
         if interface.batch_size is not None and len(pixels) < size:
             pixels = np.resize(pixels, (size, *pixels.shape[1:]))  # a fixed batch is full
+        if preprocess is None:
+            yield pixels
+            continue
         if start == 0:
             pixels = pixels.copy()
             pixels[0, 0, 0], pixels[0, -1, -1] = 0, 255

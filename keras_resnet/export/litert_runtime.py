@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import importlib.metadata
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from keras_resnet.export.quiet import quiet
 from keras_resnet.export.runtime import (
     InputDescription,
     Runtime,
-    as_rows,
     image_input,
     interface_of,
+    joined,
     only_one,
+    read_outputs,
 )
 
 # Operators that pass an output on.
@@ -34,12 +36,20 @@ class LiteRTRuntime(Runtime):
         path: The file.
         threads: Threads of the interpreter; all CPU cores where None.
         foreign: Whether files of other programs are taken, which need no signature.
+        features: Names of outputs that are not classes, to be read one after another.
 
     Raises:
         ValueError: If the file is damaged, or is not a classifier of images.
     """
 
-    def __init__(self, path: Path, *, threads: int | None = None, foreign: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        threads: int | None = None,
+        foreign: bool = False,
+        features: Sequence[str] = (),
+    ) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
         self._content = path.read_bytes()
@@ -55,11 +65,14 @@ class LiteRTRuntime(Runtime):
         if signature is None and not foreign:
             raise ValueError(f"{str(path)!r} has no signature 'serving_default'")
         source = _single(path, "input", self._interpreter.get_input_details())
-        self._output = _single(path, "output", self._interpreter.get_output_details())
+        self._features, self._outputs = features, self._read(path, features)
+        self._output = self._outputs[0]
         names = [source["name"], self._output["name"]]
         if signature is not None and len(signature["inputs"]) == len(signature["outputs"]) == 1:
             names = [next(iter(signature["inputs"])), next(iter(signature["outputs"]))]
-        mode, activation = interface_of(*names, foreign=foreign)
+        if features and signature is not None:
+            names = [next(iter(signature["inputs"])), *features]
+        mode, activation = interface_of(names[0], names[1:], foreign=foreign, features=features)
         self.own = mode is not None
         self.activation = activation or "none"
         self._index = source["index"]
@@ -69,7 +82,10 @@ class LiteRTRuntime(Runtime):
         signed = source["shape_signature"]
         signed = signed if len(signed) == len(source["shape"]) else source["shape"]
         shape, first = image_input(
-            path, names[0], [None if size < 0 else int(size) for size in signed]
+            path,
+            names[0],
+            [None if size < 0 else int(size) for size in signed],
+            own=self.own and not foreign,
         )
         self.input = InputDescription(
             names[0],
@@ -157,9 +173,22 @@ class LiteRTRuntime(Runtime):
         self._resize(batch.shape)
         self._interpreter.set_tensor(self._index, batch)
         self._interpreter.invoke()
-        values = as_rows(self._interpreter.get_tensor(self._output["index"]))
-        scale, zero_point = self._output["quantization"]
-        return (values - zero_point) * np.float32(scale) if scale else values
+        return joined([self._values(each) for each in self._outputs], self._features)
+
+    def _values(self, details: dict[str, Any]) -> np.ndarray:
+        """Returns an output, dequantised."""
+        values = self._interpreter.get_tensor(details["index"])
+        scale, zero_point = details["quantization"]
+        return (values.astype("float32") - zero_point) * np.float32(scale) if scale else values
+
+    def _read(self, path: Path, features: Sequence[str]) -> list[dict[str, Any]]:
+        """Returns the outputs to read; features by their names in the signature."""
+        details = self._interpreter.get_output_details()
+        if not features:
+            return [_single(path, "output", details)]
+        # The names of the signature; those of the tensors are the converter's.
+        named = self._interpreter.get_signature_runner("serving_default").get_output_details()
+        return [named[name] for name in read_outputs(path, list(named), features)]
 
 
 def _single(path: Path, kind: str, details: list[dict[str, Any]]) -> dict[str, Any]:

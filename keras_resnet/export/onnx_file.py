@@ -19,6 +19,7 @@ from keras_resnet.export.checks import (
     PRECISIONS,
     Inputs,
     Precision,
+    check_classes,
     check_export,
     check_images,
 )
@@ -27,9 +28,9 @@ from keras_resnet.export.interface import (
     Batch,
     Interface,
     NumberType,
-    activated,
     make_interface,
     network_input,
+    served_outputs,
 )
 from keras_resnet.export.metadata import Description
 from keras_resnet.export.onnx_quantized import quantize_onnx
@@ -61,7 +62,7 @@ def export_onnx(
     model: keras.Model,
     path: str | os.PathLike[str],
     *,
-    preprocess: PreprocessSpec,
+    preprocess: PreprocessSpec | None,
     precision: Precision = "float32",
     calibration: np.ndarray | None = None,
     inputs: Inputs = "raw",
@@ -86,7 +87,7 @@ def export_onnx(
     Args:
         model: Float32 model that maps normalised images to logits.
         path: File to write.
-        preprocess: Size and normalisation.
+        preprocess: Size and normalisation; None for values as the model takes them.
         precision: `"float32"`, or `"int8"` for ONNX Runtime's quantiser.
         calibration: For int8: uint8 pixels of training images, `(images, height, width, channels)`.
         inputs: `"raw"` to include the normalisation in the file, or `"normalized"`.
@@ -119,18 +120,20 @@ def export_onnx(
         batch=batch,
         input_type=input_type,
         activation=activation,
+        dims=len(model.inputs[0].shape) - 2,
     )
-    shape = check_export(model, preprocess)
+    shape = check_export(model, preprocess, inputs)
+    check_classes(model, activation=activation)
     check_onnx()
     if precision == "int8":
         if calibration is None:
             raise ValueError("int8 needs `calibration`, uint8 training images. Received: None")
-        check_images("calibration", calibration, shape)
+        check_images("calibration", calibration, shape, pixels=preprocess is not None)
     dtype, size = interface.graph_type, interface.batch_size
     with deep_graph():
         images = keras.Input(shape, batch_size=size, dtype=dtype, name=interface.input_name)
-        logits = model(network_input(images, preprocess, interface), training=False)
-        served = keras.Model(images, {interface.output_name: activated(logits, interface)})
+        result = model(network_input(images, preprocess, interface), training=False)
+        served = keras.Model(images, served_outputs(model, result, interface))
         # Keras exports models that have been called.
         served(keras.ops.zeros((size or 1, *shape), dtype))
         with tempfile.TemporaryDirectory() as folder:
@@ -146,7 +149,7 @@ def export_onnx(
 
 
 def _samples(
-    calibration: np.ndarray, preprocess: PreprocessSpec, interface: Interface
+    calibration: np.ndarray, preprocess: PreprocessSpec | None, interface: Interface
 ) -> Iterator[np.ndarray]:
     """Yields batches of calibration images as the file takes them."""
     size = interface.batch_size or _CALIBRATION_BATCH
@@ -154,7 +157,9 @@ def _samples(
         pixels = calibration[start : start + size]
         if interface.batch_size is not None and len(pixels) < size:
             pixels = np.resize(pixels, (size, *pixels.shape[1:]))  # a fixed batch is full
-        if interface.inputs == "normalized":
+        if preprocess is None:
+            yield pixels
+        elif interface.inputs == "normalized":
             yield preprocess.normalize(pixels)
         elif interface.input_type == "int8":
             yield (pixels.astype("int16") - 128).astype("int8")

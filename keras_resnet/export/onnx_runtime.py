@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import functools
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ import numpy as np
 from keras_resnet.export.runtime import (
     InputDescription,
     Runtime,
-    as_rows,
     image_input,
     interface_of,
+    joined,
     only_one,
+    read_outputs,
 )
 
 _TYPES = {
@@ -37,12 +39,20 @@ class OnnxRuntime(Runtime):
         path: The file.
         threads: Threads of one operator; all CPU cores where None.
         foreign: Whether files of other programs are taken, with any names.
+        features: Names of outputs that are not classes, to be read one after another.
 
     Raises:
         ValueError: If the file is damaged, or is not a classifier of images.
     """
 
-    def __init__(self, path: Path, *, threads: int | None = None, foreign: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        threads: int | None = None,
+        foreign: bool = False,
+        features: Sequence[str] = (),
+    ) -> None:
         import onnxruntime
 
         self._path = path
@@ -59,8 +69,10 @@ class OnnxRuntime(Runtime):
         sources = {each.name: each for each in self._session.get_inputs()}
         outputs = [each.name for each in self._session.get_outputs()]
         source = sources[only_one(path, "input", list(sources))]
-        self._output = only_one(path, "output", outputs, ("logits", "probabilities"))
-        mode, activation = interface_of(source.name, self._output, foreign=foreign)
+        self._features, self._outputs = features, read_outputs(path, outputs, features)
+        mode, activation = interface_of(
+            source.name, self._outputs, foreign=foreign, features=features
+        )
         self.own = mode is not None
         self.activation = activation or "none"
         if source.type not in _TYPES:
@@ -69,7 +81,7 @@ class OnnxRuntime(Runtime):
                 f"Received: {source.name!r}, {source.type}"
             )
         given = [size if isinstance(size, int) and size > 0 else None for size in source.shape]
-        shape, first = image_input(path, source.name, given)
+        shape, first = image_input(path, source.name, given, own=self.own and not foreign)
         self.input = InputDescription(
             source.name, mode or "raw", _TYPES[source.type], shape, channels_first=first
         )
@@ -104,7 +116,7 @@ class OnnxRuntime(Runtime):
             producers = {name: node for node in self._nodes for name in node.output}
         except ModuleNotFoundError:
             return None
-        node = producers.get(self._output)
+        node = producers.get(self._outputs[0])
         while node is not None and node.op_type in _PASSING:
             node = producers.get(node.input[0])
         return None if node is None else node.op_type.lower()
@@ -116,4 +128,5 @@ class OnnxRuntime(Runtime):
 
     def run_batch(self, batch: np.ndarray) -> np.ndarray:
         """Returns float32 outputs `(batch, classes)` of prepared images."""
-        return as_rows(np.asarray(self._session.run([self._output], {self.input.name: batch})[0]))
+        found = self._session.run(self._outputs, {self.input.name: batch})
+        return joined([np.asarray(each) for each in found], self._features)

@@ -21,6 +21,7 @@ from keras_resnet.export.interface import OUTPUT_NAMES
 from keras_resnet.export.limits import Failure
 from keras_resnet.export.litert_file import export_tflite
 from keras_resnet.export.metadata import Description
+from keras_resnet.export.net_outputs import input_kind, outputs_of
 from keras_resnet.export.onnx_file import export_onnx
 from keras_resnet.export.request import ExportRequest, Target, check_request, notes
 from keras_resnet.export.saved_model_directory import export_saved_model
@@ -235,7 +236,7 @@ def _convert(
     if target.format != "saved_model":
         common["description"] = Description(
             name=model.name,
-            description=f"Image classifier, {target.precision}, {interface.inputs} input",
+            description=f"{_purpose(model)}, {target.precision}, {interface.inputs} input",
             version=f"weights {weights[:12]}",
             author=request.author,
             license=request.license,
@@ -286,15 +287,25 @@ def _manifest_entry(
         **{key: measured.pop(key) for key in ("format", "precision", "bytes", "sha256", "input")},
         "model": model.name,
         "weights_sha256": weights,
-        "preprocess": request.preprocess.to_dict(),
+        "preprocess": request.preprocess and request.preprocess.to_dict(),
         "class_names": None if names is None else list(names),
         "several_labels": request.several_labels,
-        "outputs": ["logits", "probabilities"]
+        "outputs": [each.name for each in v.outputs]
+        if v.outputs
+        else ["logits", "probabilities"]
         if v.format == "saved_model"
         else [OUTPUT_NAMES[v.activation]],
         "verification": measured,
         "versions": {name: importlib.metadata.version(name) for name in packages},
     }
+
+
+def _purpose(model: keras.Model) -> str:
+    """Returns what a net does, in two or three words."""
+    kind = input_kind(model)
+    if outputs_of(model).logits:
+        return f"{kind[:-1].capitalize()} classifier"
+    return f"Features of {kind}"
 
 
 def _weights_sha256(model: keras.Model) -> str:

@@ -86,7 +86,7 @@ class _Fixed(keras.layers.Layer):
 
 
 def serve_quantized(
-    model: keras.Model, preprocess: PreprocessSpec, interface: Interface
+    model: keras.Model, preprocess: PreprocessSpec | None, interface: Interface
 ) -> Callable[[Tensor], dict[str, Tensor]]:
     """Returns the function of a quantise-aware net from which the converter makes an int8 file.
 
@@ -106,7 +106,7 @@ def serve_quantized(
 
     def serve(images: Tensor) -> dict[str, Tensor]:
         x = images
-        if interface.inputs == "raw":
+        if interface.inputs == "raw" and preprocess is not None:
             x = _normalized(_rounded(x, _PIXELS), preprocess, int(model.inputs[0].shape[-1]))
         y = net(x, training=False)
         if interface.activation != "none":

@@ -20,6 +20,7 @@ from keras_resnet.export.checks import (
     Precision,
     check_choice,
     check_class_names,
+    check_classes,
     check_export,
     check_images,
     check_labels,
@@ -32,7 +33,8 @@ from keras_resnet.export.interface import (
     make_interface,
 )
 from keras_resnet.export.limits import Limits
-from keras_resnet.export.litert_file import check_calibration
+from keras_resnet.export.litert_file import check_calibration, check_litert
+from keras_resnet.export.net_outputs import is_image_classifier
 from keras_resnet.export.onnx_file import check_onnx
 from keras_resnet.export.quantized_file import check_quantized_files
 from keras_resnet.export.saved_model_directory import left_out
@@ -59,8 +61,9 @@ class ExportRequest:
     """Options of `export`, and the images that verify it.
 
     Attributes:
-        preprocess: Size and normalisation of the model's input.
-        images: Evaluation images, uint8 RGB pixels `(images, height, width, channels)`.
+        preprocess: Size and normalisation of the model's input; None where `images` are normalised.
+        images: Evaluation images, uint8 RGB pixels `(images, height, width, channels)`. Without
+            `preprocess`: float32 values as the net takes them, also signals and volumes.
         labels: Class numbers of the images, `(images,)`; None to verify the logits and the
             agreement only.
         formats: Any of `"saved_model"`, `"tflite"` and `"onnx"`.
@@ -98,7 +101,7 @@ class ExportRequest:
         ```
     """
 
-    preprocess: PreprocessSpec
+    preprocess: PreprocessSpec | None
     images: np.ndarray
     labels: np.ndarray | None
     formats: Sequence[Format] = ("saved_model", "tflite")
@@ -163,7 +166,8 @@ def check_request(model: keras.Model, directory: Path, request: ExportRequest) -
         TypeError: If an argument has the wrong type.
         ValueError: If an argument has a value that does not fit.
     """
-    shape = check_export(model, request.preprocess)
+    shape = check_export(model, request.preprocess, request.inputs)
+    pixels = request.preprocess is not None
     _check_names("formats", request.formats, Format)
     _check_names("precisions", request.precisions, Precision)
     _check_precisions(request)
@@ -172,14 +176,23 @@ def check_request(model: keras.Model, directory: Path, request: ExportRequest) -
     for target in request.targets:
         request.interface(target)
     classes = model.outputs[0].shape[-1]
-    check_images("images", request.images, shape)
+    check_images("images", request.images, shape, pixels=pixels)
+    check_classes(
+        model,
+        labels=request.labels,
+        class_names=request.class_names,
+        activation=request.activation,
+        several_labels=request.several_labels,
+    )
     if request.labels is not None:
         check_labels(request.labels, len(request.images), classes)
     check_class_names(request.class_names, classes)
     trained = is_quantize_aware(model)
     for target in request.targets:
+        if target.format == "tflite":
+            check_litert(model, target.precision)
         if target.precision in CALIBRATED and not trained:
-            check_calibration(request.calibration, shape)
+            check_calibration(request.calibration, shape, pixels=pixels)
     if "tflite" in request.formats and importlib.util.find_spec("ai_edge_litert") is None:
         raise ValueError("LiteRT files are verified by `ai-edge-litert`, which is missing")
     if "onnx" in request.formats:
@@ -197,11 +210,16 @@ def _and(names: Sequence[str]) -> str:
 def notes(model: keras.Model, request: ExportRequest) -> list[str]:
     """Returns what an export decides without being asked, one line each."""
     lines = []
-    if None in model.inputs[0].shape[1:]:
+    if request.preprocess is not None and None in model.inputs[0].shape[1:]:
         height, width = request.preprocess.size
         lines.append(f"The model leaves its input size open: the files take {height}x{width}")
     if SAVED_MODEL in request.formats and not request.for_converters:
         lines += left_out(model)
+    if "tflite" in request.formats and not is_image_classifier(model):
+        lines.append(
+            "tflite: without metadata, whose fields describe classifiers of images; manifest.json "
+            "has what is known"
+        )
     for format, known in PRECISIONS.items():
         others = [name for name in request.precisions if name not in known]
         if format in request.formats and others:

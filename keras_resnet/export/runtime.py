@@ -96,9 +96,14 @@ class Runtime(abc.ABC):
             outputs.append(self.run_batch(full)[: len(part)])
         return np.concatenate(outputs)
 
-    def prepare(self, pixels: np.ndarray, preprocess: PreprocessSpec) -> np.ndarray:
-        """Returns uint8 RGB pixels as the file takes them; quantised if its input is."""
-        if self.input.mode == "raw":
+    def prepare(self, pixels: np.ndarray, preprocess: PreprocessSpec | None) -> np.ndarray:
+        """Returns uint8 RGB pixels as the file takes them; quantised if its input is.
+
+        Without `preprocess`, `pixels` are values as the net takes them.
+        """
+        if preprocess is None:
+            x = self._quantized(pixels)
+        elif self.input.mode == "raw":
             x = pixels
             if self.input.dtype == "int8":
                 x = (pixels.astype("int16") - 128).astype("int8")
@@ -118,14 +123,15 @@ class Runtime(abc.ABC):
 
 
 def interface_of(
-    source: str, output: str, *, foreign: bool
+    source: str, outputs: Sequence[str], *, foreign: bool, features: Sequence[str] = ()
 ) -> tuple[Inputs | None, Activation | None]:
     """Returns what the names of a file's input and output state.
 
     Args:
         source: Name of the input.
-        output: Name of the output.
+        outputs: Names of the outputs that are read.
         foreign: Whether files of other programs are taken, whose names state nothing.
+        features: Names of outputs that are not classes, where the file has such.
 
     Returns:
         Mode and activation; None for what is not stated.
@@ -134,11 +140,13 @@ def interface_of(
         ValueError: If a name is not one of this package's, and `foreign` is false.
     """
     try:
-        return mode_of(source), activation_of(output)
+        mode = mode_of(source)
     except ValueError:
         if foreign:
             return None, None
         raise
+    # A file with an input of this package's name and another output returns features.
+    return mode, "none" if features else activation_of(outputs[0])
 
 
 def activation_of(name: str) -> Activation:
@@ -151,19 +159,28 @@ def activation_of(name: str) -> Activation:
         if output_name == name:
             return activation
     raise ValueError(
-        f"The output of an artifact must be named {' or '.join(OUTPUT_NAMES.values())}. "
-        f"Received: {name!r}"
+        f"The output of a classifier must be named {' or '.join(OUTPUT_NAMES.values())}. "
+        f"Received: {name!r}, which are features"
     )
 
 
 def image_input(
-    path: object, name: str, shape: Sequence[int | None]
+    path: object, name: str, shape: Sequence[int | None], *, own: bool = False
 ) -> tuple[tuple[int | None, ...], bool]:
     """Returns the shape of an image input with its channels last, and whether they were first.
+
+    Args:
+        path: The file.
+        name: Name of its input.
+        shape: Shape of its input.
+        own: Whether the file is one of this package's, whose channels are last, of any number, and
+            whose inputs may be signals and volumes too.
 
     Raises:
         ValueError: If it is not the shape of a batch of images of 1, 3 or 4 channels.
     """
+    if own:
+        return tuple(shape), False
     last = len(shape) == 4 and shape[3] in _CHANNELS
     first = len(shape) == 4 and shape[1] in _CHANNELS
     if last:
@@ -175,6 +192,21 @@ def image_input(
         f"The input of {str(path)!r} must be images, (batch, height, width, channels) or (batch, "
         f"channels, height, width), with 1, 3 or 4 channels. Received: {name!r}, ({text})"
     )
+
+
+def read_outputs(path: object, names: Sequence[str], features: Sequence[str]) -> list[str]:
+    """Returns the names of the outputs to read: all features, or the one of a classifier.
+
+    Raises:
+        ValueError: If the file lacks one of the features, or has several outputs.
+    """
+    missing = [name for name in features if name not in names]
+    if missing:
+        raise ValueError(
+            f"{str(path)!r} must have the outputs {', '.join(features)}. Received: "
+            f"{', '.join(names)}"
+        )
+    return list(features) or [only_one(path, "output", names, ("logits", "probabilities"))]
 
 
 def only_one(path: object, kind: str, names: Sequence[str], preferred: Sequence[str] = ()) -> str:
@@ -192,6 +224,14 @@ def only_one(path: object, kind: str, names: Sequence[str], preferred: Sequence[
         f"A classifier of images has one {kind}. Received: {str(path)!r} with "
         f"{len(names)} {kind}s ({', '.join(map(str, names)) or 'none'})"
     )
+
+
+def joined(outputs: Sequence[np.ndarray], features: Sequence[str]) -> np.ndarray:
+    """Returns the outputs of a batch as rows: all values of all features, or the classes."""
+    if not features:
+        return as_rows(outputs[0])
+    rows = [each.reshape(len(each), -1).astype("float32", copy=False) for each in outputs]
+    return np.concatenate(rows, axis=1)
 
 
 def as_rows(output: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from keras_resnet.export.checks import Format
@@ -17,7 +18,11 @@ _IDENTIFIER = b"TFL3"
 
 
 def load(
-    path: str | os.PathLike[str], *, threads: int | None = None, foreign: bool = False
+    path: str | os.PathLike[str],
+    *,
+    threads: int | None = None,
+    foreign: bool = False,
+    features: Sequence[str] = (),
 ) -> Runtime:
     """Loads a SavedModel directory, or a LiteRT or ONNX file.
 
@@ -28,6 +33,8 @@ def load(
         foreign: Whether files of other programs are taken too. Their names do not say what the
             input and the output mean; `Runtime.own` is then false, and the input is described as
             raw pixels.
+        features: Names of outputs that are not classes; `Runtime.run` returns all of their values
+            as one row per input, one output after another.
 
     Raises:
         FileNotFoundError: If `path` does not exist.
@@ -39,9 +46,9 @@ def load(
         raise FileNotFoundError(f"No artifact at {str(path)!r}")
     kind = format_of(path)
     if kind == "saved_model":
-        return SavedModelRuntime(path, threads=threads, foreign=foreign)
+        return SavedModelRuntime(path, threads=threads, foreign=foreign, features=features)
     runtime = OnnxRuntime if kind == "onnx" else LiteRTRuntime
-    return runtime(path, threads=threads, foreign=foreign)
+    return runtime(path, threads=threads, foreign=foreign, features=features)
 
 
 def format_of(path: Path) -> Format:

@@ -9,7 +9,12 @@ from typing import Any
 
 import keras
 
-from keras_resnet.export.checks import Inputs, check_class_names, check_export
+from keras_resnet.export.checks import (
+    Inputs,
+    check_class_names,
+    check_classes,
+    check_export,
+)
 from keras_resnet.export.encoded_images import decode_and_fit
 from keras_resnet.export.interface import (
     Batch,
@@ -18,6 +23,7 @@ from keras_resnet.export.interface import (
     make_interface,
     network_input,
 )
+from keras_resnet.export.net_outputs import input_kind, named_outputs, outputs_of
 from keras_resnet.export.quiet import quiet_python
 from keras_resnet.nets.model import deep_graph
 from keras_resnet.nets.tensor import Tensor
@@ -28,7 +34,7 @@ def export_saved_model(
     model: keras.Model,
     path: str | os.PathLike[str],
     *,
-    preprocess: PreprocessSpec,
+    preprocess: PreprocessSpec | None,
     inputs: Inputs = "raw",
     batch: Batch = "open",
     input_type: NumberType | None = None,
@@ -58,7 +64,7 @@ def export_saved_model(
     Args:
         model: Float32 model that maps normalised images to logits.
         path: Directory to write.
-        preprocess: Size and normalisation.
+        preprocess: Size and normalisation; None for values as the model takes them.
         inputs: `"raw"` to include the normalisation in the artifact, or `"normalized"`.
         batch: Batch size, or `"open"`.
         input_type: Type of the input; None for uint8 pixels or float32 values.
@@ -82,16 +88,22 @@ def export_saved_model(
         ```
     """
     interface = make_interface(
-        "saved_model", "float32", inputs=inputs, batch=batch, input_type=input_type
+        "saved_model",
+        "float32",
+        inputs=inputs,
+        batch=batch,
+        input_type=input_type,
+        dims=len(model.inputs[0].shape) - 2,
     )
-    shape = check_export(model, preprocess)
+    shape = check_export(model, preprocess, inputs)
+    check_classes(model, class_names=class_names)
     check_class_names(class_names, model.outputs[0].shape[-1])
     if for_converters:
         images = _image_input(interface, shape)
 
         def serve(pixels: Tensor) -> dict[str, Tensor]:
-            logits = model(network_input(pixels, preprocess, interface), training=False)
-            return _outputs(logits, several_labels)
+            result = model(network_input(pixels, preprocess, interface), training=False)
+            return _outputs(model, result, several_labels)
 
         _write({"serving_default": (serve, images)}, path)
     else:
@@ -108,7 +120,7 @@ _Signatures = dict[str, tuple[Callable[[Tensor], dict[str, Tensor]], Any]]
 
 def _signatures(
     model: keras.Model,
-    preprocess: PreprocessSpec,
+    preprocess: PreprocessSpec | None,
     interface: Interface,
     shape: tuple[int, ...],
     several_labels: bool,
@@ -117,7 +129,7 @@ def _signatures(
     import tensorflow as tf
 
     # Traced once: the signatures call it.
-    forward = tf.function(lambda x: _outputs(model(x, training=False), several_labels))
+    forward = tf.function(lambda x: _outputs(model, model(x, training=False), several_labels))
     images = _image_input(interface, shape)
 
     def checked(pixels: Tensor) -> Tensor:
@@ -127,7 +139,7 @@ def _signatures(
         return network_input(pixels, preprocess, interface)
 
     signatures: _Signatures = {"serving_default": (lambda pixels: forward(checked(pixels)), images)}
-    if len(shape) == 3 and shape[-1] in (1, 3):
+    if preprocess is not None and shape[-1] in (1, 3):
         encoded = tf.TensorSpec((interface.batch_size,), tf.string, name="image_bytes")
 
         def serve_bytes(contents: Tensor) -> dict[str, Tensor]:
@@ -137,7 +149,7 @@ def _signatures(
 
         signatures["serve_bytes"] = serve_bytes, encoded
     head = classifier_input(model)
-    if head is not None:
+    if head is not None and outputs_of(model).logits:
         signatures["features"] = lambda pixels: {"features": head(checked(pixels))}, images
     return signatures
 
@@ -146,12 +158,15 @@ def left_out(model: keras.Model) -> list[str]:
     """Returns why a model's SavedModel lacks a signature, one line each."""
     lines = []
     shape = model.inputs[0].shape[1:]
-    if len(shape) != 3 or shape[-1] not in (1, 3):
+    if len(shape) != 3:
+        kind = input_kind(model)
+        lines.append(f"saved_model: without the signature serve_bytes, as the model takes {kind}")
+    elif shape[-1] not in (1, 3):
         lines.append(
             "saved_model: without the signature serve_bytes, as JPEG and PNG have 1 or 3 channels, "
             f"and the model {shape[-1]}"
         )
-    if classifier_input(model) is None:
+    if outputs_of(model).logits and classifier_input(model) is None:
         lines.append(
             "saved_model: without the signature features, as the model does not end in a dense "
             "layer"
@@ -163,9 +178,11 @@ def left_out(model: keras.Model) -> list[str]:
 _PIXELS = make_interface("saved_model", "float32")
 
 
-def _outputs(logits: Tensor, several_labels: bool) -> dict[str, Tensor]:
+def _outputs(model: keras.Model, result: Tensor, several_labels: bool) -> dict[str, Tensor]:
+    if not outputs_of(model).logits:
+        return named_outputs(model, result)
     squashed = keras.ops.sigmoid if several_labels else keras.ops.softmax
-    return {"logits": logits, "probabilities": squashed(logits)}
+    return {"logits": result, "probabilities": squashed(result)}
 
 
 def classifier_input(model: keras.Model) -> Callable[[Tensor], Tensor] | None:

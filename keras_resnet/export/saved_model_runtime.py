@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ import numpy as np
 from keras_resnet.export.runtime import (
     InputDescription,
     Runtime,
-    as_rows,
     image_input,
     interface_of,
+    joined,
     only_one,
+    read_outputs,
 )
 
 _DEFAULT = "serving_default"
@@ -33,13 +34,21 @@ class SavedModelRuntime(Runtime):
         path: The directory.
         threads: Threads of TensorFlow, which are those of the process.
         foreign: Whether directories of other programs are taken, with any names.
+        features: Names of outputs that are not classes, to be read one after another.
 
     Raises:
         ValueError: If it is not a SavedModel, or not a classifier of images.
         RuntimeError: If `threads` is given and TensorFlow has begun to compute.
     """
 
-    def __init__(self, path: Path, *, threads: int | None = None, foreign: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        threads: int | None = None,
+        foreign: bool = False,
+        features: Sequence[str] = (),
+    ) -> None:
         import tensorflow as tf
 
         if threads is not None:
@@ -60,13 +69,13 @@ class SavedModelRuntime(Runtime):
         sources = self._function.structured_input_signature[1]
         name = only_one(path, "input", list(sources))
         outputs = list(self._function.structured_outputs)
-        self._output = only_one(path, "output", outputs, ("logits", "probabilities"))
-        mode, activation = interface_of(name, self._output, foreign=foreign)
+        self._features, self._outputs = features, read_outputs(path, outputs, features)
+        mode, activation = interface_of(name, self._outputs, foreign=foreign, features=features)
         self.own = mode is not None
         self.activation = activation or "none"
         spec = sources[name]
         rank = () if spec.shape.rank is None else tuple(spec.shape.as_list())
-        shape, first = image_input(path, name, rank)
+        shape, first = image_input(path, name, rank, own=self.own and not foreign)
         self.input = InputDescription(
             name, mode or "raw", spec.dtype.name, shape, channels_first=first
         )
@@ -89,8 +98,8 @@ class SavedModelRuntime(Runtime):
         """Returns float32 outputs `(batch, classes)` of prepared images."""
         import tensorflow as tf
 
-        found = self._function(**{self.input.name: tf.constant(batch)})[self._output]
-        return as_rows(found.numpy())
+        found = self._function(**{self.input.name: tf.constant(batch)})
+        return joined([found[name].numpy() for name in self._outputs], self._features)
 
 
 def _count_operators(

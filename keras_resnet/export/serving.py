@@ -49,11 +49,13 @@ def check_serving(base: Path, request: ExportRequest) -> tuple[str, str, str]:
     if runtime.input.shape[0] is not None:
         return "not run", "", "the batch is fixed, and REST requests have any number of images"
     contents, fitted = None, expected
-    pictures = pixels.ndim == 4 and pixels.shape[-1] in (1, 3)
-    if pictures and request.preprocess.interpolation != "area":  # which `fit` does not have
+    preprocess = request.preprocess
+    pictures = preprocess is not None and pixels.shape[-1] in (1, 3)
+    # `fit` does not have the interpolation "area".
+    if preprocess is not None and pictures and preprocess.interpolation != "area":
         contents = [_png(image) for image in pixels]
         # A picture of the net's size is enlarged and cropped too, where the crop is not the whole.
-        cropped = request.preprocess.fit(pixels)
+        cropped = preprocess.fit(pixels)
         fitted = runtime.run(runtime.prepare(cropped, request.preprocess))
     if shutil.which(PROGRAM) is None:
         detail = _by_signature(path, contents, fitted)

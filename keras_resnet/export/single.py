@@ -13,9 +13,16 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_resnet.export.checks import CALIBRATED, Precision, image_shape
+from keras_resnet.export.checks import (
+    CALIBRATED,
+    Inputs,
+    Precision,
+    check_classes,
+    image_shape,
+)
 from keras_resnet.export.limits import Limits
 from keras_resnet.export.litert_file import export_tflite
+from keras_resnet.export.net_outputs import as_float32, input_kind
 from keras_resnet.export.onnx_file import export_onnx
 from keras_resnet.export.pipeline import ExportError, Rejected
 from keras_resnet.export.request import few_images
@@ -26,7 +33,7 @@ from keras_resnet.preprocessing import PreprocessSpec
 from keras_resnet.quantize import is_quantize_aware
 from keras_resnet.reparam import deploy
 from keras_resnet.weights.files.file_system import replace
-from keras_resnet.weights.rebuild import clone_as_float32, head_of, without_activation
+from keras_resnet.weights.rebuild import head_of
 
 # Random images that a file is verified on if none are given: they show that it computes the same
 # function, not how accurate it is.
@@ -70,12 +77,15 @@ def tflite(
         >>> model = keras_resnet.ResNet50(weights="torchvision/v2")
         >>> keras_resnet.export.tflite(model, "resnet50.tflite", activation="softmax").bytes
     """
+    options.setdefault("inputs", _usual_inputs(model))
     _check_options(model, precision, options)
 
-    def write(net: keras.Model, file: Path, spec: PreprocessSpec) -> None:
+    def write(net: keras.Model, file: Path, spec: PreprocessSpec | None) -> None:
         export_tflite(net, file, precision=precision, preprocess=spec, **options)
 
-    return _verified(model, Path(path), write, precision, preprocess, images, labels, limits)
+    return _verified(
+        model, Path(path), write, precision, preprocess, images, labels, limits, options["inputs"]
+    )
 
 
 def onnx(
@@ -115,10 +125,14 @@ def onnx(
         raise ValueError(f"`path` must end in .onnx. Received: path={os.fspath(path)!r}")
     _check_options(model, precision, options)
 
-    def write(net: keras.Model, file: Path, spec: PreprocessSpec) -> None:
+    options.setdefault("inputs", _usual_inputs(model))
+
+    def write(net: keras.Model, file: Path, spec: PreprocessSpec | None) -> None:
         export_onnx(net, file, precision=precision, preprocess=spec, **options)
 
-    return _verified(model, Path(path), write, precision, preprocess, images, labels, limits)
+    return _verified(
+        model, Path(path), write, precision, preprocess, images, labels, limits, options["inputs"]
+    )
 
 
 def saved_model(
@@ -156,10 +170,19 @@ def saved_model(
     if Path(path).exists():
         raise FileExistsError(f"{os.fspath(path)!r} exists: remove it or choose another name")
 
-    def write(net: keras.Model, file: Path, spec: PreprocessSpec) -> None:
+    options.setdefault("inputs", _usual_inputs(model))
+
+    def write(net: keras.Model, file: Path, spec: PreprocessSpec | None) -> None:
         export_saved_model(net, file, preprocess=spec, **options)
 
-    return _verified(model, Path(path), write, "float32", preprocess, images, labels, limits)
+    return _verified(
+        model, Path(path), write, "float32", preprocess, images, labels, limits, options["inputs"]
+    )
+
+
+def _usual_inputs(model: keras.Model) -> Inputs:
+    """Returns what files take where nothing is said: raw pixels of images, otherwise values."""
+    return "raw" if input_kind(model) == "images" else "normalized"
 
 
 def _check_options(model: keras.Model, precision: str, options: Mapping[str, Any]) -> None:
@@ -192,23 +215,25 @@ def _ends_in_activation(model: ResNet) -> bool:
 def _verified(
     model: keras.Model,
     path: Path,
-    write: Callable[[keras.Model, Path, PreprocessSpec], None],
+    write: Callable[[keras.Model, Path, PreprocessSpec | None], None],
     precision: Precision,
     preprocess: PreprocessSpec | None,
     images: np.ndarray | None,
     labels: np.ndarray | None,
     limits: Limits | None,
+    inputs: Inputs,
 ) -> Verification:
     """Writes an artifact beside its final place, verifies it and moves it there."""
-    preprocess = preprocess or getattr(model, "preprocess", None)
-    if isinstance(model, ResNet) and not is_quantize_aware(model):
-        model = clone_as_float32(without_activation(model))
-    if not preprocess:
+    preprocess = preprocess or getattr(model, "preprocess", None) or None
+    check_classes(model, labels=labels)
+    if not is_quantize_aware(model):
+        model = as_float32(model)
+    if not preprocess and inputs != "normalized":
         raise ValueError(
             "`preprocess` must say how images are prepared, as the model has no `preprocess`. "
             "Received: preprocess=None"
         )
-    shape = image_shape(model, preprocess)
+    shape = image_shape(model, preprocess or None)
     if path.is_dir():
         raise ValueError(f"`path` must be a file. Received: the directory {os.fspath(path)!r}")
     if images is None:
@@ -216,7 +241,9 @@ def _verified(
             raise ValueError("`labels` need `images`. Received: images=None")
         rng = np.random.default_rng(0)
         images = rng.integers(0, 256, (_RANDOM_IMAGES, *shape), dtype="uint8")
-    if None in model.inputs[0].shape[1:]:
+        if not preprocess:
+            images = rng.normal(size=(_RANDOM_IMAGES, *shape)).astype("float32")
+    if preprocess and None in model.inputs[0].shape[1:]:
         height, width = preprocess.size
         warnings.warn(
             f"The model leaves its input size open: the file takes {height}x{width}", stacklevel=3

@@ -90,11 +90,8 @@ def _manifest(
         )
         return None, None, None
     names = entry.get("class_names")
-    return (
-        PreprocessSpec.from_dict(entry["preprocess"]),
-        None if names is None else tuple(names),
-        entry.get("several_labels"),
-    )
+    spec = entry["preprocess"] and PreprocessSpec.from_dict(entry["preprocess"])
+    return spec, None if names is None else tuple(names), entry.get("several_labels")
 
 
 def _beside(path: Path) -> Iterator[tuple[str, tuple[str, ...] | None]]:

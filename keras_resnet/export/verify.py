@@ -9,7 +9,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from keras_resnet.export.checks import (
     Precision,
     check_backend,
     check_choice,
+    check_classes,
     check_images,
     check_labels,
     image_shape,
@@ -45,7 +46,14 @@ from keras_resnet.export.comparison import (
 )
 from keras_resnet.export.interface import Activation
 from keras_resnet.export.litert_file import export_tflite
+from keras_resnet.export.net_outputs import named_outputs, outputs_of, sections
+from keras_resnet.export.output_comparison import (
+    OutputDifference,
+    compare_outputs,
+    largest_relative,
+)
 from keras_resnet.export.rounding import rounded_constants
+from keras_resnet.export.runtime import joined
 from keras_resnet.export.runtimes import InputDescription, Runtime, format_of, load
 from keras_resnet.preprocessing import PreprocessSpec
 from keras_resnet.reparam import deploy
@@ -67,11 +75,14 @@ class Reference:
     """Images, their labels and the Keras model's logits, to verify any number of artifacts.
 
     Attributes:
-        images: uint8 RGB pixels, `(images, height, width, channels)`.
+        images: uint8 RGB pixels, `(images, height, width, channels)`; without `preprocess` float32
+            values as the model takes them, also signals and volumes.
         labels: Class numbers, `(images,)`; None where they are unknown.
-        logits: Logits of the Keras model, float32 `(images, classes)`.
-        preprocess: Normalisation of the model's input.
+        logits: Logits of the Keras model, float32 `(images, classes)`; of other outputs, all values
+            of an image in a row.
+        preprocess: Normalisation of the model's input; or None.
         model: The Keras model, by which float16 files are verified; or None.
+        sections: Where the values of each output are in a row of `logits`; empty for logits.
 
     Example:
         ```python
@@ -83,8 +94,9 @@ class Reference:
     images: np.ndarray
     labels: np.ndarray | None
     logits: np.ndarray
-    preprocess: PreprocessSpec
+    preprocess: PreprocessSpec | None
     model: keras.Model | None = None
+    sections: Mapping[str, slice] = dataclasses.field(default_factory=dict)
     _exact: dict[_Kind, Path] = dataclasses.field(default_factory=dict, init=False, repr=False)
     _rounded: dict[_Kind, np.ndarray] = dataclasses.field(
         default_factory=dict, init=False, repr=False
@@ -96,15 +108,16 @@ class Reference:
         model: keras.Model,
         images: np.ndarray,
         labels: np.ndarray | None,
-        preprocess: PreprocessSpec,
+        preprocess: PreprocessSpec | None,
     ) -> Reference:
         """Runs a model in inference on uint8 images.
 
         Args:
             model: Float32 model that maps normalised images to logits.
-            images: uint8 RGB pixels, `(images, height, width, channels)`.
+            images: uint8 RGB pixels, `(images, height, width, channels)`; without `preprocess`
+                float32 values as the model takes them.
             labels: Class numbers, `(images,)`, or None to verify the agreement only.
-            preprocess: Normalisation of the model's input.
+            preprocess: Normalisation of the model's input; None if `images` are normalised.
 
         Raises:
             RuntimeError: If Keras does not run on TensorFlow.
@@ -112,12 +125,16 @@ class Reference:
             ValueError: If images, labels, preprocessing and model do not fit together.
         """
         check_backend()
-        check_images("images", images, image_shape(model, preprocess))
+        shape = image_shape(model, preprocess)
+        check_images("images", images, shape, pixels=preprocess is not None)
+        check_classes(model, labels=labels)
         if labels is not None:
             check_labels(labels, len(images), model.outputs[0].shape[-1])
         forward = _forward(model)
-        logits = in_batches(lambda batch: forward(preprocess.normalize(batch)), images)
-        return cls(images, labels, logits, preprocess, model)
+        logits = in_batches(lambda batch: forward(_normalized(batch, preprocess)), images)
+        outputs = outputs_of(model)
+        parts = {} if outputs.logits else sections(outputs, _shapes(model, shape))
+        return cls(images, labels, logits, preprocess, model, parts)
 
     @functools.cached_property
     def sensitivity(self) -> float:
@@ -128,9 +145,9 @@ class Reference:
         """
         if self.model is None:
             return 0.0
-        inputs = self.preprocess.normalize(self.images[:_SENSITIVITY_IMAGES])
+        inputs = _normalized(self.images[:_SENSITIVITY_IMAGES], self.preprocess)
         logits = _forward(self.model)(rounded_anew(inputs))
-        return ratio(largest(logits, self.logits[: len(inputs)]), spread_of(self.logits))
+        return largest_relative(logits, self.logits, self.sections)
 
     def keep_exact(self, path: Path, verification: Verification) -> None:
         """Keeps the place of a right float32 LiteRT file, by which float16 files are verified."""
@@ -185,6 +202,8 @@ class Reference:
             squash, back = _ACTIVATIONS[activation]
             outputs, expected = back(outputs), back(squash(expected))
         difference = ratio(largest(outputs, expected), spread_of(self.logits))
+        if self.sections:
+            difference = largest_relative(outputs, self.logits, self.sections)
         if not difference <= max(EXACT, permitted_by(self.sensitivity)):
             raise ValueError(
                 "The float32 file of the same model, by which float16 files are verified, "
@@ -192,7 +211,8 @@ class Reference:
             )
 
     def _first_outputs(self, path: Path) -> np.ndarray:
-        return _run(load(path), self.images[:_ROUNDED_IMAGES], self.preprocess)
+        runtime = load(path, features=tuple(self.sections))
+        return _run(runtime, self.images[:_ROUNDED_IMAGES], self.preprocess)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,7 +240,8 @@ class Verification:
         sensitivity: Change of the Keras model's logits when its input is rounded otherwise,
             relative to `spread`; 0 where `relative_difference` is too small for it to matter.
         signal_to_noise: Signal-to-noise ratio of the logits, dB; infinite where they are equal.
-        agreement: Share of images with the same top-1 class; of equal logits the first counts.
+        agreement: Share of images with the same top-1 class; of equal logits the first counts. NaN
+            if the outputs are not logits.
         changed_margins: Margins of the Keras model between its class and the artifact's, for the
             images where they differ, relative to `spread`, largest first.
         keras_accuracy: Top-1 accuracy of the Keras model, 0..1; None without labels.
@@ -232,6 +253,8 @@ class Verification:
         input: The artifact's input.
         output_type: Type of the artifact's output.
         activation: `"none"` for logits, `"softmax"` or `"sigmoid"` for probabilities.
+        outputs: The difference of each output that does not hold logits. Those of the fields above
+            that concern logits are then the worst output's.
 
     Example:
         ```python
@@ -266,6 +289,7 @@ class Verification:
     input: InputDescription
     output_type: str = "float32"
     activation: Activation = "none"
+    outputs: tuple[OutputDifference, ...] = ()
 
     @property
     def accuracy_drop(self) -> float | None:
@@ -285,10 +309,17 @@ class Verification:
         values["changed"] = len(values.pop("changed_margins"))
         values["largest_changed_margin"] = self.largest_changed_margin
         values["input"]["shape"] = list(self.input.shape)
-        return {
-            key: None if isinstance(value, float) and not math.isfinite(value) else value
-            for key, value in values.items()
-        }
+        values["outputs"] = [_finite(each) for each in values["outputs"]]
+        if not values["outputs"]:
+            del values["outputs"]
+        return _finite(values)
+
+
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in values.items()
+    }
 
 
 # What an activation does to logits, and from there to numbers that compare as logits do.
@@ -326,9 +357,12 @@ def verify(
     """
     check_choice("precision", precision, Precision)
     path = Path(path)
-    runtime = load(path)
+    runtime = load(path, features=tuple(reference.sections))
     images, expected = reference.images, reference.logits
-    if tuple(runtime.input.shape[1:]) not in ((None,) * 3, images.shape[1:]):
+    if tuple(runtime.input.shape[1:]) not in (
+        (None,) * (images.ndim - 1),
+        images.shape[1:],
+    ):
         raise ValueError(
             f"{path.name} takes images of shape {runtime.input.shape[1:]}. "
             f"Received: images of shape {images.shape[1:]}"
@@ -361,7 +395,7 @@ def verify(
     if right is not None and kept is not None:
         lost, gained = int(np.sum(kept & ~right)), int(np.sum(right & ~kept))
     size, digest = size_and_sha256(path)
-    return Verification(
+    verification = Verification(
         format=format_of(path),
         precision=precision,
         file=path.name,
@@ -393,6 +427,47 @@ def verify(
         output_type=runtime.output_type,
         activation=runtime.activation,
     )
+    if not reference.sections:
+        return verification
+    found = compare_outputs(logits, expected, rounded, reference.sections)
+    return _of_outputs(verification, found, reference)
+
+
+def _of_outputs(
+    verification: Verification, found: tuple[OutputDifference, ...], reference: Reference
+) -> Verification:
+    """Returns a verification of outputs that are not logits: no classes, and the worst output."""
+    worst = max(found, key=lambda each: each.relative_difference)
+    exact = verification.precision == "float32" and worst.relative_difference > EXACT
+    return dataclasses.replace(
+        verification,
+        max_difference=worst.max_difference,
+        spread=worst.spread,
+        relative_difference=worst.relative_difference,
+        conversion_difference=max(
+            (
+                each.conversion_difference
+                for each in found
+                if each.conversion_difference is not None
+            ),
+            default=None,
+        ),
+        sensitivity=reference.sensitivity if exact else 0.0,
+        signal_to_noise=min(each.signal_to_noise for each in found),
+        agreement=math.nan,
+        changed_margins=(),
+        outputs=found,
+    )
+
+
+def _normalized(images: np.ndarray, preprocess: PreprocessSpec | None) -> np.ndarray:
+    return images if preprocess is None else preprocess.normalize(images)
+
+
+def _shapes(model: keras.Model, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Returns the shapes of a model's outputs for one input of a shape, without the batch."""
+    result = model.compute_output_spec(keras.KerasTensor((1, *shape)))
+    return [tuple(each.shape[1:]) for each in named_outputs(model, result).values()]
 
 
 def _forward(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
@@ -402,10 +477,18 @@ def _forward(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
     # `predict` would use the settings that the model was compiled with, such as XLA.
     spec = tf.TensorSpec((None, *model.inputs[0].shape[1:]), "float32")
     graph = tf.function(lambda x: model(x, training=False), input_signature=[spec])
-    return lambda inputs: np.asarray(graph(inputs))
+    features = outputs_of(model).features
+    if not features:
+        return lambda inputs: np.asarray(graph(inputs))
+
+    def values(inputs: np.ndarray) -> np.ndarray:
+        named = named_outputs(model, graph(inputs))
+        return joined([np.asarray(named[name]) for name in features], features)
+
+    return values
 
 
-def _run(runtime: Runtime, images: np.ndarray, preprocess: PreprocessSpec) -> np.ndarray:
+def _run(runtime: Runtime, images: np.ndarray, preprocess: PreprocessSpec | None) -> np.ndarray:
     """Returns an artifact's outputs for uint8 images."""
     return in_batches(lambda batch: runtime.run(runtime.prepare(batch, preprocess)), images)
 

@@ -221,7 +221,10 @@ def test_every_axis_reaches_the_file(spec, tmp_path, randomize, ending):
 
 
 def test_an_int8_range_is_that_of_the_activation(tmp_path, images):
-    """The calibrator of TensorFlow takes a sum that ADD writes over its input for the input."""
+    """The calibrator of TensorFlow takes a sum that ADD writes over its input for the input.
+
+    Its ranges were up to 27 % too large; fitted ones are at most those of the activations.
+    """
     from ai_edge_litert import schema_py_generated as schema
 
     spec = dataclasses.replace(SPEC, depths=(2, 2), shortcut="B", widths=(8, 16))
@@ -242,7 +245,7 @@ def test_an_int8_range_is_that_of_the_activation(tmp_path, images):
         values = keras.ops.convert_to_numpy(values)
         right = (max(values.max(), 0) - min(values.min(), 0)) / 255
         found += any(
-            scale == pytest.approx(right, rel=1e-4)
+            0.3 * right < scale <= right * (1 + 1e-4)
             for name, scale in scales.items()
             if layer in name
         )
@@ -302,11 +305,10 @@ def two_inputs():
         (channels_first, "channels-last images"),
         (two_inputs, "takes one input"),
         (lambda: with_head("softmax"), "classifier_activation=None"),
-        (lambda: keras_resnet.build(SPEC, include_top=False), "build it with its top"),
         (lambda: keras_resnet.build(SPEC, input_shape=(16, 16, 3)), "`preprocess.size`"),
         (lambda: keras_resnet.build(SPEC, input_shape=(8, 8, 1)), "`preprocess.mean`"),
     ],
-    ids=["mixed", "channels_first", "two_inputs", "softmax", "headless", "size", "channels"],
+    ids=["mixed", "channels_first", "two_inputs", "softmax", "size", "channels"],
 )
 def test_models_that_cannot_be_exported(make, match, tmp_path):
     unfit = make()
