@@ -54,7 +54,7 @@ class RunDirectory:
     """
 
     path: Path
-    _held: dict[str, os.stat_result] = dataclasses.field(
+    _held: dict[str, os.stat_result | None] = dataclasses.field(
         default_factory=dict, compare=False, repr=False
     )
 
@@ -164,8 +164,7 @@ class RunDirectory:
                 "trains in it",
                 stacklevel=3,
             )
-        else:
-            self._held["lock"] = os.fstat(descriptor)
+        self._held["lock"] = None if descriptor is None else os.fstat(descriptor)
         try:
             yield
         finally:
@@ -238,7 +237,9 @@ class RunDirectory:
         Raises:
             OSError: If somebody has removed or replaced it, or its lock.
         """
-        held = self._held.get("lock")
+        if not self._held:  # this process has not locked it
+            return
+        held = self._held["lock"]
         try:
             config, now = (self.path / "config.json").is_file(), os.stat(self.path / ".lock")
         except FileNotFoundError:

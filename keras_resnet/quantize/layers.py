@@ -295,7 +295,8 @@ class ActivationRange(keras.layers.Layer):
         if self.shift is not None:
             x = x + ops.convert_to_tensor(self.shift, dtype=x.dtype)
         if self.found is not None:
-            self.found.append((float(ops.min(x)), float(ops.max(x))))
+            values = ops.stop_gradient(x)
+            self.found.append((float(ops.min(values)), float(ops.max(values))))
             return x, ops.convert_to_tensor(_FINE)
         if training and observe and self.trainable and self.steps and self.fixed is None:
             self._follow(x)

@@ -302,8 +302,8 @@ def test_a_cluster_that_is_none(
         (("export", "--formats", "onxx"), "`formats` must be one of"),
         (("export", "--precision", "float8"), "`precisions` must be one of"),
         (
-            ("export", "--precision", "int8", "--max-accuracy-drop=-1"),
-            "`int8_accuracy_drop` must lie in",
+            ("export", "--precision", "int8", "--min-agreement=1.5"),
+            "`int8_agreement` must lie in",
         ),
     ],
 )

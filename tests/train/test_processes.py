@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import re
 import shutil
 import signal
 import socket
@@ -214,30 +213,6 @@ def test_two_workers(tmp_path: pathlib.Path) -> None:
         expected_logits,
         atol=1e-3 * np.abs(expected_logits).max(),
     )
-
-
-@pytest.mark.slow
-def test_a_killed_worker_is_started_again_to_the_same_weights(tmp_path: pathlib.Path) -> None:
-    """`launch`, and SIGKILL of the chief; each worker has batch-norm statistics of its own."""
-    config = get_recipe("digits").configure("cifar_resnet8", {**OWN, "steps": 200})
-    (tmp_path / "config.json").write_text(config.to_json())
-    words = ["train", "--config", str(tmp_path / "config.json"), "--checkpoint-steps", "20"]
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    launch = ("-m", "keras_resnet_train.cli", "launch", "--workers", 2, "--", *words, "--output")
-    said, _ = start(*launch, whole).communicate(timeout=200)
-    assert (whole / "model.keras").is_file(), said
-
-    running = start(*launch, broken)
-    wait_for(broken / "checkpoints" / "step_00000040", running)
-    assert running.stdout is not None
-    while not (found := re.search(r"processes (\d+), ", running.stdout.readline())):
-        pass
-    os.kill(int(found[1]), signal.SIGKILL)
-    said, _ = running.communicate(timeout=200)
-    assert running.returncode == 0, said
-    assert "[launch] worker 0 was ended by SIGKILL; starting all workers again" in said
-    assert re.search(r"\[worker 0\] Resuming at step \d+ of 200", said), said
-    assert largest_difference(final_weights(whole), final_weights(broken)) == 0.0
 
 
 # Refusals, which need no further process.

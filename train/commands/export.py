@@ -24,6 +24,7 @@ from keras_resnet.export import (
 from keras_resnet.export.checks import CALIBRATED, PRECISIONS, QUANTIZED
 from keras_resnet.export.clients import find_client
 from keras_resnet.export.interface import Batch
+from keras_resnet.export.request import check_request
 from keras_resnet.quantize import holds_quantized, is_quantize_aware
 
 from ..command import Command, add_data_overrides, comma_separated, overridden, run_data
@@ -298,6 +299,7 @@ def _export(
     if args.client:
         exported = export_for_clients(model, output, request, args.client, explicit=explicit)
         return [verification for each in exported for verification in each.verifications]
+    check_request(model, output, request)
     print(_WITHOUT_CLIENT)
     if not args.version_dir:
         return export(model, output, request)
