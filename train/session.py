@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib.metadata
 import importlib.util
 import time
 from collections.abc import Mapping, Sequence
@@ -180,8 +179,9 @@ def prepare(
             weights = None if start.net is None else pretrained.record(start.changes)
             console.say(describe_start(config, pretrained, start))
         directory.check_data(data, preprocess)
-    with watch.waiting("the other workers to compare their data"):
-        agreement.check_equal(data_facts(data, preprocess), "data")
+    if several:
+        with watch.waiting("the other workers to compare their data"):
+            agreement.check_equal(data_facts(data, preprocess), "data")
     if chief:
         callbacks = [*_recorders(config, data, preprocess, directory), *callbacks]
     with dtype_policy(config.runtime.precision):
@@ -209,8 +209,10 @@ def prepare(
 
 def _settings(config: RunConfig) -> dict[str, Any]:
     """Returns what must be the same on all workers: settings and versions, but for paths."""
-    facts: dict[str, Any] = {"keras_resnet": __version__}
-    facts |= {name: importlib.metadata.version(name) for name in ("keras", "tensorflow", "numpy")}
+    import tensorflow as tf
+
+    facts: dict[str, Any] = {"keras_resnet": __version__, "tensorflow": tf.__version__}
+    facts |= {"keras": keras.__version__, "numpy": np.__version__}
     for section, values in dataclasses.asdict(config).items():
         inner = values if isinstance(values, dict) else {"": values}
         facts |= {f"{section}.{name}".rstrip("."): value for name, value in inner.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import hashlib
-import importlib.metadata
+import importlib
 import os
 import shutil
 import tempfile
@@ -32,6 +32,11 @@ _MIXED_MARGIN = 1.0  # dB
 # Packages whose versions the manifest records.
 _PACKAGES = ("keras", "tensorflow", "numpy")
 _ONNX_PACKAGES = ("onnx", "tf2onnx")
+
+
+def _version(module: str) -> str:
+    """Returns the version of a module; its package may have another name: `tensorflow-cpu`."""
+    return str(importlib.import_module(module).__version__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -296,7 +301,7 @@ def _manifest_entry(
         if v.format == "saved_model"
         else [OUTPUT_NAMES[v.activation]],
         "verification": measured,
-        "versions": {name: importlib.metadata.version(name) for name in packages},
+        "versions": {name: _version(name) for name in packages},
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import io
 import json
 import pathlib
@@ -15,8 +16,9 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 import tensorflow as tf
 
-from keras_resnet_train import agreement, workers
+from keras_resnet_train import agreement, session, workers
 from keras_resnet_train.agreement import Agreement
+from keras_resnet_train.config import RunConfig
 from keras_resnet_train.errors import PeerLostError
 from keras_resnet_train.workers import Peer, Watch, describe_missing, naming_lost_peers, peers
 
@@ -193,3 +195,15 @@ def test_a_lost_worker_is_named(error: Exception) -> None:
     for other, others in ((error, []), (ValueError("peer"), [GONE])):
         with pytest.raises(type(other)), naming_lost_peers(others, lambda: 0):
             raise other
+
+
+def test_settings_name_modules_not_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorFlow's package may be called `tensorflow-cpu`."""
+
+    def absent(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", absent)
+    facts = session._settings(RunConfig(epochs=1))
+    assert (facts["tensorflow"], facts["optimizer.momentum"]) == (tf.__version__, 0.9)
+    assert "data.dataset" not in facts
