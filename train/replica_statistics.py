@@ -48,14 +48,15 @@ class ReplicaStatistics:
         Raises:
             ValueError: If there are rows of another number of replicas or values.
         """
-        shape = (self._strategy.num_replicas_in_sync, sum(self._sizes))
-        if rows.shape != shape:
-            raise ValueError(f"The statistics must have the shape {shape}. Received: {rows.shape}")
+        if not self.fits(rows):
+            raise ValueError(
+                f"The statistics must have the shape {self._shape}. Received: {rows.shape}"
+            )
         self._scatter(rows)
 
     def fits(self, rows: np.ndarray) -> bool:
         """Whether rows belong to as many replicas and values."""
-        return rows.shape == (self._strategy.num_replicas_in_sync, sum(self._sizes))
+        return rows.shape == self._shape
 
     def assign_means(self) -> None:
         """Assigns the mean over the replicas to each of them."""
@@ -79,6 +80,10 @@ class ReplicaStatistics:
             yield rows
         finally:
             self.write(rows)
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        return self._strategy.num_replicas_in_sync, sum(self._sizes)
 
     @property
     def _sizes(self) -> list[int]:

@@ -120,7 +120,13 @@ def read_saved(path: str, *, prefix: str | None = None) -> SavedNet | None:
     is_archive = start[:4] == b"PK\3\4" and _keras_config(path) is not None
     if not is_archive and start != SIGNATURE:
         return None
-    tensors = read(path).tensors
+    return _find_saved(path, read(path).tensors, prefix)
+
+
+def _find_saved(
+    path: str, tensors: Mapping[str, np.ndarray], prefix: str | None
+) -> SavedNet | None:
+    """Returns the net of this package among the arrays of a file; see `read_saved`."""
     whole = _config_of(path)
     places = _places(tensors, whole)
     if not places:
@@ -334,9 +340,9 @@ def load_keras_file(path: str | os.PathLike[str]) -> Any:
     path = os.fspath(path)
     try:
         tensors = read(path).tensors
-        read_saved(path)  # checks the spec of a net of this package
         with zipfile.ZipFile(path) as archive:
             config = read_member(archive, "config.json", repr(path))
+        _find_saved(path, tensors, None)  # checks the spec of a net of this package
         _check_widths(config, tensors)
         return keras.saving.load_model(path, compile=False)
     except FileNotFoundError:
