@@ -20,6 +20,7 @@ from . import counts
 from .clients import NETS as CLIENT_NETS
 from .comparison.sections import BESIDE_PEERS, SECTIONS
 from .comparison.settings import FULL, PEERS, QUICK, Settings
+from .kills import ENGINES
 from .kills import run as kill_workers
 
 
@@ -82,7 +83,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     kills.add_argument("--repeats", type=_at_least(1), default=3, help="of each kind (default: 3)")
     kills.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
-    kills.set_defaults(run=lambda args: kill_workers(args.repeats, args.seed))
+    kills.add_argument(
+        "--under", choices=ENGINES, default="launch", help="what starts the workers (%(default)s)"
+    )
+    kills.set_defaults(run=lambda args: kill_workers(args.repeats, args.seed, args.under))
     return parser
 
 

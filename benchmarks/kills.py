@@ -1,4 +1,4 @@
-"""Two workers of `keras-resnet launch`, killed at random moments: the same weights at the end?"""
+"""Two workers, of `keras-resnet launch` or on Ray, killed at random moments: the same weights?"""
 
 from __future__ import annotations
 
@@ -44,15 +44,38 @@ class Ended(NamedTuple):
     seconds: float
 
 
-def run(repeats: int, seed: int) -> int:
+class Engine(NamedTuple):
+    """A command that starts the workers of a run, and starts them again.
+
+    Attributes:
+        words: Words of the command before those of `train`.
+        worker: A pattern for the processes in what it prints, worker 0 first.
+        start: A pattern for each start of all workers.
+    """
+
+    words: str
+    worker: str
+    start: str
+
+
+ENGINES = {
+    "launch": Engine(
+        "launch --workers 2", r"(?:processes |, )(\d+)(?=, \d+$|$)", r": processes \d"
+    ),
+    "ray": Engine("ray --workers 2", r"pid=(\d+)\) world_rank=", r"pid=\d+\) world_rank=0"),
+}
+
+
+def run(repeats: int, seed: int, under: str = "launch") -> int:
     """Prints one line per kill; returns 1 if any run ended otherwise than one never killed."""
+    engine = ENGINES[under]
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder, "whole")
-        _launch(whole, (), 0)
+        _launch(engine, whole, (), 0)
         expected = final_weights(whole)
         print(f"never killed: {_STEPS} steps, {len(expected)} arrays", flush=True)
         wrong = 0
-        for ended in _kills(Path(folder), expected, repeats, random.Random(seed)):
+        for ended in _kills(engine, Path(folder), expected, repeats, random.Random(seed)):
             bad = ended.status != 0 or ended.difference != 0.0 or ended.restarts != 1
             wrong += bad
             print(
@@ -66,29 +89,33 @@ def run(repeats: int, seed: int) -> int:
 
 
 def _kills(
-    folder: Path, expected: dict[str, np.ndarray], repeats: int, draw: random.Random
+    engine: Engine,
+    folder: Path,
+    expected: dict[str, np.ndarray],
+    repeats: int,
+    draw: random.Random,
 ) -> Iterator[Ended]:
     for repeat in range(repeats):
         for name, indices in KILLED.items():
             path, started = folder / f"{name}{repeat}", time.monotonic()
             after = draw.randrange(_EVERY, _STEPS - 4 * _EVERY, _EVERY)
-            step, status, said = _launch(path, indices, after, draw.uniform(0, 0.4))
+            step, status, said = _launch(engine, path, indices, after, draw.uniform(0, 0.4))
             weights = final_weights(path)
             yield Ended(
                 name,
                 step,
                 status,
-                said.count("starting all workers again"),
+                len(re.findall(engine.start, said)) - 1,
                 max(float(np.abs(weights[key] - expected[key]).max()) for key in expected),
                 time.monotonic() - started,
             )
 
 
 def _launch(
-    output: Path, indices: tuple[int, ...], after: int, pause: float = 0.0
+    engine: Engine, output: Path, indices: tuple[int, ...], after: int, pause: float = 0.0
 ) -> tuple[int, int, str]:
-    """Runs the launcher; kills workers once a checkpoint is there. Returns step, status, output."""
-    words = [sys.executable, "-m", "keras_resnet_train.cli", "launch", "--workers", "2", "--"]
+    """Runs two workers; kills some once a checkpoint is there. Returns step, status, output."""
+    words = [sys.executable, "-m", "keras_resnet_train.cli", *engine.words.split(), "--"]
     with open(output.with_suffix(".log"), "w+", encoding="utf-8") as log:
         process = subprocess.Popen(
             [*words, *_TRAIN.split(), "--output", str(output)], stdout=log, stderr=log
@@ -101,10 +128,9 @@ def _launch(
         time.sleep(pause)
         step = _newest(checkpoints)
         log.seek(0)
-        found = re.search(r"processes ([\d, ]+)", log.read())
-        numbers = [int(number) for number in found[1].split(",")] if found else []
+        numbers = re.findall(engine.worker, log.read(), re.MULTILINE)
         for index in indices:
-            subprocess.run(["kill", "-9", str(numbers[index])], check=False)
+            subprocess.run(["kill", "-9", numbers[index]], check=False)
         status = process.wait(timeout=_SECONDS)
         log.seek(0)
         said = log.read()

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TextIO
 
-from .errors import STOPPED
+from .errors import PEER_LOST, STOPPED
 from .local_cluster import divide_gpus, free_ports, visible_gpus, worker_environments
 
 # Seconds: between looks, and that workers have to end by themselves after one was lost.
@@ -152,14 +152,18 @@ class Launcher:
         return ended
 
     def _watch(self) -> list[tuple[int, int]]:
-        """Waits until all workers have ended; passes signals on, and ends those that hang."""
+        """Waits until all workers have ended; passes signals on, and ends those that hang.
+
+        Those count as workers that lost another one: their own status says nothing.
+        """
         ended: dict[int, int] = {}
+        hung: set[int] = set()
         passed, kill_at = 0, float("inf")
         while True:
             for index, process in enumerate(self.processes):
                 status = process.poll()
                 if status is not None and index not in ended:
-                    ended[index] = status
+                    ended[index] = PEER_LOST if index in hung else status
                     if status != 0:
                         kill_at = min(kill_at, time.monotonic() + _NOTICE)
             if len(ended) == len(self.processes):
@@ -170,8 +174,8 @@ class Launcher:
                 self._send(number)
                 kill_at = time.monotonic() + self._grace
             if time.monotonic() > kill_at:
-                left = [str(i) for i in range(len(self.processes)) if i not in ended]
-                self._say(f"killing worker {', '.join(left)}, which did not end")
+                hung = {index for index in range(len(self.processes)) if index not in ended}
+                self._say(f"killing worker {', '.join(map(str, hung))}, which did not end")
                 self._kill()
             time.sleep(_LOOK)
 

@@ -102,6 +102,37 @@ def run_training(
     return directory
 
 
+def train_and_report(
+    config: RunConfig,
+    output: Path,
+    *,
+    resume: Resume = "auto",
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> bool:
+    """Trains as `run_training` does and writes the report of a run that was measured.
+
+    Args:
+        config: The run.
+        output: The run's directory.
+        resume: As in `run_training`.
+        callbacks: As in `run_training`.
+
+    Returns:
+        Whether this process has done its part: the chief has written the model.
+    """
+    from .run_report import write_run_report
+
+    directory = run_training(config, output, resume=resume, callbacks=callbacks)
+    if not is_chief(config.runtime.strategy):
+        return True
+    report = output / "report.html"
+    # A report needs images that the run was measured on.
+    if directory.metrics.keys() & {"validation", "test"} and not report.is_file():
+        write_run_report(output)
+        print(f"Report: {report}")
+    return directory.model.is_file()
+
+
 class Prepared(NamedTuple):
     """A run before its first step.
 

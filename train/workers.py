@@ -104,6 +104,7 @@ class Watch:
         self._signalled: tuple[int, float] | None = None
         self._ended = threading.Event()
         self._end: Callable[[int], Any] = os._exit
+        self._previous: int | None = None  # stays so outside the main thread
 
     def __enter__(self) -> Watch:
         """Starts to watch."""
@@ -124,7 +125,7 @@ class Watch:
         if self._others:
             self._ended.set()
             self._thread.join()
-            with contextlib.suppress(ValueError):
+            if self._previous is not None:
                 signal.set_wakeup_fd(self._previous)
             for end in self._pipe:
                 os.close(end)

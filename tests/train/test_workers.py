@@ -174,6 +174,20 @@ def test_a_worker_that_waits(listening: str) -> None:
         pass
 
 
+def test_a_watch_outside_the_main_thread(listening: str) -> None:
+    """As in a worker of Ray, where Python allows no signal handlers."""
+    ended: list[str] = []
+
+    def work() -> None:
+        with Watch([Peer("worker 1", listening)]) as watch, watch.waiting("step 3"):
+            ended.append("worked")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert ended == ["worked"]
+
+
 @pytest.mark.parametrize(
     "error",
     [

@@ -48,6 +48,7 @@ COMMANDS: Mapping[str, Entry] = {
     "launch": Entry(
         "start several workers of a training here, and again when one is lost", "commands.launch"
     ),
+    "ray": Entry("train on the workers of a Ray cluster, restarted by Ray", "commands.ray"),
     "evaluate": Entry(
         "measure a run, weights, an exported file or an ensemble", "commands.evaluate"
     ),

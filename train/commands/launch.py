@@ -57,11 +57,12 @@ def _run(args: argparse.Namespace) -> int:
     return launcher.run()
 
 
-def worker_words(words: list[str]) -> list[str]:
+def worker_words(words: list[str], command: str = "launch") -> list[str]:
     """Returns the command of each worker.
 
     Args:
-        words: What stands behind the options of `launch`, with or without `--` before it.
+        words: What stands behind the command's options, with or without `--` before it.
+        command: Name of the command that starts the workers.
 
     Raises:
         ValueError: If it is not `train`, or has another strategy than `multi-worker`.
@@ -69,18 +70,18 @@ def worker_words(words: list[str]) -> list[str]:
     words = words[1:] if words[:1] == ["--"] else list(words)
     if words[:1] != ["train"]:
         raise ValueError(
-            "`launch` starts the workers of a training: keras-resnet launch --workers 2 -- train "
-            f"--output RUN. Received: {' '.join(words) or 'no command'}"
+            f"`{command}` starts the workers of a training: keras-resnet {command} --workers 2 -- "
+            f"train --output RUN. Received: {' '.join(words) or 'no command'}"
         )
     for index, word in enumerate(words):
         name, _, value = word.partition("=")
         if name in ("--folds", "--dry-run"):
-            raise ValueError(f"`launch` trains one run: drop `{name}`")
+            raise ValueError(f"`{command}` trains one run: drop `{name}`")
         if name == "--strategy":
             given = value or "".join(words[index + 1 : index + 2])
             if given != "multi-worker":
                 raise ValueError(
-                    f"`launch` trains with --strategy multi-worker. Received: {given!r}"
+                    f"`{command}` trains with --strategy multi-worker. Received: {given!r}"
                 )
     return [*words, "--strategy", "multi-worker"]
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..command import Command
-from ..config import RunConfig, unused_settings
+from ..config import unused_settings
 from ..recipes import describe_choice
 from ..run_options import add_run_options, configuration, given_settings, resumed
 
@@ -59,23 +59,9 @@ def _run(args: argparse.Namespace) -> int:
 
         cross_validate(config, args.folds, args.output, resume=args.resume)
         return 0
-    return _train(config, args)
+    from ..session import train_and_report
 
-
-def _train(config: RunConfig, args: argparse.Namespace) -> int:
-    """Trains one run and writes its report."""
-    from ..run_report import write_run_report
-    from ..session import run_training
-    from ..strategies import is_chief
-
-    directory = run_training(config, args.output, resume=args.resume)
-    chief = is_chief(config.runtime.strategy)
-    # A report needs images that the run was measured on.
-    measured = directory.metrics.keys() & {"validation", "test"}
-    if chief and measured and not (args.output / "report.html").is_file():
-        write_run_report(args.output)
-        print(f"Report: {args.output / 'report.html'}")
-    return 0 if directory.model.is_file() or not chief else 1
+    return 0 if train_and_report(config, args.output, resume=args.resume) else 1
 
 
 COMMAND = Command(_add_arguments, _run)
