@@ -78,6 +78,13 @@ def _parser() -> argparse.ArgumentParser:
     flipped.add_argument("--every-way", action="store_true", help="each file in each way, in turn")
     flipped.add_argument("--output", type=Path, metavar="FILE", help="write the table as CSV")
     flipped.set_defaults(run=_flips)
+    data = commands.add_parser(
+        "data", help="measure starts on a folder of many files, and records of shards per second"
+    )
+    data.add_argument("--images", type=_at_least(100), default=200_000, help="default: 200,000")
+    data.add_argument("--records", type=_at_least(4), default=8000, help="default: 8,000")
+    data.add_argument("--folder", type=Path, help="where they are written, and removed again")
+    data.set_defaults(run=_data)
     kills = commands.add_parser(
         "kills", help="kill workers of a run at random moments, and compare the final weights"
     )
@@ -88,6 +95,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     kills.set_defaults(run=lambda args: kill_workers(args.repeats, args.seed, args.under))
     return parser
+
+
+def _data(args: argparse.Namespace) -> int:
+    from .data_starts import run
+
+    return run(args.images, args.records, args.folder)
 
 
 def _flips(args: argparse.Namespace) -> int:

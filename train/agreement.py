@@ -115,12 +115,20 @@ class Agreement:
                 f"the chief writes into {directory}"
             )
 
+    def token(self) -> int:
+        """Returns a random number of 62 bits, the same on all workers."""
+        own = secrets.randbits(62)
+        return own if self._largest is None else int(self._largest([own])[0])
+
     @contextlib.contextmanager
-    def together(self, what: str) -> Iterator[None]:
+    def together(
+        self, what: str, waiting: contextlib.AbstractContextManager[None] | None = None
+    ) -> Iterator[None]:
         """Waits at the end of a block until all workers are there, or one of them has failed.
 
         Args:
             what: What the block does, as in "worker 1 could not read its data".
+            waiting: States what is waited for, while it is; not while the block runs.
 
         Raises:
             PeerLostError: If the block failed on another worker; on that one, its own error.
@@ -131,7 +139,8 @@ class Agreement:
             failed = False
         finally:
             if self._largest is not None:
-                (last,) = self._largest([self._index + 1 if failed else 0])
+                with waiting or contextlib.nullcontext():
+                    (last,) = self._largest([self._index + 1 if failed else 0])
                 if last:
                     _let_others_hear()
                 if last and not failed:

@@ -26,6 +26,7 @@ from .data import ImageData, naming_files, resolve_data
 from .data.index import FILE as INDEX
 from .data.index import keep_beside
 from .data.preview import augmented_examples
+from .data.shared_index import Sharing
 from .evaluation.splits import describe_metrics, save_confusions, split_metrics
 from .pretrained import Pretrained, open_pretrained, with_pretrained
 from .provenance import environment
@@ -186,6 +187,7 @@ def prepare(
         )
         agreement.check_equal(_settings(config), "settings")
         agreement.check_shared(directory.path, chief=chief)
+        token = agreement.token()
     check_strategy(
         strategy,
         batch_size=config.batch_size,
@@ -195,14 +197,15 @@ def prepare(
     spec = spec_of(config)
     stated = None if pretrained is None else stated_preprocess(config, pretrained)
     start, weights = None, None
-    with watch.waiting("the other workers to read their data"), agreement.together("begin"):
+    waiting = watch.waiting("the other workers to read their data")
+    with agreement.together("begin", waiting):
         data, preprocess = resolve_data(
             config,
             spec,
             directory.listing,
             lambda note: console.say(f"Note: {note}"),
             stated,
-            directory.path / INDEX,
+            _index(directory, token, several=several),
         )
         if pretrained is not None:
             start = starting_net(config, pretrained, data, preprocess, directory)
@@ -236,6 +239,12 @@ def prepare(
         f"{strategy.num_replicas_in_sync} replica(s); ready in {time.monotonic() - started:.1f} s"
     )
     return Prepared(trainer, weights)
+
+
+def _index(directory: RunDirectory, token: int, *, several: bool) -> Path | Sharing:
+    """Returns the index of the images beside a run; several workers read them together."""
+    path = directory.path / INDEX
+    return Sharing(path, task_index(), len(peers()) + 1, token) if several else path
 
 
 def _settings(config: RunConfig) -> dict[str, Any]:

@@ -49,6 +49,9 @@ COMMANDS: Mapping[str, Entry] = {
         "start several workers of a training here, and again when one is lost", "commands.launch"
     ),
     "ray": Entry("train on the workers of a Ray cluster, restarted by Ray", "commands.ray"),
+    "shards": Entry(
+        "write a data set as ArrayRecord shards, which are read in any order", "commands.shards"
+    ),
     "evaluate": Entry(
         "measure a run, weights, an exported file or an ensemble", "commands.evaluate"
     ),

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from ..config import DataConfig
 from .listing import examples
 from .membership import fold_of
-from .sources import ArraySource, ImageData, Source, StreamSource
+from .sources import ArraySource, FileSource, ImageData, RecordSource, Source, StreamSource
 
 
 def arranged(data: ImageData, config: DataConfig) -> ImageData:
     """Returns a data set with the folds and the sampling of its configuration.
 
     Raises:
-        ValueError: If the training images are a stream, which can be read in sequence only.
+        ValueError: If the labels are known only when an image is read.
     """
     train = data.train
     if not config.folds and config.sampling == "uniform":
         return dataclasses.replace(data, identity=data.identity or data.name)
-    if isinstance(train, StreamSource):
+    if isinstance(train, StreamSource | RecordSource):
         raise ValueError(
-            "`data.folds` and `data.sampling=balanced` need images in memory or files. "
-            f"Received: {data.name!r}, which is read in sequence (`data.cache` may be 'memory')"
+            "`data.folds` and `data.sampling=balanced` need images in memory, files or shards "
+            f"(`keras-resnet shards {data.name} DIR` writes them; `data.cache` may be 'memory'). "
+            f"Received: {data.name!r}, whose labels are known only when an image is read"
         )
     if config.folds:
         names = [str(index) for index in range(len(train))]
@@ -91,13 +93,21 @@ def _are_indices(have: Sequence[str], class_names: Sequence[str]) -> bool:
 def _with_labels(source: Source, lookup: np.ndarray, classes: int) -> Source:
     import tensorflow as tf
 
-    if isinstance(source, ArraySource) or not isinstance(source, StreamSource):
+    if isinstance(source, ArraySource | FileSource):
         if source.labels.ndim == 1:
             return dataclasses.replace(source, labels=lookup[source.labels])
         labels = np.zeros((len(source), classes), source.labels.dtype)
         labels[:, lookup] = source.labels
         return dataclasses.replace(source, labels=labels)
     table = tf.constant(lookup)
+    if isinstance(source, RecordSource):
+        read = source.read
+
+        def relabelled_records(numbers: Any) -> tuple[Any, Any]:
+            images, labels = read(numbers)
+            return images, tf.gather(table, labels)
+
+        return dataclasses.replace(source, read=relabelled_records)
     opened = source.open
     return dataclasses.replace(
         source,

@@ -8,7 +8,7 @@ from typing import Any
 from keras_resnet import PreprocessSpec
 
 from ..config import AugmentConfig
-from .sources import ArraySource, FileSource
+from .sources import TOGETHER, ArraySource, Contained, FileSource, RecordSource
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,3 +88,34 @@ def fetch(source: ArraySource | FileSource) -> Any:
         return lambda example, row: (source.gather(example), labels[example], row)
     paths = tf.constant(source.encoded_paths)
     return lambda example, row: (source.read(paths[example]), labels[example], row)
+
+
+def stored_examples(keys: Any, source: ArraySource | FileSource | RecordSource) -> Any:
+    """Yields (stored image, label, row) of each example.
+
+    Args:
+        keys: A `tf.data.Dataset` of several example numbers, int64 `(count,)`, and their rows.
+        source: The images. Those of containers and records are read several in a call.
+    """
+    import tensorflow as tf
+
+    options = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
+    if isinstance(source, RecordSource):
+        read = source.gather
+    elif isinstance(source, ArraySource) or source.container is None:
+        return keys.unbatch().map(fetch(source), **options)
+    else:
+        read = _contained(source, source.container)
+    together = keys.unbatch().batch(TOGETHER)
+    return together.map(lambda examples, rows: (*read(examples), rows), **options).unbatch()
+
+
+def _contained(source: FileSource, container: Contained) -> Any:
+    """Returns a function of example numbers to images and labels, in a graph."""
+    import tensorflow as tf
+
+    labels, paths = typed(tf.constant(source.labels)), tf.constant(source.encoded_paths)
+    return lambda numbers: (
+        container.gather(tf.gather(paths, numbers)),
+        tf.gather(labels, numbers),
+    )

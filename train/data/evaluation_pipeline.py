@@ -6,7 +6,7 @@ from typing import Any
 
 from keras_resnet import PreprocessSpec
 
-from .batches import Share, fetch
+from .batches import Share, stored_examples
 from .images import fit, normalize
 from .scaled import decode_and_fit
 from .sources import ArraySource, Source, StreamSource
@@ -43,8 +43,7 @@ def evaluation_batches(
             image = fit(image, preprocess)
         return image if raw else normalize(image, preprocess), tf.cast(label, tf.int64), weight
 
-    # Each worker selects its examples before it decodes them.
-    examples = _numbered(source, share.batch).filter(on_this_worker)
+    examples = _numbered(source, share.batch, on_this_worker)
     size = len(source)
     examples = examples.map(
         lambda number, image, label: finish(image, label, tf.cast(number < size, tf.float32)),
@@ -54,8 +53,11 @@ def evaluation_batches(
     return examples.batch(share.per_replica, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 
 
-def _numbered(source: Source, batch: int) -> Any:
-    """Yields (number, stored image, label) of every example; any example fills the last batch."""
+def _numbered(source: Source, batch: int, wanted: Any) -> Any:
+    """Yields (number, stored image, label) of a worker's examples; any ones fill the last batch.
+
+    Each worker reads its own examples only, but for a stream, of which it decodes only its own.
+    """
     import tensorflow as tf
 
     size = len(source)
@@ -63,11 +65,15 @@ def _numbered(source: Source, batch: int) -> Any:
     if isinstance(source, StreamSource):
         records = source.open(None)
         records = records.concatenate(records.take(1).repeat(total - size))
-        return records.enumerate().map(lambda number, record: (number, *record))
-    read = fetch(source)
-    return tf.data.Dataset.range(total).map(
-        lambda number: (number, *read(tf.minimum(number, size - 1), {})[:2])
+        numbered = records.enumerate().map(lambda number, record: (number, *record))
+        return numbered.filter(wanted)
+    keys = (
+        tf.data.Dataset.range(total)
+        .filter(wanted)
+        .map(lambda number: (tf.minimum(number, size - 1)[None], number[None]))
     )
+    examples = stored_examples(keys, source)
+    return examples.map(lambda image, label, number: (number, image, label))
 
 
 def _in_order(source: ArraySource, preprocess: PreprocessSpec, share: Share, *, raw: bool) -> Any:

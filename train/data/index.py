@@ -5,51 +5,29 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
-import gzip
+import filecmp
 import hashlib
-import io
 import json
 import os
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from keras_resnet.weights.files.file_system import replace
 
 from ..files import write_bytes
+from .known import Read as Read
+from .known import Records, Stamp, pack, unpack
+from .shared_index import Exchange, Sharing, remove_parts
 
 FILE = "data_index.csv.gz"
 """Name of an index beside a run."""
 
 _VERSION = 1
 _MOST_BYTES = 8 * 2**30  # of resized images in the cache directory; the oldest are removed
-
-
-class Stamp(NamedTuple):
-    """Size in bytes and time of the last change in nanoseconds, by which a file is the same."""
-
-    size: int
-    changed: int
-
-
-class Read(NamedTuple):
-    """What reading an image has told.
-
-    Attributes:
-        problem: Why it cannot be decoded; "" if it can.
-        digest: Hash of its content; "" if it could not be read.
-        notable: What is converted; see `headers.notable`.
-    """
-
-    problem: str
-    digest: str
-    notable: tuple[str, ...]
-
-
-Records = dict[str, tuple[Stamp, Read]]
 
 
 @dataclasses.dataclass
@@ -65,6 +43,7 @@ class FileIndex:
         settings: What the rows depend on: channels, decoder, versions.
         records: Size, time and result by relative name.
         notes: What was wrong with the files.
+        sharing: The workers that read the images together, or None.
     """
 
     root: str
@@ -72,21 +51,27 @@ class FileIndex:
     settings: str
     records: Records = dataclasses.field(default_factory=dict)
     notes: list[str] = dataclasses.field(default_factory=list)
+    sharing: Sharing | None = None
     _complete: bool = True
+    _exchanges: int = 0
 
     @classmethod
-    def open(cls, root: Path, beside: Path | None, settings: Mapping[str, Any]) -> FileIndex:
+    def open(
+        cls, root: Path, beside: Path | Sharing | None, settings: Mapping[str, Any]
+    ) -> FileIndex:
         """Reads the index of a folder: beside the run, and in the cache directory.
 
         Args:
             root: The folder.
-            beside: The file beside the run, or None.
+            beside: The file beside the run, with the workers that share it; or None.
             settings: What the results depend on, as JSON can hold it.
         """
         text = json.dumps({"version": _VERSION, **settings}, sort_keys=True)
         key = _key(os.path.realpath(root), text)
         index = cls(str(root), cache_directory() / f"{key}.csv.gz", text)
-        if beside is not None:
+        if isinstance(beside, Sharing):
+            index.sharing, beside = beside, beside.index
+        if beside is not None and not _same(beside, index.cached):
             index._read(beside)
         known = index._read(index.cached)
         index._complete = known == len(index.records) and index.cached.is_file()
@@ -106,21 +91,28 @@ class FileIndex:
             self.records[self.name(path)] = stamp, read
             self._complete = False
 
+    def exchange(self, say: Callable[[str], None] | None) -> Exchange | None:
+        """Returns the next exchange with other workers; None where there are none."""
+        if self.sharing is None or self.sharing.workers < 2:
+            return None
+        self._exchanges += 1
+        return self.sharing.exchange(self._exchanges - 1, self.settings, say)
+
+    def merge(self, records: Records) -> None:
+        """Adds what other workers have read."""
+        self.records.update(records)
+        self._complete = self._complete and not records
+
     def name(self, path: str) -> str:
         """Returns the name of a path in the index."""
         return path.removeprefix(self.root + os.sep)
 
     def write(self) -> None:
         """Writes the file in the cache directory, if anything has changed, atomically."""
-        if self._complete:
+        if self._complete or not self.records:
             return
         self._complete = True
-        text = io.StringIO(newline="")
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow((self.settings,))
-        for name, (stamp, read) in self.records.items():
-            writer.writerow((name, *stamp, read.digest, "|".join(read.notable)))
-        content = gzip.compress(text.getvalue().encode("utf-8", "surrogateescape"), 1, mtime=0)
+        content = pack(self.settings, self.records)
         try:
             self.cached.parent.mkdir(parents=True, exist_ok=True)
             write_bytes(self.cached, content)
@@ -130,28 +122,31 @@ class FileIndex:
     def _read(self, file: Path) -> int:
         """Adds the rows of a file; returns their number, or -1 without a sound file."""
         try:
-            with gzip.open(file, "rt", encoding="utf-8", errors="surrogateescape", newline="") as f:
-                rows = csv.reader(f)
-                if next(rows) != [self.settings]:
-                    return -1
-                found: Records = {}
-                for name, size, changed, digest, notable in rows:
-                    what = tuple(notable.split("|")) if notable else ()
-                    found[name] = Stamp(int(size), int(changed)), Read("", digest, what)
-        except FileNotFoundError:
-            return -1
+            found = unpack(file, self.settings)
         except (OSError, EOFError, ValueError, StopIteration, csv.Error) as error:
             self.notes.append(
                 f"the index of the images {file} is damaged ({error or 'empty'}) and not used: the "
                 "images are read again"
             )
             return -1
+        if found is None:
+            return -1
         self.records.update(found)
         return len(found)
 
 
+def _same(one: Path, other: Path) -> bool:
+    """Whether two files have the same content, so that one of them need not be read."""
+    try:
+        return filecmp.cmp(one, other, shallow=False)
+    except OSError:
+        return False
+
+
 def keep_beside(index: Path | None, run: Path) -> None:
     """Copies the index of a run's images into its directory, where resuming finds it.
+
+    The parts by which workers have exchanged it are removed.
 
     Args:
         index: The file in the cache directory, or None.
@@ -161,6 +156,7 @@ def keep_beside(index: Path | None, run: Path) -> None:
         return
     with contextlib.suppress(OSError, ValueError):  # without it, resuming may read them again
         write_bytes(run / FILE, index.read_bytes())
+    remove_parts(run)
 
 
 def stamp_of(path: str) -> Stamp | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 _COLUMNS = ("split", "name", "label", "digest")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Entry:
     """A file of a split.
 

@@ -19,6 +19,9 @@ from .hub_dataset import is_saved_dataset, load_saved_dataset
 from .in_memory import at_size, measure_channels
 from .listing import Listing
 from .request import Request
+from .shard_format import is_record_shards
+from .shard_source import load_record_shards
+from .shared_index import Sharing
 from .sources import SPLITS, ImageData, Split
 from .table import TABLES, is_table, load_table, names_table
 from .tar_shards import find_shards, load_shards, refuse_compressed
@@ -34,7 +37,7 @@ def resolve_data(
     stored: Listing | None = None,
     say: Callable[[str], None] | None = None,
     base: PreprocessSpec | None = None,
-    index: Path | None = None,
+    index: Path | Sharing | None = None,
 ) -> tuple[ImageData, PreprocessSpec]:
     """Opens the data of a run at the network's size and determines its preprocessing.
 
@@ -48,7 +51,8 @@ def resolve_data(
         base: The preprocessing of the weights that the run starts from. It replaces mean and
             standard deviation of the configuration, and states interpolation and channel order.
         index: The file beside the run that keeps what reading its images has told, so that
-            resuming need not read them again. It is also kept in the cache directory.
+            resuming need not read them again; with the workers that read them together, if there
+            are several. It is also kept in the cache directory.
 
     Returns:
         The data, and the preprocessing with the configured or measured mean and standard deviation.
@@ -115,7 +119,7 @@ def load_data(
     class_names: Sequence[str] | None = None,
     stored: Listing | None = None,
     whole: bool = False,
-    index: Path | None = None,
+    index: Path | Sharing | None = None,
     say: Callable[[str], None] | None = None,
 ) -> ImageData:
     """Opens a data set, or only some of its splits.
@@ -126,7 +130,7 @@ def load_data(
 
     Args:
         config: `dataset` is `digits`, `synthetic`, an existing folder, a CSV or Parquet file, a
-            folder of tar shards or of Hugging Face's `save_to_disk`, or a TFDS name.
+            folder of tar or record shards or of Hugging Face's `save_to_disk`, or a TFDS name.
         spec: The network. Synthetic images have its size and classes by default, and files are
             decoded to its input channels.
         splits: The splits to open. Images of other splits are not read.
@@ -169,13 +173,14 @@ def _opened(config: DataConfig, spec: ResNetSpec, request: Request) -> ImageData
     """Opens a data set by its name, with its own classes."""
     name, path = config.dataset, Path(config.dataset)
     refuse_compressed(path)
-    labelled = is_table(path) or is_saved_dataset(path) or bool(find_shards(path))
+    records = is_record_shards(path)
+    labelled = records or is_table(path) or is_saved_dataset(path) or bool(find_shards(path))
     if not path.is_dir() and not labelled and _looks_like_path(name):
         raise _no_path(name)
     if config.task == "multilabel" and not labelled:
         raise ValueError(
             "`data.task` can be 'multilabel' only for a CSV or Parquet file of images and labels, "
-            "tar shards, or a saved data set of Hugging Face. "
+            "shards, or a saved data set of Hugging Face. "
             f"Received: data.dataset={name!r}"
         )
     if name == "digits":
@@ -183,6 +188,8 @@ def _opened(config: DataConfig, spec: ResNetSpec, request: Request) -> ImageData
     elif name == "synthetic":
         size = config.image_size or spec.input_size
         data = make_synthetic(size, spec.input_channels, config.classes or spec.classes)
+    elif records:
+        data = load_record_shards(path, config, spec.input_channels, request)
     elif is_table(path):
         data = load_table(path, config, spec.input_channels, request)
     elif is_saved_dataset(path):

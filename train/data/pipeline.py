@@ -24,12 +24,12 @@ from ..augment import (
 from .batch_changes import changes_batches, make_batch_change
 from .batches import Share as Share
 from .batches import TrainingPlan as TrainingPlan
-from .batches import fetch, typed
+from .batches import stored_examples, typed
 from .evaluation_pipeline import evaluation_batches as evaluation_batches
 from .image_changes import crops_originals, make_image_change, open_image, place_images
 from .images import normalize
 from .order import ORDER, make_balanced_order, shuffled
-from .sources import ArraySource, FileSource, Source, StreamSource
+from .sources import ArraySource, FileSource, RecordSource, Source, StreamSource
 
 
 def training_batches(source: Source, plan: TrainingPlan, share: Share) -> Any:
@@ -64,9 +64,8 @@ def training_batches(source: Source, plan: TrainingPlan, share: Share) -> Any:
     elif isinstance(source, ArraySource) and _has_training_size(source, plan):
         dataset = _gathered(source, plan, share)
     else:
-        keys = _keys(source, plan, share).unbatch()
-        encoded = keys.map(fetch(source), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        dataset = _augmented(encoded, plan, share.per_replica, source)
+        stored = stored_examples(_keys(source, plan, share), source)
+        dataset = _augmented(stored, plan, share.per_replica, source)
     if changes_batches(plan.augment):
         counter = _counter(plan, share)
         dataset = tf.data.Dataset.zip(counter, dataset).map(
@@ -106,12 +105,14 @@ def _rows(plan: TrainingPlan, share: Share, step: Any, first: int | Any, count: 
     return image_plan(plan.augment, draws, size)
 
 
-def _keys(source: ArraySource | FileSource, plan: TrainingPlan, share: Share) -> Any:
+def _keys(source: ArraySource | FileSource | RecordSource, plan: TrainingPlan, share: Share) -> Any:
     """Yields example numbers and the rows of random numbers for each step and replica."""
     import tensorflow as tf
 
     size, part, different = len(source), share.per_replica, plan.different(share.batch)
-    groups = make_balanced_order(source.labels, plan.seed) if source.balanced else None
+    groups = None
+    if not isinstance(source, RecordSource) and source.balanced:
+        groups = make_balanced_order(source.labels, plan.seed)
 
     def keys(counter: Any) -> tuple[Any, Any]:
         step, replica = counter // share.replicas, counter % share.replicas

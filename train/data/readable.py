@@ -10,10 +10,12 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from .decoding import Decoding
-from .index import FileIndex, Read
+from .index import FileIndex
+from .known import Read
 from .listing import printable
 from .reading import Say, digest, problem_of, read_files, read_one
 from .reading import reason as reason
+from .record_files import DAMAGED
 from .sources import ArraySource, FileSource, Source, Split
 from .walk import counted
 
@@ -123,6 +125,8 @@ def naming_files(*sources: Source | None) -> Iterator[None]:
     try:
         yield
     except (tf.errors.InvalidArgumentError, tf.errors.UnknownError, tf.errors.NotFoundError) as e:
+        if DAMAGED in str(e):  # it names the file
+            raise ValueError(_named_record(str(e))) from e
         for source in sources:
             first = None if source is None else first_unreadable(source)
             if first:
@@ -131,6 +135,15 @@ def naming_files(*sources: Source | None) -> Iterator[None]:
                     "--on-bad-image fail or skip"
                 ) from e
         raise
+
+
+def _named_record(message: str) -> str:
+    """Returns the line of TensorFlow's message that names a damaged record."""
+    line = next(line for line in message.splitlines() if DAMAGED in line)
+    return (
+        f"{line[line.index('number ') :]}. Give the `keras-resnet shards` command of its folder "
+        "again, which writes damaged shards anew"
+    )
 
 
 def first_unreadable(source: Source) -> str:

@@ -14,7 +14,8 @@ from typing import Any
 from ..errors import cause
 from .decoding import Decoding
 from .headers import format_of, notable
-from .index import FileIndex, Read, Stamp, stamp_of
+from .index import FileIndex, stamp_of
+from .known import Read, Stamp
 from .other_formats import read_pixels
 from .sources import FileSource
 
@@ -37,28 +38,80 @@ def read_files(
         index: What is known; gets what is read. It is written every two minutes.
         say: Is called with the progress every ten seconds, or None.
     """
-    workers = max(2, os.cpu_count() or 1)
-    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+    with concurrent.futures.ThreadPoolExecutor(_threads()) as pool:
         stamps = _stamps(source, pool) if index is not None else [None] * len(source)
-        found: list[Read | None] = [None] * len(source)
-        if index is not None:
-            found = [index.find(*each) for each in zip(source.paths, stamps, strict=True)]
-        missing = [number for number, read in enumerate(found) if read is None]
-        progress = _Progress(len(missing), len(source), say)
+        work = _Reading(source, channels, index, say, stamps, pool)
+        missing = work.look(range(len(source)))
+        exchange = None if index is None else index.exchange(say)
+        if exchange is not None and index is not None:
+            exchange.begin(len(missing))
+            own = exchange.share_of(missing)
+            work.read(own, exchange.sign)
+            share = (index.name(source.paths[n]) for n in exchange.share_of(range(len(source))))
+            mine = {name: index.records[name] for name in share if name in index.records}
+            index.merge(exchange.gather(mine, needed=len(own) < len(missing)))
+            missing = work.look(number for number in missing if work.found[number] is None)
+        work.read(missing)
+    return [each for each in work.found if each is not None]
+
+
+class _Reading:
+    """The images of a split, while what each of them is becomes known."""
+
+    def __init__(
+        self,
+        source: FileSource,
+        channels: int,
+        index: FileIndex | None,
+        say: Say | None,
+        stamps: Sequence[Stamp | None],
+        pool: concurrent.futures.Executor,
+    ) -> None:
+        self.found: list[Read | None] = [None] * len(source)
+        self._source, self._channels, self._index = source, channels, index
+        self._say, self._stamps, self._pool = say, stamps, pool
+
+    def look(self, numbers: Iterable[int]) -> list[int]:
+        """Looks images up in the container or the index; returns those that are not known."""
+        source = self._source
+        missing = []
+        for number in numbers:
+            path, stamp = source.paths[number], self._stamps[number]
+            read = _known(source, path, stamp, self._channels, self._index)
+            self.found[number] = read
+            if read is None:
+                missing.append(number)
+        return missing
+
+    def read(self, numbers: Sequence[int], tick: Callable[[], None] = lambda: None) -> None:
+        """Reads images, and writes the index every two minutes.
+
+        Args:
+            numbers: The images.
+            tick: Is called from time to time.
+        """
+        index, total = self._index, len(self._source)
+        progress = Progress(len(numbers), total, self._say, "reading images before training")
         written = time.monotonic()
-        read = functools.partial(_read_some, source=source, channels=channels)
-        chunks = [missing[start : start + _CHUNK] for start in range(0, len(missing), _CHUNK)]
-        paths = ([source.paths[number] for number in chunk] for chunk in chunks)
-        for chunk, reads in zip(chunks, _in_order(pool, read, paths, 2 * workers), strict=True):
+        read = functools.partial(_read_some, source=self._source, channels=self._channels)
+        chunks = [numbers[start : start + _CHUNK] for start in range(0, len(numbers), _CHUNK)]
+        paths = ([self._source.paths[number] for number in chunk] for chunk in chunks)
+        for chunk, reads in zip(
+            chunks, in_order(self._pool, read, paths, 2 * _threads()), strict=True
+        ):
             for number, each in zip(chunk, reads, strict=True):
-                found[number] = each
+                self.found[number] = each
                 if index is not None:
-                    index.add(source.paths[number], stamps[number], each)
+                    index.add(self._source.paths[number], self._stamps[number], each)
             progress.add(len(chunk))
+            tick()
             if index is not None and time.monotonic() - written > _SECONDS_BETWEEN_WRITES:
                 index.write()
                 written = time.monotonic()
-    return [each for each in found if each is not None]
+
+
+def _threads() -> int:
+    return max(2, os.cpu_count() or 1)
 
 
 def read_one(path: str, source: FileSource, channels: int) -> Read:
@@ -112,7 +165,7 @@ def _stamps(source: FileSource, pool: concurrent.futures.ThreadPoolExecutor) -> 
     return [each for part in found for each in part]
 
 
-def _in_order(
+def in_order(
     pool: concurrent.futures.Executor,
     function: Callable[[Any], Any],
     values: Iterable[Any],
@@ -128,26 +181,58 @@ def _in_order(
         yield begun.popleft().result()
 
 
+def _known(
+    source: FileSource, path: str, stamp: Stamp | None, channels: int, index: FileIndex | None
+) -> Read | None:
+    """Returns what is known of an image, by the container that holds it or by the index."""
+    if source.container is not None:
+        read = source.container.known(path, channels, accurate=source.decoding.accurate)
+        if read is not None:
+            return read
+    return None if index is None else index.find(path, stamp)
+
+
 def _read_some(paths: Sequence[str], source: FileSource, channels: int) -> list[Read]:
-    """Reads and decodes images; JPEGs are decoded in one call of a graph, which is faster."""
+    """Reads and decodes images."""
+
+    def contents() -> Iterator[bytes | OSError]:
+        for path in paths:
+            try:
+                yield source.content(path)
+            except OSError as error:
+                yield error
+
+    return check(contents(), channels, source.decoding, several=len(paths) > 1)
+
+
+def check(
+    contents: Iterable[bytes | OSError], channels: int, decoding: Decoding, *, several: bool = True
+) -> list[Read]:
+    """Decodes images; JPEGs in one call of a graph, where there are several, which is faster.
+
+    Args:
+        contents: The encoded images, or why one could not be read. At most 16 MiB and one image
+            are held.
+        channels: Number of channels to decode.
+        decoding: How they are decoded.
+        several: Whether there are several images.
+    """
     reads: list[Read] = []
     together: dict[int, bytes] = {}
-    for path in paths:
-        try:
-            content = source.content(path)
-        except OSError as error:
-            reads.append(Read(error.strerror or type(error).__name__, "", ()))
+    for content in contents:
+        if isinstance(content, OSError):
+            reads.append(Read(content.strerror or type(content).__name__, "", ()))
             continue
         problem = ""
-        by_graph = source.decoding.accurate and channels in (1, 3) and len(paths) > 1
+        by_graph = decoding.accurate and channels in (1, 3) and several
         if by_graph and format_of(content) == "jpeg":
             together[len(reads)] = content
         else:
-            problem = problem_of(content, channels, source.decoding)
+            problem = problem_of(content, channels, decoding)
         reads.append(Read(problem, digest(content), notable(content)))
         if sum(map(len, together.values())) > _CHUNK_BYTES:
-            _check_together(together, reads, channels, source.decoding)
-    _check_together(together, reads, channels, source.decoding)
+            _check_together(together, reads, channels, decoding)
+    _check_together(together, reads, channels, decoding)
     return reads
 
 
@@ -185,11 +270,18 @@ def _jpeg_decoder() -> Any:
     return tf.function(decode, input_signature=[tf.TensorSpec((None,), tf.string)])
 
 
-class _Progress:
-    """Lines on how many images are read, every ten seconds."""
+class Progress:
+    """Lines on how many images are done, every ten seconds.
 
-    def __init__(self, missing: int, total: int, say: Say | None) -> None:
-        self._missing, self._total, self._say = missing, total, say
+    Args:
+        missing: Number of images to do.
+        total: Number of images, with those that were done before.
+        say: Prints a line.
+        what: What is done, for the lines.
+    """
+
+    def __init__(self, missing: int, total: int, say: Say | None, what: str) -> None:
+        self._missing, self._total, self._say, self._what = missing, total, say, what
         self._done, self._begun = 0, time.monotonic()
         self._said = self._begun
 
@@ -204,7 +296,7 @@ class _Progress:
         left = (self._missing - self._done) / rate
         known = self._total - self._missing
         self._say(
-            f"reading images before training: {self._done:,} of {self._missing:,}"
+            f"{self._what}: {self._done:,} of {self._missing:,}"
             + (f" ({known:,} known from before)" if known else "")
             + f", {rate:,.0f} per second, about {left:,.0f} s left"
         )

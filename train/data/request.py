@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .listing import Listing
+from .shared_index import Sharing
 from .sources import SPLITS, Split
 
 
@@ -20,7 +21,8 @@ class Request:
         stored: The files of each split as a run stored them, or None.
         whole: Whether a folder without folders of splits is, undivided, the split that is asked
             for, unless it is the one that the run was trained on.
-        index: The file beside a run that keeps what reading its images has told, or None.
+        index: The file beside a run that keeps what reading its images has told, with the workers
+            that share it; or None.
         say: Is called with the progress of reading images, or None.
     """
 
@@ -28,5 +30,5 @@ class Request:
     class_names: tuple[str, ...] | None = None
     stored: Listing | None = None
     whole: bool = False
-    index: Path | None = None
+    index: Path | Sharing | None = None
     say: Callable[[str], None] | None = None

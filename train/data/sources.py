@@ -5,19 +5,26 @@ from __future__ import annotations
 import abc
 import dataclasses
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from .decoding import STANDARD, Decoding
-from .index import Stamp
+from .known import Read, Stamp
 from .listing import Listing
 
 Task = Literal["classification", "multilabel"]
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+TOGETHER = 16
+"""Encoded images that one call of Python reads, where Python reads them.
+
+A call for each image takes longer than reading it; calls for whole batches would hold gigabytes of
+photographs.
+"""
 
 IN_MEMORY = 2 * 2**30
 """Largest size of decoded images that are kept in memory, in bytes."""
@@ -70,9 +77,46 @@ class Contained(abc.ABC):
     def read(self, path: str) -> bytes:
         """Returns the encoded image that a path of `FileSource.paths` stands for."""
 
+    def read_several(self, paths: Sequence[str]) -> list[bytes]:
+        """Returns the encoded images of some paths, in their order."""
+        return [self.read(path) for path in paths]
+
+    def gather(self, paths: Any) -> Any:
+        """Returns the encoded images of paths, a vector of strings, inside a graph."""
+        return read_in_graph(
+            lambda names: self.read_several([os.fsdecode(name) for name in names]), paths
+        )
+
     def stamp(self, path: str) -> Stamp | None:
         """Returns size and time of an image, by which it is the same; None where unknown."""
         return None
+
+    def known(self, path: str, channels: int, *, accurate: bool) -> Read | None:
+        """Returns what reading an image has told, where the container holds it; else None.
+
+        Args:
+            path: The path.
+            channels: Number of channels that the image is decoded to.
+            accurate: Which decoder; see `Decoding`.
+        """
+        return None
+
+
+def read_in_graph(read: Callable[[np.ndarray], list[bytes]], values: Any) -> Any:
+    """Returns what a function reads, a string for each of some values, inside a graph.
+
+    Args:
+        read: The function, which runs in Python.
+        values: A vector, such as paths or numbers of records.
+    """
+    import tensorflow as tf
+
+    @tf.autograph.experimental.do_not_convert
+    def call(found: np.ndarray) -> np.ndarray:
+        return np.asarray(read(found), object)
+
+    contents = tf.numpy_function(call, [values], tf.string, stateful=False)
+    return tf.ensure_shape(contents, values.shape)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,12 +161,7 @@ class FileSource:
 
         if self.container is None:
             return tf.io.read_file(path)
-
-        def content(name: Any) -> bytes:
-            # Outside a graph TensorFlow passes an array of one.
-            return self.content(os.fsdecode(name if isinstance(name, bytes) else name.item()))
-
-        return tf.ensure_shape(tf.numpy_function(content, [path], tf.string, stateful=False), ())
+        return self.container.gather(tf.reshape(path, (1,)))[0]
 
     @property
     def encoded_paths(self) -> list[bytes]:
@@ -163,7 +202,51 @@ class StreamSource:
         return self.size
 
 
-Source = ArraySource | FileSource | StreamSource
+@dataclasses.dataclass(frozen=True)
+class RecordSource:
+    """Encoded images with their labels, which are read by number, in any order.
+
+    The labels are known only when a record is read, so that sampling by class and folds need
+    another form of the data.
+
+    Attributes:
+        size: Number of examples.
+        read: Maps numbers of examples, int64 `(count,)`, to encoded images and labels, in a graph.
+        decoding: How the encoded images become pixels.
+        numbers: The records that the examples are; None for all in their order.
+    """
+
+    size: int
+    read: Callable[[Any], tuple[Any, Any]]
+    decoding: Decoding = STANDARD
+    numbers: np.ndarray | None = None
+    balanced: ClassVar[bool] = False
+
+    def __len__(self) -> int:
+        return self.size
+
+    def take(self, indices: np.ndarray) -> RecordSource:
+        """Returns a source of the examples at `indices`."""
+        numbers = indices if self.numbers is None else self.numbers[indices]
+        return dataclasses.replace(self, size=len(numbers), numbers=numbers)
+
+    def gather(self, examples: Any) -> tuple[Any, Any]:
+        """Returns encoded images and labels at example numbers, int64 `(count,)`, in a graph."""
+        import tensorflow as tf
+
+        if self.numbers is not None:
+            examples = tf.gather(tf.constant(self.numbers, tf.int64), examples)
+        return self.read(examples)
+
+    def open(self, seed: Any = None) -> Any:
+        """Returns a `tf.data.Dataset` of (encoded image, label) in order."""
+        import tensorflow as tf
+
+        numbers = tf.data.Dataset.range(self.size).batch(TOGETHER)
+        return numbers.map(self.gather, num_parallel_calls=2, deterministic=True).unbatch()
+
+
+Source = ArraySource | FileSource | RecordSource | StreamSource
 
 
 @dataclasses.dataclass(frozen=True)

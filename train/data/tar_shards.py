@@ -13,7 +13,8 @@ from ..config import DataConfig
 from .contained import Row, contained_files
 from .divide import divided
 from .headers import ENDINGS
-from .index import Stamp, stamp_of
+from .index import stamp_of
+from .known import Stamp
 from .layout import split_named
 from .listing import examples
 from .request import Request

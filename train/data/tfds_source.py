@@ -28,6 +28,7 @@ from .sources import (
     no_images,
 )
 from .tfds_directory import check_tfds_directory
+from .tfds_records import is_by_number, record_source
 
 
 def load_tfds(config: DataConfig, asked: Sequence[Split] = SPLITS) -> ImageData:
@@ -45,8 +46,8 @@ def load_tfds(config: DataConfig, asked: Sequence[Split] = SPLITS) -> ImageData:
         ValueError: If the data set is unknown, has no image and label, has no known split, or
             cannot be downloaded.
     """
-    builder = _builder(config)
-    image, label = _features(builder, config.dataset)
+    builder = open_builder(config)
+    image, label = image_and_label(builder, config.dataset)
     names = tuple(label.names)
     channels = image.shape[-1] or 3
     splits = builder.info.splits
@@ -68,9 +69,7 @@ def load_tfds(config: DataConfig, asked: Sequence[Split] = SPLITS) -> ImageData:
             Decoding.of(config), oriented=config.orientation == "exif" and not fixed
         ),
     )
-    test_name = next(
-        (n for n in ("test", "validation") if n in splits and _labelled(builder, n)), None
-    )
+    test_name = test_split(builder)
     if "train" not in splits and test_name is None:
         raise ValueError(
             f"Data set {config.dataset!r} has neither a train, a validation nor a test split. "
@@ -80,12 +79,14 @@ def load_tfds(config: DataConfig, asked: Sequence[Split] = SPLITS) -> ImageData:
     train: Source = no_images(channels)
     validation: Source | None = None
     if "train" in splits and {"train", "validation"} & set(asked):
-        if builder.info.disable_shuffling and not opened.cached:
+        in_order = not opened.cached and not is_by_number(builder)
+        if builder.info.disable_shuffling and in_order:
             raise ValueError(
                 f"TFDS has written {config.dataset!r} in the order of its source "
                 "(`disable_shuffling`), often sorted by class, and a stream is shuffled within a "
-                "window only. Prepare it anew without `disable_shuffling`, or export it to a "
-                "folder, of which the order is shuffled as a whole"
+                "window only. Prepare it anew without `disable_shuffling`, or write it as shards "
+                f"(`keras-resnet shards {config.dataset} DIR`), of which the order is shuffled as "
+                "a whole"
             )
         train, validation = opened.train_parts(splits["train"].num_examples, config.validation)
     return ImageData(
@@ -120,6 +121,8 @@ class _Opened:
 
     def source(self, split: str) -> Source:
         """Returns the images of a split."""
+        if not self.cached and is_by_number(self.builder):
+            return record_source(self.builder, split, self.decoding)
         if not self.cached:
             return _stream(self.builder, split, self.decoding)
         everything = np.arange(self.builder.info.splits[split].num_examples)
@@ -133,6 +136,9 @@ class _Opened:
         if self.cached:
             train, validation = self._decoded("train", [rest, held])
             return train, validation
+        if is_by_number(self.builder):
+            source = record_source(self.builder, "train", self.decoding)
+            return source.take(rest), source.take(held)
         # A stream is cut in two: TFDS has written it in random order.
         cut = len(rest)
         return self.source(f"train[:{cut}]"), self.source(f"train[{cut}:]")
@@ -169,6 +175,13 @@ class _Opened:
         ]
 
 
+def test_split(builder: Any) -> str | None:
+    """Returns the name of the split to test on: `test`, or `validation` if that has no labels."""
+    splits = builder.info.splits
+    named = (name for name in ("test", "validation") if name in splits)
+    return next((name for name in named if _labelled(builder, name)), None)
+
+
 def _labelled(builder: Any, split: str) -> bool:
     """Whether a split has labels. Competitions withhold those of test images, as -1."""
     if not builder.info.splits[split].num_examples:
@@ -201,8 +214,12 @@ def find_builder(config: DataConfig) -> Any:
         raise _unknown(config) from None
 
 
-def _builder(config: DataConfig) -> Any:
-    """Returns the builder of a data set that is downloaded."""
+def open_builder(config: DataConfig) -> Any:
+    """Returns the builder of a data set, which is downloaded and prepared if necessary.
+
+    Raises:
+        ValueError: If the data set is unknown, or cannot be downloaded.
+    """
     builder = find_builder(config)
     if not builder.is_prepared():
         try:
@@ -228,7 +245,12 @@ def _unknown(config: DataConfig) -> ValueError:
     )
 
 
-def _features(builder: Any, name: str) -> tuple[Any, Any]:
+def image_and_label(builder: Any, name: str) -> tuple[Any, Any]:
+    """Returns the features `image` and `label` of a data set.
+
+    Raises:
+        ValueError: If it does not have them.
+    """
     import tensorflow_datasets as tfds
 
     features = builder.info.features
@@ -247,6 +269,8 @@ def _encoded(builder: Any, split: str) -> Any:
     """Returns a `tf.data.Dataset` of (encoded image, label) in the stored order."""
     import tensorflow_datasets as tfds
 
+    if is_by_number(builder):
+        return record_source(builder, split).open()
     records = builder.as_dataset(
         split=split,
         shuffle_files=False,

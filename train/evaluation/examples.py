@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..data import ArraySource, Source
+from ..data.batches import stored_examples
 from ..data.images import decode
 from ..data.sources import FileSource
 
@@ -97,8 +98,9 @@ def _decoded(source: Source, channels: int) -> Any:
     if isinstance(source, ArraySource):
         return tf.data.Dataset.from_tensor_slices((source.images, source.labels))
     if isinstance(source, FileSource):
-        files = tf.data.Dataset.from_tensor_slices((source.encoded_paths, source.labels))
-        encoded = files.map(lambda path, label: (tf.io.read_file(path), label))
+        numbers = tf.data.Dataset.range(len(source)).batch(1)
+        stored = stored_examples(numbers.map(lambda number: (number, number)), source)
+        encoded = stored.map(lambda image, label, _: (image, label))
     else:
         encoded = source.open(None)
     return encoded.map(

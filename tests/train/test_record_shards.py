@@ -1,0 +1,411 @@
+"""`keras-resnet shards`: writing, going on after a kill, damage, and training from the shards."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import pathlib
+import shutil
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from keras_resnet import PreprocessSpec, get_spec
+from keras_resnet_train.cli import main
+from keras_resnet_train.config import AugmentConfig, DataConfig
+from keras_resnet_train.data import (
+    ArraySource,
+    ImageData,
+    Share,
+    TrainingPlan,
+    evaluation_batches,
+    load_data,
+    naming_files,
+    raw_images,
+    record_files,
+    shard_writer,
+    training_batches,
+)
+from keras_resnet_train.data.shard_images import Storage
+from keras_resnet_train.data.shard_origin import open_origin
+from keras_resnet_train.data.shard_writer import check_shards, write_shards
+from keras_resnet_train.data.sources import RecordSource
+from keras_resnet_train.evaluation.examples import chunks
+
+pytestmark = pytest.mark.tf
+pytest.importorskip("array_record", reason="reads and writes record shards")
+
+SPEC = get_spec("cifar_resnet8")
+SIZE = PreprocessSpec((6, 5))
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+
+
+def _pixels(number: int) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(image(number))))
+
+
+def image(
+    number: int, kind: str = "PNG", size: tuple[int, int] = (5, 6), mode: str = "RGB"
+) -> bytes:
+    shape = (*size[::-1], 3) if mode == "RGB" else size[::-1]
+    pixels = np.random.default_rng(number).integers(0, 256, shape, dtype=np.uint8)
+    content = io.BytesIO()
+    Image.fromarray(pixels, mode).save(content, kind)
+    return content.getvalue()
+
+
+@pytest.fixture
+def folder(tmp_path: pathlib.Path) -> pathlib.Path:
+    """A folder of two classes, with a grey and an unreadable image among 41."""
+    root = tmp_path / "images"
+    for number in range(40):
+        path = root / "ab"[number % 2] / f"{number:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(image(number, mode="L" if number == 4 else "RGB"))
+    (root / "a" / "bad.jpg").write_bytes(b"\xff\xd8\xff broken")
+    return root
+
+
+def write(source: object, target: object, *options: str) -> int:
+    return main(["shards", str(source), str(target), "--shard-size", "1", *options])
+
+
+def load(path: object, **fields: Any) -> ImageData:
+    return load_data(DataConfig(dataset=str(path), on_bad_image="skip", **fields), SPEC)
+
+
+def batches(data: ImageData, start: int = 0, **share: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    plan = TrainingPlan(SIZE, AugmentConfig(), 3, seed=3, start_step=start, total_steps=7)
+    return list(training_batches(data.train, plan, Share(8, **share)).as_numpy_iterator())
+
+
+def equal(one: Any, other: Any) -> None:
+    for a, b in zip(one, other, strict=True):
+        for x, y in zip(a, b, strict=True):
+            np.testing.assert_array_equal(x, y)
+
+
+def test_shards_are_the_folder(
+    folder: pathlib.Path,
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The same splits, identity, notes and batches to the bit, in any order of reading."""
+    target = tmp_path / "shards"
+    assert write(folder, target) == 0
+    said = capsys.readouterr().out
+    assert "1 unreadable image left out" in said
+    assert "a/bad.jpg" in said
+    manifest = json.loads((target / "manifest.json").read_text())
+    assert manifest["class_names"] == ["a", "b"]
+    assert {s: each["examples"] for s, each in manifest["splits"].items()} == {
+        "train": 34,
+        "test": 6,
+    }
+    assert sorted(path.name for path in target.iterdir()) == [
+        "manifest.json",
+        "refused.csv",
+        *(f"{s}-00000-of-00001.{e}" for s in ("test", "train") for e in ("array_record", "csv.gz")),
+    ]
+    with (target / "refused.csv").open() as file:
+        assert [row["image"] for row in csv.DictReader(file)] == ["a/bad.jpg"]
+    for fields in ({}, {"validation": 0.2}):
+        one, other = load(folder, **fields), load(target, **fields)
+        assert one.identity == other.identity
+        assert one.listing is not None
+        assert other.listing is not None
+        assert one.listing.to_bytes() == other.listing.to_bytes()
+    assert any("grey" in note for note in other.notes)
+    assert any("1 image of" in note and "refused.csv" in note for note in other.notes)
+    one, other = load(folder), load(target)
+    whole = batches(other)
+    equal(whole, batches(one))
+    second = batches(other, start=4, worker=1, workers=2)
+    equal(second, [(images[4:], labels[4:]) for images, labels in whole[4:]])
+    for data in (one, other):
+        assert data.train.take(np.arange(2)).names == ("a/00.png", "a/02.png")
+    # The second of two workers has examples 4 to 7 of the six, and reads no others.
+    read: list[str] = []
+    container = type(other.test.container)
+    of = container._of
+    monkeypatch.setattr(container, "_of", lambda self, paths: read.extend(paths) or of(self, paths))
+    pixels, labels = raw_images(one.test, SIZE, 3)
+    share = Share(8, worker=1, workers=2)
+    ((images, found, weights),) = evaluation_batches(other.test, SIZE, 3, share, raw=True)
+    np.testing.assert_array_equal(images[:2], pixels[4:])
+    np.testing.assert_array_equal(found[:2], labels[4:])
+    assert weights.numpy().tolist() == [1, 1, 0, 0]
+    assert set(read) == set(other.test.paths[4:])
+    # The pipeline of `evaluate`, and files that lie elsewhere now.
+    target = target.rename(tmp_path / "moved")
+    (chunk,) = chunks(load(target).test, 3, lambda pixels: (pixels,), 9)
+    np.testing.assert_array_equal(chunk.versions[0], pixels)
+    assert main(["shards", "--check", str(target)]) == 0
+    assert "all shards have the SHA-256" in capsys.readouterr().out
+
+
+def written(folder: pathlib.Path, target: pathlib.Path, **storage: int) -> list[str]:
+    """Writes shards of about eight images; returns what was said."""
+    said: list[str] = []
+    config = DataConfig(dataset=str(folder))
+    origin = open_origin(config, 3, said.append)
+    write_shards(origin, target, Storage(**storage), int(8 * origin.mean_bytes), said.append)
+    return said
+
+
+def hashes(target: pathlib.Path) -> dict[str, str]:
+    manifest = json.loads((target / "manifest.json").read_text())
+    return {s["file"]: s["sha256"] for e in manifest["splits"].values() for s in e["shards"]}
+
+
+def test_an_interrupted_command_goes_on(
+    folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(folder, tmp_path / "whole")
+    whole = hashes(tmp_path / "whole")
+    assert list(whole) == [
+        *(f"train-{number:05d}-of-00004.array_record" for number in range(4)),
+        "test-00000-of-00001.array_record",
+    ]
+    target, made = tmp_path / "shards", []
+    record_of = shard_writer.record_of
+
+    def cut(image: Any) -> bytes:
+        made.append(image.example.name)
+        if len(made) == 20:
+            raise KeyboardInterrupt
+        return record_of(image)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shard_writer, "record_of", cut)
+        written(folder, target)
+    assert sorted(path.name for path in target.glob("*.array_record")) == list(whole)[:2]
+    with pytest.raises(ValueError, match=r"shards that are not finished: give the same"):
+        load(target)
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    shutil.copy(target / "plan.json", begun)  # killed before the first shard was whole
+    with pytest.raises(ValueError, match=r"shards that are not finished"):
+        load(begun)
+    # As a kill leaves it: a file that is begun, and one that the disk has not kept.
+    (target / ".train-00002-of-00004.array_record").write_bytes(b"begun")
+    damage(target / "train-00000-of-00004.array_record")
+    made.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(shard_writer, "record_of", lambda i: made.append(i) or record_of(i))
+        said = written(folder, target)
+    assert "1 of 5 shards are whole already, by their SHA-256" in said
+    assert any("train-00000-of-00004" in s and "written anew" in s and "SHA-256" in s for s in said)
+    assert len(made) == 40 - 9
+    assert hashes(target) == whole
+    assert not list(target.glob(".*"))
+    assert any("all 5 shards are whole" in line for line in written(folder, target))
+    # Of changed images only their shard is written again; others of other names are refused.
+    (folder / "a" / "00.png").write_bytes(image(100))
+    assert any("its images have changed" in line for line in written(folder, target))
+    changed = hashes(target)
+    assert [name for name in whole if whole[name] != changed[name]] == list(whole)[:1]
+    (folder / "a" / "new.png").write_bytes(image(101))
+    with pytest.raises(ValueError, match=r"other images or settings \(examples: .*another folder"):
+        written(folder, target)
+    with pytest.raises(ValueError, match=r"settings \(.*short_side: 0 there"):
+        written(folder, target, short_side=4)
+    with pytest.raises(ValueError, match=r"must be a new or empty folder.* It holds: a, b"):
+        written(folder, folder)
+
+
+def damage(file: pathlib.Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 3] ^= 1
+    file.write_bytes(content)
+
+
+def test_damaged_shards_are_named(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    target = tmp_path / "shards"
+    written(folder, target)
+    file = target / "train-00001-of-00004.array_record"
+    content = file.read_bytes()
+    file.write_bytes(content.replace(b"IDAT", b"idat"))
+    with pytest.raises(ValueError, match=r"1 damaged shard: train-00001.* \(other content\).*Give"):
+        check_shards(target, print)
+    with (
+        pytest.raises(ValueError, match=r"number \d is a damaged record of the file .*train-00001"),
+        naming_files(load(target).train),
+    ):
+        batches(load(target))
+    file.write_bytes(content[:-7])
+    with pytest.raises(
+        ValueError, match=r"1 damaged shard: train-00001.*131,065 bytes, not 131,072"
+    ):
+        load(target)
+    file.unlink()
+    with pytest.raises(ValueError, match=r"1 damaged shard: train-00001.*missing.*anew"):
+        load(target)
+    written(folder, target)
+    (target / "train-00001-of-00004.csv.gz").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"train-00001.*csv.gz has other content"):
+        load(target)
+    for text, problem in (("{}", "not one that"), ('{"format": 1', "not JSON"), ("", "not JSON")):
+        (target / "manifest.json").write_text(text)
+        with pytest.raises(ValueError, match=problem):
+            load(target)
+
+
+def test_resized(tmp_path: pathlib.Path) -> None:
+    """Larger images become JPEGs of the short side, upright; others are kept to the byte."""
+    rows, columns = np.mgrid[:300, :500].astype("float32")
+    smooth = np.stack([rows / 300, columns / 500, 0.5 + 0 * rows], -1)
+    picture = Image.fromarray((255 * smooth).astype("uint8"))
+    turned = Image.Exif()
+    turned[274] = 6
+    for name in "ab":
+        (tmp_path / "images" / name).mkdir(parents=True)
+    picture.save(tmp_path / "images" / "a" / "large.jpg", quality=95, exif=turned)
+    picture.convert("L").save(tmp_path / "images" / "a" / "grey.png")
+    small = image(1, "JPEG", size=(60, 50))
+    (tmp_path / "images" / "b" / "small.jpg").write_bytes(small)
+    (tmp_path / "images" / "b" / "cut.jpg").write_bytes(image(1, "JPEG", size=(90, 90))[:2000])
+    config = DataConfig(dataset=str(tmp_path / "images"), test_size=0)
+    origin = open_origin(config, 3, print)
+    manifest = write_shards(origin, tmp_path / "shards", Storage(short_side=60), 2**20, print)
+    assert manifest.images.startswith("2 of 3 images resized to a shorter side of 60 pixels (Lan")
+    assert manifest.refused == 1
+    source = load(tmp_path / "shards").train
+    content = {n: source.content(p) for n, p in zip(source.names, source.paths, strict=True)}
+    assert content["b/small.jpg"] == small
+    stored = Image.open(io.BytesIO(content["a/large.jpg"]))
+    assert (stored.size, stored.mode, stored.getexif().get(274)) == ((60, 100), "RGB", None)
+    expected = np.rot90(smooth, -1)[2::5, 2::5] * 255
+    assert np.abs(np.asarray(stored) - expected).max() < 4
+    grey = Image.open(io.BytesIO(content["a/grey.png"]))
+    assert (grey.size, grey.mode, grey.format) == ((100, 60), "L", "JPEG")
+
+
+def test_several_labels(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    names = [f"{'ab'[n % 2]}/{n:02}.png" for n in range(12)]
+    rows = [f"{name},{['u', 'u v', '', 'v'][n % 4]}" for n, name in enumerate(names)]
+    (folder / "labels.csv").write_text("\n".join(["image,labels", *rows]))
+    options = ("--task", "multilabel", "--test-size", "0")
+    assert write(folder / "labels.csv", tmp_path / "shards", *options) == 0
+    data = load(tmp_path / "shards", task="multilabel")
+    assert data.class_names == ("u", "v")
+    assert data.train.labels[:4].tolist() == [[1, 0], [1, 1], [0, 0], [0, 1]]
+    with pytest.raises(ValueError, match=r"written with --task multilabel, so give --task multi"):
+        load(tmp_path / "shards")
+
+
+def test_without_the_library(
+    folder: pathlib.Path,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(sys.modules, "array_record.python", None)
+    assert write(folder, tmp_path / "shards") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("Error: `keras-resnet shards` needs the library array_record: pip inst")
+    assert "tar shards" in error
+    assert not (tmp_path / "shards").exists()
+    assert write(folder, folder / "shards") == 1
+    assert "must lie outside of the source" in capsys.readouterr().err
+    assert write("synthetic", tmp_path / "shards") == 1
+    assert "made in memory and has no files" in capsys.readouterr().err
+
+
+def prepare_tfds(root: pathlib.Path, name: str, suffix: str, count: int) -> None:
+    """Writes a data set of TFDS with two record files, as TFDS itself would."""
+    tfds = pytest.importorskip("tensorflow_datasets")
+    features = tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(encoding_format="png"),
+            "label": tfds.features.ClassLabel(names=("red", "green")),
+        }
+    )
+    path = root / name / "1.0.0"
+    path.mkdir(parents=True)
+    halves = (range(count // 2), range(count // 2, count))
+    for number, half in enumerate(halves):
+        records = [
+            features.serialize_example(
+                features.encode_example({"image": io.BytesIO(image(each)), "label": each % 2})
+            )
+            for each in half
+        ]
+        file = str(path / f"{name}-train.{suffix}-{number:05d}-of-00002")
+        if suffix == "tfrecord":
+            with tf.io.TFRecordWriter(file) as writer:
+                for record in records:
+                    writer.write(record)
+        else:
+            module = record_files.array_record_module("this test")
+            writer = module.ArrayRecordWriter(file, "group_size:1")
+            for record in records:
+                writer.write(record)
+            writer.close()
+    template = tfds.core.ShardedFileTemplate(
+        data_dir=path,
+        template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+        dataset_name=name,
+        split="train",
+        filetype_suffix=suffix,
+    )
+    split = tfds.core.SplitInfo(
+        name="train",
+        shard_lengths=[len(half) for half in halves],
+        num_bytes=count * 200,
+        filename_template=template,
+    )
+    tfds.folder_dataset.write_metadata(
+        data_dir=str(path), features=features, split_infos=[split], check_data=False
+    )
+
+
+def test_tfds(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Sets of TFRecord become shards; those of ArrayRecord are read at any example themselves."""
+    for name, suffix in (("streamed", "tfrecord"), ("numbered", "array_record")):
+        prepare_tfds(tmp_path, name, suffix, 30)
+        options = ("--data-dir", str(tmp_path))
+        assert write(name, tmp_path / f"{name}_shards", *options) == 0
+    own = {"data_dir": str(tmp_path), "cache": "none"}
+    streamed, numbered = load("streamed", **own), load("numbered", **own)
+    assert isinstance(numbered.train, RecordSource)
+    expected = list(streamed.train.open(None).as_numpy_iterator())
+    assert expected == [(image(number), number % 2) for number in range(30)]
+    assert list(numbered.train.open().as_numpy_iterator()) == expected
+    for name, first in (
+        ("streamed", "streamed-train.tfrecord-00001-of-00002__0"),
+        ("numbered", "train/15"),
+    ):
+        shards = load(tmp_path / f"{name}_shards")
+        assert shards.class_names == ("red", "green")
+        assert shards.train.names[15] == first
+        contents = shards.train.container.read_several(shards.train.paths)
+        assert list(zip(contents, shards.train.labels, strict=True)) == expected
+    # The order is that of images in memory, from any step.
+    pixels = np.stack([_pixels(number) for number in range(30)])
+    memory = ArraySource(pixels, np.arange(30) % 2)
+    whole = batches(dataclasses.replace(numbered, train=memory))
+    equal(batches(numbered, start=2), whole[2:])
+    held = load("numbered", validation=0.2, **own)
+    assert (len(held.train), len(held.validation)) == (24, 6)
+    parts = [list(part.open().as_numpy_iterator()) for part in (held.train, held.validation)]
+    assert sorted(parts[0] + parts[1]) == sorted(expected)
+    names = ("green", "blue", "red")
+    relabelled = load_data(DataConfig(dataset="numbered", **own), SPEC, class_names=names)
+    labels = [label for _, label in relabelled.train.open().as_numpy_iterator()]
+    assert labels == [2 - 2 * label for _, label in expected]
+    with pytest.raises(ValueError, match=r"need images in memory, files or shards \(`keras-resnet"):
+        load("numbered", sampling="balanced", **own)
+    assert write("streamed", tmp_path / "x", *options, "--validation", "0.1") == 1
+    assert "leave out `--validation`" in capsys.readouterr().err

@@ -1,0 +1,352 @@
+"""Record shards are written: one after the other, each complete or absent, and checked.
+
+A shard is its file of records, and beside it its file of rows, which is written when the records
+are complete and holds their SHA-256. So a process that was killed goes on after the last whole
+shard. `manifest.json` is written last.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import csv
+import io
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_resnet.version import __version__
+from keras_resnet.weights.files.file_system import flush, lock, replace, unlock
+
+from ..files import read_object, write_json, write_text
+from .listing import examples
+from .reading import Progress, in_order
+from .record_files import WRITER_OPTIONS, array_record_module
+from .shard_format import (
+    FORMAT,
+    MANIFEST,
+    PLAN,
+    REFUSED,
+    Manifest,
+    Row,
+    Shard,
+    Written,
+    planned,
+    problem_of_shard,
+    read_facts,
+    read_manifest,
+    refuse_damaged,
+    sha256,
+    write_rows,
+)
+from .shard_images import Storage, Stored, record_of, stored
+from .shard_origin import Origin
+from .walk import counted
+
+Say = Callable[[str], None]
+
+
+def write_shards(
+    origin: Origin, folder: Path, storage: Storage, shard_bytes: int, say: Say
+) -> Manifest:
+    """Writes the images of a source as record shards, or goes on with it.
+
+    Args:
+        origin: The images.
+        folder: The folder: new, empty, or with some of these shards in it.
+        storage: How images are stored.
+        shard_bytes: Size of a shard, about.
+        say: Prints a line.
+
+    Raises:
+        OSError: If the disk is full, or nearly; what is whole remains.
+        ValueError: If the folder holds something else, another process writes there, array_record
+            is not installed, or no image of a split is readable.
+    """
+    array_record_module("`keras-resnet shards`")
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = lock(folder / ".lock", wait=False)
+    except BlockingIOError:
+        raise ValueError(f"Another process writes shards into {folder}") from None
+    try:
+        return _Writer(origin, folder, storage, say).write(shard_bytes)
+    finally:
+        if descriptor is not None:
+            unlock(descriptor, folder / ".lock", remove=True)
+        with contextlib.suppress(OSError):  # it holds something
+            folder.rmdir()
+
+
+def check_shards(folder: Path, say: Say) -> Manifest:
+    """Compares the SHA-256 of each shard with the manifest.
+
+    Args:
+        folder: A finished folder.
+        say: Prints a line on progress.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        ValueError: If shards are damaged or missing; names them, and what to do.
+    """
+    manifest = read_manifest(folder)
+    shards = [shard for each in manifest.splits.values() for shard in each]
+    images = sum(shard.examples for shard in shards)
+    progress = Progress(images, images, say, "checking shards")
+    damaged = []
+    with concurrent.futures.ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
+        problems = pool.map(lambda shard: problem_of_shard(folder, shard, content=True), shards)
+        for shard, problem in zip(shards, problems, strict=True):
+            progress.add(shard.examples)
+            if problem:
+                damaged.append(f"{shard.file} ({problem})")
+    refuse_damaged(folder, damaged)
+    return manifest
+
+
+class _Writer:
+    def __init__(self, origin: Origin, folder: Path, storage: Storage, say: Say) -> None:
+        self._origin, self._folder, self._storage, self._say = origin, folder, storage, say
+        self._pool_size = max(2, os.cpu_count() or 1)
+
+    def write(self, shard_bytes: int) -> Manifest:
+        settings = self._settings(shard_bytes)
+        shards = planned(self._origin.sizes, settings["shards"])
+        self._sweep()
+        keys = {shard.stem: f"{settings['identity']} {self._origin.key(shard)}" for shard in shards}
+        facts = self._whole(shards, keys)
+        missing = [shard for shard in shards if shard.stem not in facts]
+        if not missing and (self._folder / MANIFEST).is_file():
+            (self._folder / PLAN).unlink(missing_ok=True)
+            self._say(f"{self._folder} holds these images: all {len(shards)} shards are whole")
+            return read_manifest(self._folder)
+        left = sum(shard.stop - shard.start for shard in missing)
+        if missing and facts:
+            self._say(f"{len(facts)} of {len(shards)} shards are whole already, by their SHA-256")
+        self._check_space(left)
+        write_json(self._folder / PLAN, settings)
+        (self._folder / MANIFEST).unlink(missing_ok=True)
+        progress = Progress(left, sum(self._origin.sizes.values()), self._say, "writing shards")
+        for shard in missing:
+            facts[shard.stem] = self._write(shard, keys[shard.stem], progress)
+        return self._finish(shards, facts, settings)
+
+    def _settings(self, shard_bytes: int) -> dict[str, Any]:
+        """Returns what the folder is written with: as it says, or new for a new one."""
+        origin, storage = self._origin, self._storage
+        now = {
+            "format": FORMAT,
+            "source": origin.name,
+            "task": origin.task,
+            "examples": dict(origin.sizes),
+            "short_side": storage.short_side,
+            "quality": storage.quality if storage.short_side else None,
+            "channels": storage.channels,
+            "identity": origin.identity(),
+        }
+        before = self._settings_before()
+        if before is None:
+            size = max(1.0, origin.mean_bytes)
+            shards = {s: max(1, round(n * size / shard_bytes)) for s, n in origin.sizes.items()}
+            return {**now, "shards": shards}
+        named = {name: now[name] for name in now.keys() - {"format", "source", "identity"}}
+        differ = [
+            f"{n}: {before.get(n)} there" for n, v in sorted(named.items()) if before.get(n) != v
+        ]
+        if not differ and before.get("identity") != now["identity"]:
+            differ = ["names or labels of images differ"]
+        if differ:
+            raise ValueError(
+                f"{self._folder} holds shards of other images or settings ({'; '.join(differ)}): "
+                "give another folder, or remove it"
+            )
+        return {**now, "shards": before["shards"]}
+
+    def _settings_before(self) -> dict[str, Any] | None:
+        for name in (PLAN, MANIFEST):
+            if (self._folder / name).is_file():
+                found = read_object(self._folder / name)
+                found = found.get("settings", {}) if name == MANIFEST else found
+                if not isinstance(found, dict) or not isinstance(found.get("shards"), dict):
+                    raise ValueError(f"{self._folder / name} is not what was written: remove it")
+                return found
+        others = sorted(each.name for each in self._folder.iterdir() if each.name != ".lock")
+        if others:
+            raise ValueError(
+                f"{self._folder} must be a new or empty folder, or one that this command has "
+                f"begun. It holds: {examples(others)}"
+            )
+        return None
+
+    def _sweep(self) -> None:
+        """Removes the files that a killed process has not finished."""
+        for path in self._folder.glob(".*"):
+            if path.name != ".lock" and path.is_file():
+                path.unlink()
+
+    def _whole(self, shards: Sequence[Shard], keys: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+        """Returns the facts of the shards that are whole, by the name of their files."""
+
+        def facts_of(shard: Shard) -> tuple[dict[str, Any] | None, str]:
+            file, beside = self._folder / shard.file, self._folder / shard.rows
+            if not file.is_file() or not beside.is_file():
+                return None, ""
+            facts = read_facts(beside)
+            if facts is None:
+                return None, f"{beside.name} is damaged"
+            if facts.get("key") != keys[shard.stem]:
+                return None, "its images have changed"
+            if facts.get("sha256") != sha256(file):
+                return None, "its content is not what was written (SHA-256)"
+            return facts, ""
+
+        with concurrent.futures.ThreadPoolExecutor(self._pool_size) as pool:
+            found = dict(zip(shards, pool.map(facts_of, shards), strict=True))
+        for shard, (_, problem) in found.items():
+            if problem:
+                self._say(f"{shard.file} is written anew: {problem}")
+        return {shard.stem: facts for shard, (facts, _) in found.items() if facts is not None}
+
+    def _check_space(self, left: int) -> None:
+        needed = 0 if self._storage.short_side else left * self._origin.mean_bytes
+        free = shutil.disk_usage(self._folder).free
+        if free < needed:
+            raise OSError(
+                f"{self._folder} has {free / 2**20:,.0f} MiB free, and the shards need about "
+                f"{needed / 2**20:,.0f} MiB more"
+            )
+
+    def _write(self, shard: Shard, key: str, progress: Progress) -> dict[str, Any]:
+        """Writes a shard, and returns what its file of rows says of it."""
+        temporary = self._folder / f".{shard.file}"
+        rows: list[Row] = []
+        refused: list[tuple[str, str]] = []
+        resized = 0
+        try:
+            with _open_writer(temporary) as write:
+                for image in self._images(shard, progress):
+                    if image.read.problem:
+                        refused.append((image.example.name, image.read.problem))
+                        continue
+                    write(record_of(image))
+                    resized += image.resized
+                    rows.append(Row(image.example.name, image.example.labels, image.read))
+            flush(temporary)
+            facts = {
+                "key": key,
+                "sha256": sha256(temporary),
+                "bytes": temporary.stat().st_size,
+                "examples": len(rows),
+                "resized": resized,
+                "refused": refused,
+            }
+            replace(temporary, self._folder / shard.file)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        write_rows(self._folder / shard.rows, facts, rows)
+        return facts
+
+    def _images(self, shard: Shard, progress: Progress) -> Iterator[Stored]:
+        storage, decoding = self._storage, self._origin.decoding
+        chunks = self._origin.chunks(shard, self._origin.chunk_size())
+        with concurrent.futures.ThreadPoolExecutor(self._pool_size) as pool:
+            work = in_order(
+                pool, lambda chunk: stored(chunk(), storage, decoding), chunks, 2 * self._pool_size
+            )
+            for images in work:
+                yield from images
+                progress.add(len(images))
+
+    def _finish(
+        self, shards: Sequence[Shard], facts: Mapping[str, Mapping[str, Any]], settings: Any
+    ) -> Manifest:
+        """Writes the list of refused images and the manifest."""
+        splits: dict[Any, list[Written]] = {}
+        refused: list[tuple[str, str, str]] = []
+        for shard in shards:
+            found = facts[shard.stem]
+            refused += [(shard.split, name, why) for name, why in found["refused"]]
+            splits.setdefault(shard.split, []).append(
+                Written(
+                    shard.file,
+                    shard.rows,
+                    found["examples"],
+                    found["bytes"],
+                    found["sha256"],
+                    sha256(self._folder / shard.rows),
+                )
+            )
+        for split, written in splits.items():
+            if not sum(shard.examples for shard in written):
+                first = next(each for each in refused if each[0] == split)
+                raise ValueError(
+                    f"None of the {self._origin.sizes[split]} {split} images is readable: "
+                    f"{first[1]} ({first[2]})"
+                )
+        self._write_refused(refused)
+        total = sum(shard.examples for written in splits.values() for shard in written)
+        resized = sum(each["resized"] for each in facts.values())
+        manifest = Manifest(
+            source=self._origin.name,
+            task=self._origin.task,
+            class_names=self._origin.class_names,
+            splits={split: tuple(written) for split, written in splits.items()},
+            images=self._storage.describe(resized, total),
+            channels=self._storage.channels,
+            refused=len(refused),
+            settings=settings,
+            notes=self._origin.notes,
+            versions=_versions(),
+        )
+        write_json(self._folder / MANIFEST, manifest.to_json())
+        (self._folder / PLAN).unlink()
+        return manifest
+
+    def _write_refused(self, refused: Sequence[tuple[str, str, str]]) -> None:
+        file = self._folder / REFUSED
+        if not refused:
+            file.unlink(missing_ok=True)
+            return
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(("split", "image", "problem"))
+        writer.writerows(refused)
+        write_text(file, text.getvalue())
+        shown = examples([f"{name} ({why})" for _, name, why in refused], 5)
+        what = counted(len(refused), "unreadable image")
+        self._say(f"{what} left out, listed in {file}: {shown}")
+
+
+@contextlib.contextmanager
+def _open_writer(path: Path) -> Iterator[Callable[[bytes], Any]]:
+    """Yields a function that adds a record to a new file."""
+    module = array_record_module("`keras-resnet shards`")
+    try:
+        writer = module.ArrayRecordWriter(str(path), WRITER_OPTIONS)
+        try:
+            yield writer.write
+        finally:
+            writer.close()
+    except RuntimeError as error:
+        reason = (str(error).strip() or "an error of array_record").splitlines()[0]
+        raise OSError(
+            f"{path.name.removeprefix('.')} was not written: {reason}. Free some space if the disk "
+            "is full, and give the same command again"
+        ) from error
+
+
+def _versions() -> dict[str, str]:
+    import importlib.metadata
+
+    import tensorflow as tf
+
+    return {
+        "keras_resnet": __version__,
+        "tensorflow": tf.__version__,
+        "array_record": importlib.metadata.version("array_record"),
+    }
