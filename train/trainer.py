@@ -23,7 +23,7 @@ from .best_weights import BestWeights
 from .checkpoint import Checkpoints, Progress, bytes_needed
 from .config import RunConfig
 from .console import Console
-from .data import ImageData, Share, TrainingPlan, training_batches
+from .data import ImageData, Share, TrainingPlan, reading_notes, training_batches
 from .divergence import divergence_message, first_nonfinite
 from .effective import changed_settings
 from .errors import TrainingDivergedError, TrainingStoppedError
@@ -189,6 +189,8 @@ class Trainer:
 
         def batches(context: Any) -> Any:
             share = Share.of(context, self.config.batch_size, replicas)
+            for line in reading_notes(data.train, plan, share):
+                self.console.say(f"Note: {line}")
             return training_batches(data.train, plan, share)
 
         return self.strategy.distribute_datasets_from_function(batches)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import pathlib
 import shutil
@@ -472,6 +473,10 @@ def test_tfds_streamed(prepared: pathlib.Path) -> None:
     assert found[:1100] != found[1100:]
     assert found[:1100] != [image.tobytes() for image in images]
     assert order(load("colours", data_dir=str(prepared), cache="none")) == found
+    assert data.train.parted.files[0].count == 1100
+    # The order of earlier versions, which their runs resume with.
+    earlier = load("colours", data_dir=str(prepared), cache="none", stream_order="window")
+    assert hashlib.sha256(b"".join(order(earlier))).hexdigest()[:8] == "2bf75070"
     assert order(data, seed=1) != found
 
 
@@ -502,6 +507,13 @@ def test_a_stream_in_the_order_of_its_source(
     with pytest.raises(ValueError, match=r"'colours' in the order of its source .*Prepare it anew"):
         load("colours", data_dir=str(prepared), cache="none")
     assert len(load("colours", data_dir=str(prepared)).train)
+
+
+def test_a_record_file_is_missing(prepared: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
+    next(tmp_path.rglob("*train*")).unlink()
+    with pytest.raises(FileNotFoundError, match="1 record file of 1 not in .*1.0.0: colours-train"):
+        load("colours", data_dir=str(tmp_path), cache="none")
 
 
 def test_unknown_tfds(prepared: pathlib.Path) -> None:

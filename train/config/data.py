@@ -123,6 +123,20 @@ class DataConfig(Section):
         "Keep decoded images in memory: `auto` where they take less than 2 GiB, `memory` always, "
         "`none` never.",
     )
+    stream_order: Literal["parts", "window"] = setting(
+        "parts",
+        "Order of data sets that are read in sequence (those of TFDS that are not kept in memory): "
+        "`parts`, in which each worker reads its part of the files, in another order in each "
+        "epoch; or `window`, as earlier versions did: each worker reads all files as they are "
+        "stored.",
+    )
+    shuffle_window: int = setting(
+        16_384,
+        "Encoded images that are shuffled together where they are read in sequence, of all workers "
+        "together. Each worker holds its share of them in memory (with `stream_order=window`, all "
+        "of them).",
+        AT_LEAST_1,
+    )
     classes: int | None = setting(
         None,
         "Number of classes that the data must have. By default any.",
@@ -154,8 +168,8 @@ _EARLIER_DATA_FIELDS = {
 }
 
 
-# Fields of the data section that came when large JPEGs began to be decoded at a fraction.
-_LATER_DATA_FIELDS = {"large_jpeg"}
+# Fields of the data section that came later, with what runs before them meant.
+_LATER_DATA_FIELDS = {"large_jpeg": "whole", "stream_order": "window", "shuffle_window": 16_384}
 
 
 def with_earlier_data_defaults(values: Any) -> Any:
@@ -163,7 +177,7 @@ def with_earlier_data_defaults(values: Any) -> Any:
 
     Its data section has all fields of that time and none of today's. The earliest runs were split
     by position, and their images were decoded without their orientation; later ones decoded all
-    pixels of large JPEGs.
+    pixels of large JPEGs, and read all records of a stream on each worker.
 
     Args:
         values: The JSON object.
@@ -176,12 +190,11 @@ def with_earlier_data_defaults(values: Any) -> Any:
     if not isinstance(data, Mapping):
         return values
     fields = {field.name for field in dataclasses.fields(DataConfig)}
-    if data.keys() == fields - _LATER_DATA_FIELDS:
-        return {**values, "data": {**data, "large_jpeg": "whole"}}
+    if data.keys() < fields and data.keys() >= fields - _LATER_DATA_FIELDS.keys():
+        return {**values, "data": {**_LATER_DATA_FIELDS, **data}}
     if data.keys() != _EARLIER_DATA_FIELDS:
         return values
     if data["dataset"] in ("digits", "synthetic"):  # without files, nothing has changed
         return values
     earlier = {"split_by": "position", "orientation": "stored", "decoding": "fast"}
-    earlier["large_jpeg"] = "whole"
-    return {**values, "data": {**data, **earlier}}
+    return {**values, "data": {**data, **earlier, **_LATER_DATA_FIELDS}}

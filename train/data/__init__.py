@@ -18,3 +18,4 @@ from .readable import naming_files as naming_files
 from .sources import ArraySource as ArraySource
 from .sources import ImageData as ImageData
 from .sources import Source as Source
+from .streams import reading_notes as reading_notes

@@ -108,8 +108,12 @@ def _with_labels(source: Source, lookup: np.ndarray, classes: int) -> Source:
             return images, tf.gather(table, labels)
 
         return dataclasses.replace(source, read=relabelled_records)
-    opened = source.open
-    return dataclasses.replace(
-        source,
-        open=lambda seed: opened(seed).map(lambda image, label: (image, table[label])),
-    )
+    opened, parted = source.open, source.parted
+
+    def changed(image: Any, label: Any) -> tuple[Any, Any]:
+        return image, table[label]
+
+    if parted is not None:
+        parse = parted.parse
+        parted = dataclasses.replace(parted, parse=lambda record: changed(*parse(record)))
+    return dataclasses.replace(source, open=lambda seed: opened(seed).map(changed), parted=parted)

@@ -6,6 +6,8 @@ example `shuffle(epoch)[p % N]` of epoch `p // N`, and its random numbers are ro
 draw keyed by (seed, k). A run that resumes at step k starts with position k*B, and any number of
 workers and replicas reads the same batches. With R repeats a batch has U = ceil(B / R) different
 images: row i is position k*U + i % U, so that the copies of an image are never neighbours.
+Record files have an order of their own, by which each worker reads its part of them
+(`stream_parts.py`).
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from .image_changes import crops_originals, make_image_change, open_image, place
 from .images import normalize
 from .order import ORDER, make_balanced_order, shuffled
 from .sources import ArraySource, FileSource, RecordSource, Source, StreamSource
+from .streams import parted_records
 
 
 def training_batches(source: Source, plan: TrainingPlan, share: Share) -> Any:
@@ -158,6 +161,21 @@ def _streamed(source: StreamSource, plan: TrainingPlan, share: Share) -> Any:
     """Yields (encoded image, label, changes) of this process's positions in a stream."""
     import tensorflow as tf
 
+    per_worker = share.batch // share.workers
+    own = share.worker * per_worker
+    if source.parted is None:
+        records = _from_window(source, plan, share)
+    else:
+        records = parted_records(source.parted, plan, share)
+    steps = tf.data.Dataset.range(plan.start_step, plan.total_steps)
+    rows = steps.map(lambda step: _rows(plan, share, step, own, per_worker)).unbatch()
+    return tf.data.Dataset.zip(records, rows).map(lambda record, row: (*record, row))
+
+
+def _from_window(source: StreamSource, plan: TrainingPlan, share: Share) -> Any:
+    """Yields (encoded image, label) of this process's positions, out of all records."""
+    import tensorflow as tf
+
     size, per_worker = len(source), share.batch // share.workers
     different = plan.different(share.batch)
     start, end = plan.start_step * different, plan.total_steps * different
@@ -178,18 +196,16 @@ def _streamed(source: StreamSource, plan: TrainingPlan, share: Share) -> Any:
         .skip(start - first * size)  # records are still encoded: this costs reading only
         .take(end - start)
     )
-    own = share.worker * per_worker
     if different < share.batch:
+        own = share.worker * per_worker
         numbers = tf.range(own, own + per_worker) % different
         records = records.batch(different).map(
             lambda *parts: tuple(tf.gather(part, numbers) for part in parts)
         )
-        records = records.unbatch()
-    elif share.workers > 1:
+        return records.unbatch()
+    if share.workers > 1:
         records = records.batch(per_worker).shard(share.workers, share.worker).unbatch()
-    steps = tf.data.Dataset.range(plan.start_step, plan.total_steps)
-    rows = steps.map(lambda step: _rows(plan, share, step, own, per_worker)).unbatch()
-    return tf.data.Dataset.zip(records, rows).map(lambda record, row: (*record, row))
+    return records
 
 
 def _augmented(records: Any, plan: TrainingPlan, part: int, source: Source) -> Any:

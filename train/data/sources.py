@@ -7,7 +7,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
@@ -183,6 +183,38 @@ class FileSource:
         )
 
 
+class Records(NamedTuple):
+    """Records of a file that follow one another.
+
+    Attributes:
+        path: The file.
+        first: Number of records before them.
+        count: Number of records.
+    """
+
+    path: str
+    first: int
+    count: int
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordFiles:
+    """The files of a stream, of which each worker reads its part.
+
+    Attributes:
+        files: What the stream has of each file.
+        read: A function of a path, a scalar string, to a `tf.data.Dataset` of the file's records,
+            scalar strings.
+        parse: A function of a record to (encoded image, label), in a graph.
+        window: Number of records that are shuffled together, of all workers.
+    """
+
+    files: tuple[Records, ...]
+    read: Callable[[Any], Any]
+    parse: Callable[[Any], tuple[Any, Any]]
+    window: int = 16_384
+
+
 @dataclasses.dataclass(frozen=True)
 class StreamSource:
     """Encoded images that can only be read in sequence, such as ImageNet's record files.
@@ -192,11 +224,14 @@ class StreamSource:
         open: A function that returns a `tf.data.Dataset` of (encoded image, label). Its argument
             is the seed of an epoch's order, an int64 tensor, or None for the stored order.
         decoding: How the encoded images become pixels.
+        parted: The files, where training reads them in parts (`stream_parts.py`); None where each
+            worker reads the whole stream and shuffles it within a window.
     """
 
     size: int
     open: Callable[[Any], Any]
     decoding: Decoding = STANDARD
+    parted: RecordFiles | None = None
 
     def __len__(self) -> int:
         return self.size

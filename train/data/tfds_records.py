@@ -1,53 +1,68 @@
-"""Data sets that TFDS has prepared with `file_format=array_record`: read at any example.
-
-TFDS reads them by `tfds.data_source` alone, not by `tf.data`.
-"""
+"""The record files of a prepared TFDS data set, to be read in parts."""
 
 from __future__ import annotations
 
 import os
 from typing import Any
 
-from .decoding import STANDARD, Decoding
-from .record_files import Part, RecordFiles
-from .sources import RecordSource, read_in_graph
+from .listing import examples
+from .sources import RecordFiles, Records
+from .walk import counted
 
 
-def is_by_number(builder: Any) -> bool:
-    """Whether TFDS has written a data set in the format ArrayRecord."""
+def record_files(builder: Any, split: str, window: int) -> RecordFiles | None:
+    """Returns the files of a split.
+
+    Args:
+        builder: TFDS's builder of a data set that is prepared.
+        split: A split, or a range of one, such as `train[:1000]`.
+        window: Number of records that are shuffled together.
+
+    Returns:
+        The files; None where they are not TFRecord files, of which TFDS alone reads others.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+    """
     import tensorflow_datasets as tfds
 
-    return bool(builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD)
+    if builder.info.file_format.value != "tfrecord":
+        return None
+    files = tuple(
+        Records(os.fspath(each.filename), each.skip, each.take)
+        for each in builder.info.splits[split].file_instructions
+    )
+    _check_present(files)
+    features = builder.info.features
+
+    def parse(record: Any) -> tuple[Any, Any]:
+        found = features.deserialize_example(record, decoders={"image": tfds.decode.SkipDecoding()})
+        return found["image"], found["label"]
+
+    return RecordFiles(files, read_records, parse, window)
 
 
-def records_of(builder: Any, split: str) -> RecordFiles:
-    """Returns the records of a split, or of a part of it such as `train[:100]`.
+def read_records(path: Any) -> Any:
+    """Returns the records of a TFRecord file.
 
-    Raises:
-        ValueError: If the library array_record is not installed.
-    """
-    instructions = builder.info.splits[split].file_instructions
-    parts = [Part(os.fspath(each.filename), each.skip, each.take) for each in instructions]
-    return RecordFiles(parts, f"The data set {builder.info.full_name} of TFDS (array_record)")
-
-
-def record_source(builder: Any, split: str, decoding: Decoding = STANDARD) -> RecordSource:
-    """Returns the images of a split, which are read by their numbers.
-
-    Raises:
-        ValueError: If the library array_record is not installed.
+    Without a buffer, records that are skipped are not read, but for the 12 bytes that state the
+    length of each. File systems that are not this machine's have buffers of their own.
     """
     import tensorflow as tf
 
-    records = records_of(builder, split)
-    features = {
-        "image": tf.io.FixedLenFeature((), tf.string),
-        "label": tf.io.FixedLenFeature((), tf.int64),
+    return tf.data.TFRecordDataset(path, buffer_size=0)
+
+
+def _check_present(files: tuple[Records, ...]) -> None:
+    import tensorflow as tf
+
+    folders = {os.path.dirname(each.path) for each in files}
+    present = {
+        os.path.join(folder, name) for folder in folders for name in tf.io.gfile.listdir(folder)
     }
-
-    def read(numbers: Any) -> tuple[Any, Any]:
-        found = read_in_graph(lambda wanted: records.read(wanted.tolist()), numbers)
-        parsed = tf.io.parse_example(found, features)
-        return parsed["image"], parsed["label"]
-
-    return RecordSource(len(records), read, decoding)
+    missing = [os.path.basename(each.path) for each in files if each.path not in present]
+    if missing:
+        raise FileNotFoundError(
+            f"{counted(len(missing), 'record file')} of {len(files)} not in "
+            f"{', '.join(sorted(folders))}: {examples(missing)}"
+        )

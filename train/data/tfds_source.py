@@ -28,7 +28,8 @@ from .sources import (
     no_images,
 )
 from .tfds_directory import check_tfds_directory
-from .tfds_records import is_by_number, record_source
+from .tfds_by_number import is_by_number, record_source
+from .tfds_records import record_files
 
 
 def load_tfds(config: DataConfig, asked: Sequence[Split] = SPLITS) -> ImageData:
@@ -68,6 +69,8 @@ def load_tfds(config: DataConfig, asked: Sequence[Split] = SPLITS) -> ImageData:
         decoding=dataclasses.replace(
             Decoding.of(config), oriented=config.orientation == "exif" and not fixed
         ),
+        order=config.stream_order,
+        window=config.shuffle_window,
     )
     test_name = test_split(builder)
     if "train" not in splits and test_name is None:
@@ -111,6 +114,8 @@ class _Opened:
         shape: Shape of the images.
         cached: Whether images are decoded into memory.
         decoding: How they are decoded.
+        order: How a stream is shuffled, as in `DataConfig`.
+        window: Number of records that are shuffled together.
     """
 
     builder: Any
@@ -118,13 +123,15 @@ class _Opened:
     shape: tuple[int, int, int]
     cached: bool
     decoding: Decoding
+    order: str = "parts"
+    window: int = 16_384
 
     def source(self, split: str) -> Source:
         """Returns the images of a split."""
         if not self.cached and is_by_number(self.builder):
             return record_source(self.builder, split, self.decoding)
         if not self.cached:
-            return _stream(self.builder, split, self.decoding)
+            return self._stream(split)
         everything = np.arange(self.builder.info.splits[split].num_examples)
         return self._decoded(split, [everything])[0]
 
@@ -142,6 +149,26 @@ class _Opened:
         # A stream is cut in two: TFDS has written it in random order.
         cut = len(rest)
         return self.source(f"train[:{cut}]"), self.source(f"train[{cut}:]")
+
+    def _stream(self, split: str) -> StreamSource:
+        import tensorflow as tf
+
+        size = self.builder.info.splits[split].num_examples
+
+        def open_stream(seed: Any) -> Any:
+            records = _encoded(self.builder, split)
+            if seed is None:
+                return records
+            # A sixteenth of an epoch is enough: TFDS shuffles the examples when it writes them.
+            window = max(1, min(self.window, size // 16 if size > 1024 else size))
+            return records.shuffle(
+                window, seed=tf.cast(seed, tf.int64), reshuffle_each_iteration=False
+            )
+
+        parted = None
+        if self.order == "parts":
+            parted = record_files(self.builder, split, self.window)
+        return StreamSource(size, open_stream, self.decoding, parted)
 
     def _decoded(self, split: str, parts: Sequence[np.ndarray]) -> list[ArraySource]:
         """Decodes a split straight into the arrays of its parts, so that nothing is held twice."""
@@ -278,20 +305,3 @@ def _encoded(builder: Any, split: str) -> Any:
         decoders={"image": tfds.decode.SkipDecoding()},
     )
     return records.map(lambda record: (record["image"], record["label"]))
-
-
-def _stream(builder: Any, split: str, decoding: Decoding) -> StreamSource:
-    import tensorflow as tf
-
-    size = builder.info.splits[split].num_examples
-
-    def open_stream(seed: Any) -> Any:
-        records = _encoded(builder, split)
-        if seed is None:
-            return records
-        # A window of a sixteenth of an epoch, at most 16,384 encoded images, is enough: TFDS
-        # shuffles the examples when it writes them.
-        window = max(1, min(16_384, size // 16 if size > 1024 else size))
-        return records.shuffle(window, seed=tf.cast(seed, tf.int64), reshuffle_each_iteration=False)
-
-    return StreamSource(size, open_stream, decoding)

@@ -1,0 +1,179 @@
+"""Records of a stream for one worker, as the plan of parts has them (`stream_parts.py`)."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+from .batches import Share, TrainingPlan
+from .sources import RecordFiles, Source, StreamSource
+from .stream_parts import StreamParts
+from .walk import counted
+
+_OTHER_FILES = 512  # that a process has open: libraries, devices, connections
+MOST_READERS = 16
+_ENDLESS = 2**62
+
+
+def plan_of(files: RecordFiles, batch: int, seed: int) -> StreamParts:
+    """Returns the plan of a stream.
+
+    Args:
+        files: The stream's files.
+        batch: Different images in a global batch.
+        seed: The run's seed.
+    """
+    return StreamParts([each.count for each in files.files], batch, seed, files.window)
+
+
+def parted_records(files: RecordFiles, plan: TrainingPlan, share: Share) -> Any:
+    """Yields (encoded image, label) of this worker's rows of the batches, from the first step on.
+
+    Reads only the parts that have these rows. A run that resumes goes to the files of its step by
+    their numbers of records; it then reads what it needs to shuffle, at most the window.
+
+    Raises:
+        ValueError: If the process may not open as many files as there are parts.
+    """
+    import tensorflow as tf
+
+    per_worker = share.batch // share.workers
+    different = plan.different(share.batch)
+    parts = plan_of(files, different, plan.seed)
+    own = (share.worker * per_worker + np.arange(per_worker)) % different
+    numbers, places = parts.of_rows(own)
+    allow_open_files(len(numbers) + _OTHER_FILES)
+    records = (
+        tf.data.Dataset.from_tensor_slices(_starts(parts, numbers, plan.start_step))
+        .interleave(
+            lambda start: _part(files, parts, start, plan.total_steps - plan.start_step),
+            cycle_length=len(numbers),
+            block_length=1,
+            num_parallel_calls=min(len(numbers), MOST_READERS),
+            deterministic=True,
+        )
+        .unbatch()
+    )
+    rows = int(parts.shares[numbers].sum())
+    if rows != per_worker or (places != np.arange(rows)).any():
+        chosen = tf.constant(places)
+        records = records.batch(rows).map(lambda batch: tf.gather(batch, chosen)).unbatch()
+    return records.map(files.parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
+def reading_notes(source: Source, plan: TrainingPlan, share: Share) -> list[str]:
+    """Returns what is said of how training reads a stream; nothing of other sources.
+
+    Args:
+        source: The training images.
+        plan: The parameters of the batches.
+        share: The batch and this process's part of it.
+    """
+    if not isinstance(source, StreamSource):
+        return []
+    if source.parted is None:
+        if share.workers == 1:
+            return []
+        return [
+            f"each of {share.workers} workers reads all {source.size:,} records and keeps its own, "
+            "as earlier versions did and as is needed for files that are not TFRecord"
+        ]
+    different = plan.different(share.batch)
+    parts = plan_of(source.parted, different, plan.seed)
+    note = (
+        f"training images are read from {counted(len(source.parted.files), 'file')} in "
+        f"{parts.parts} parts and shuffled among {parts.block * different:,}"
+    )
+    if parts.parts % share.workers:
+        return [
+            f"{note}; {share.workers} workers do not divide the {parts.parts} parts, so that some "
+            "records are read by two of them"
+        ]
+    return [note if share.workers == 1 else f"{note}; each worker reads its own parts"]
+
+
+def allow_open_files(count: int) -> None:
+    """Lets this process have a number of files open at once.
+
+    Raises:
+        ValueError: If the system does not allow it.
+    """
+    try:
+        import resource
+    except ImportError:  # on Windows, where a process may open many more
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= count:
+        return
+    if hard != resource.RLIM_INFINITY and hard < count:
+        raise ValueError(
+            f"The data is read from many files at once: the process needs {count} open files "
+            f"and may have {hard}. Raise the limit (`ulimit -Hn`), or resume with "
+            "`--set data.stream_order=window` in a new run"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
+
+
+def _starts(parts: StreamParts, numbers: np.ndarray, step: int) -> dict[str, np.ndarray]:
+    """Returns where reading begins in each part: at the first step of the block of a step."""
+    blocks = [parts.block_of(part, step) for part in numbers]
+    firsts = [parts.first_step(part, block) for part, block in zip(numbers, blocks, strict=True)]
+    places = [parts.start(part, max(first, 0)) for part, first in zip(numbers, firsts, strict=True)]
+    shares = parts.shares[numbers]
+    found = {
+        "part": numbers,
+        "share": shares,
+        "block": blocks,
+        "passed": step - np.asarray(firsts),
+        "before": np.maximum(-np.asarray(firsts), 0) * shares,
+        "epoch": [epoch for epoch, _ in places],
+        "skip": [skip for _, skip in places],
+    }
+    return {name: np.asarray(values, "int64") for name, values in found.items()}
+
+
+def _part(files: RecordFiles, parts: StreamParts, start: dict[str, Any], steps: int) -> Any:
+    """Yields the records of a part's rows, `(share,)`, for each step."""
+    import tensorflow as tf
+
+    part, share = start["part"], start["share"]
+    paths = tf.constant([each.path for each in files.files])
+    firsts = tf.constant([each.first for each in files.files], tf.int64)
+
+    def pieces(epoch: Any) -> Any:
+        skip = tf.where(epoch == start["epoch"], start["skip"], 0)
+        found = tf.numpy_function(_whole_numbers(parts.pieces), [part, epoch, skip], tf.int64)
+        return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(found, (None, 3)))
+
+    def read(piece: Any) -> Any:
+        path, first, count = paths[piece[0]], firsts[piece[0]] + piece[1], piece[2]
+        ended = tf.data.Dataset.from_tensors((path, first + count)).map(_fewer)
+        return files.read(path).skip(first).concatenate(ended).take(count)
+
+    def shuffled(number: Any, records: Any) -> Any:
+        order = tf.numpy_function(_whole_numbers(parts.order), [part, number], tf.int64)
+        return tf.reshape(tf.gather(records, order), (parts.block, share))
+
+    records = tf.data.Dataset.range(start["epoch"], _ENDLESS).flat_map(pieces).flat_map(read)
+    # The first block of a part may begin before the first step: nothing is read for that.
+    nothing = tf.data.Dataset.from_tensors("").repeat(start["before"])
+    blocks = nothing.concatenate(records).batch(parts.block * share, drop_remainder=True)
+    numbered = tf.data.Dataset.zip(tf.data.Dataset.range(start["block"], _ENDLESS), blocks)
+    return numbered.map(shuffled).unbatch().skip(start["passed"]).take(steps)
+
+
+def _fewer(path: Any, count: Any) -> Any:
+    """Fails, in a graph, because a file ends before its last record."""
+    import tensorflow as tf
+
+    def fail(name: bytes, expected: int) -> bytes:
+        raise ValueError(f"{os.fsdecode(name)} has fewer than the {expected} records it should")
+
+    return tf.ensure_shape(tf.numpy_function(fail, [path, count], tf.string), ())
+
+
+def _whole_numbers(function: Any) -> Any:
+    """Returns a function for `tf.numpy_function`, which passes arrays for whole numbers."""
+    return lambda *values: np.asarray(function(*map(int, values)), "int64")
