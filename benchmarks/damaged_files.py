@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import io
+import json
 import pickle
 import shutil
 import struct
 import sys
+import tarfile
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -71,7 +74,7 @@ def _command(*words: object) -> bool:
 _MODELS: dict[str, Any] = {}
 
 
-def _model(net: str, **form: Any) -> Any:
+def _model(net: Any, **form: Any) -> Any:
     import keras_resnet
 
     if net not in _MODELS:
@@ -82,8 +85,17 @@ def _model(net: str, **form: Any) -> Any:
 def _load(folder: Path, path: Path) -> bool:
     import keras_resnet
 
-    model = _model("cifar_resnet8", classes=10, input_shape=(32, 32, 3))
+    own = path.name in ("net.keras", "net.weights.h5")
+    model = _model("cifar_resnet8" if own else _small(), classes=10, input_shape=(32, 32, 3))
     return keras_resnet.weights.load(model, path).complete
+
+
+def _small() -> Any:
+    """Returns the spec of a tiny net that torchvision could have written."""
+    import keras_resnet
+
+    changes = {"depths": (1, 1, 1, 1), "widths": (4, 4, 8, 8), "stem_width": 4}
+    return keras_resnet.get_spec("resnet18").replace(**changes)
 
 
 def _load_weights(folder: Path, path: Path) -> bool:
@@ -119,7 +131,8 @@ def _fine_tune(folder: Path, path: Path) -> bool:
 
 def _convert(folder: Path, path: Path) -> bool:
     (folder / "again").mkdir(exist_ok=True)
-    return _command("convert", path, "--to", folder / "again" / "net.keras")
+    ending = "safetensors" if path.suffix == ".keras" else "keras"
+    return _command("convert", path, "--to", folder / "again" / f"net.{ending}")
 
 
 def _predict_file(folder: Path, path: Path) -> bool:
@@ -177,6 +190,43 @@ def _report(folder: Path, path: Path) -> bool:
     return _command("report", run)
 
 
+def _resume_unfinished(folder: Path, path: Path) -> bool:
+    run = folder / "again"
+    shutil.copytree(folder / path.relative_to(folder).parts[0], run)
+    (run / "model.keras").unlink()
+    return _command("train", "--config", run / "config.json", "--output", run)
+
+
+def _runs(folder: Path, path: Path) -> bool:
+    return _command("runs", folder / "run")
+
+
+def _compare(folder: Path, path: Path) -> bool:
+    other = folder / "again" / "run"
+    shutil.copytree(folder / "run", other)
+    return _command("compare", folder / "run", other, "--output", other / "page.html")
+
+
+def _labels(folder: Path, path: Path) -> bool:
+    return _command("predict", folder / "net.tflite", folder / "grey.png", "--labels", path)
+
+
+def _manifest(folder: Path, path: Path) -> bool:
+    return _command("predict", path.parent / "model.tflite", folder / "grey.png")
+
+
+def _saved_model(folder: Path, path: Path) -> bool:
+    return _command("predict", folder / "saved_model", folder / "grey.png")
+
+
+def _evaluate_table(folder: Path, path: Path) -> bool:
+    return _command("evaluate", folder / "run", "--dataset", path)
+
+
+def _train_table(folder: Path, path: Path) -> bool:
+    return _train_image(folder, path / "0" / "1")
+
+
 def _data_dir(folder: Path, path: Path) -> bool:
     data = ("--dataset", "colours", "--data-dir", folder / "tfds")
     words = ("--model", "cifar_resnet8", "--steps", 1, "--batch-size", 2)
@@ -200,7 +250,12 @@ _FILES = {"predict": _predict_file, "evaluate": _evaluate_file}
 _IMAGES = {"predict": _predict_image, "evaluate": _evaluate_image, "train": _train_image}
 _RUN = {"predict": _predict_run, "evaluate": _evaluate_run, "report": _report}
 _TFDS = {"train": _data_dir, "evaluate": _data_dir_evaluate}
+_TABLES = {"train": _train_table, "evaluate": _evaluate_table}
+_REPORTS = {"report": _report, "compare": _compare, "runs": _runs}
 _ENDINGS = ("jpg", "png", "webp", "tiff", "npy", "gif", "bmp")
+_LAST = "run/checkpoints/step_00000004"
+_CHECKPOINT = {"resume": _resume_unfinished, "predict": _predict_last}
+_VARIABLES = "saved_model/variables/variables.data-00000-of-00001"
 _PREPARED = "tfds/colours/1.0.0"
 _DIGITS_WEIGHTS = "run/checkpoints/best/model.weights.h5"
 
@@ -224,19 +279,29 @@ KINDS = {
     "tflite": Kind("net.tflite", _FILES),
     "onnx": Kind("net.onnx", _FILES),
     **{ending: Kind(f"{ending}/0/it.{ending}", _IMAGES) for ending in _ENDINGS},
-    "csv": Kind(
-        "table/labels.csv",
-        {
-            "train": lambda folder, path: _train_image(folder, path / "0" / "1"),
-        },
+    "csv": Kind("table/labels.csv", _TABLES),
+    "parquet": Kind("table/labels.parquet", _TABLES),
+    "tar shard": Kind("shards/images-000.tar", _TABLES),
+    "labels.txt": Kind("labels.txt", {"predict": _labels}),
+    "manifest.json": Kind("exported/manifest.json", {"predict": _manifest}),
+    "saved_model.pb": Kind("saved_model/saved_model.pb", {"predict": _saved_model}),
+    "variables.index": Kind("saved_model/variables/variables.index", {"predict": _saved_model}),
+    "variables.data": Kind(_VARIABLES, {"predict": _saved_model}),
+    "safetensors.index.json": Kind(
+        "parts/model.safetensors.index.json",
+        {"from_pretrained": lambda folder, path: _from_pretrained(folder, path.parent)},
     ),
     "config.json": Kind("run/config.json", {"train": _config, "resume": _resume, **_RUN}),
-    "dataset.json": Kind("run/dataset.json", {"resume": _resume, **_RUN}),
-    "metrics.json": Kind("run/metrics.json", {"resume": _resume, **_RUN}),
-    "history.csv": Kind("run/history.csv", {"report": _report}),
+    "dataset.json": Kind("run/dataset.json", {"resume": _resume, "runs": _runs, **_RUN}),
+    "metrics.json": Kind("run/metrics.json", {"resume": _resume, "runs": _runs, **_RUN}),
+    "history.csv": Kind("run/history.csv", _REPORTS),
     "samples.npz": Kind("run/samples.npz", {"report": _report}),
     "model.keras": Kind("run/model.keras", {"resume": _resume, **_RUN}),
-    "best": Kind(_DIGITS_WEIGHTS, {"predict": _predict_best}),
+    "metrics.jsonl": Kind("run/metrics.jsonl", {"resume": _resume_unfinished, "runs": _runs}),
+    "best": Kind(_DIGITS_WEIGHTS, {"predict": _predict_best, "resume": _resume_unfinished}),
+    "state.json": Kind(f"{_LAST}/state.json", _CHECKPOINT),
+    "optimizer.npz": Kind(f"{_LAST}/optimizer.npz", _CHECKPOINT),
+    "listing of files": Kind("listed/data_files.csv.gz", {"resume": _resume_unfinished}),
     "features.json": Kind(f"{_PREPARED}/features.json", _TFDS),
     "dataset_info.json": Kind(f"{_PREPARED}/dataset_info.json", _TFDS),
     "tfrecord": Kind(f"{_PREPARED}/colours-train.tfrecord-00000-of-00001", _TFDS),
@@ -277,7 +342,7 @@ def _make_run(folder: Path) -> None:
         preprocess=run.preprocess,
         images=digits.test.images[:64],
         labels=digits.test.labels[:64],
-        formats=("tflite", "onnx"),
+        formats=("tflite", "onnx", "saved_model"),
         precisions=("float32",),
         limits=Limits(),
     )
@@ -285,6 +350,9 @@ def _make_run(folder: Path) -> None:
     for ending in ("tflite", "onnx"):
         found = next((folder / "exported").rglob(f"*.{ending}"))
         shutil.copyfile(found, folder / f"net.{ending}")
+    found = next((folder / "exported").rglob("saved_model.pb")).parent
+    shutil.copytree(found, folder / "saved_model")
+    (folder / "labels.txt").write_text("".join(f"digit {number}\n" for number in range(10)))
 
 
 def _make_nets(folder: Path) -> None:
@@ -296,9 +364,7 @@ def _make_nets(folder: Path) -> None:
     model.preprocess = PreprocessSpec((32, 32))
     model.save(folder / "net.keras")
     model.save_weights(folder / "net.weights.h5")
-    small = keras_resnet.get_spec("resnet18").replace(depths=(1, 1, 1, 1), widths=(4, 4, 8, 8))
-    small = small.replace(stem_width=4) if hasattr(small, "stem_width") else small
-    net = keras_resnet.build(small, classes=10, input_shape=(32, 32, 3))
+    net = keras_resnet.build(_small(), classes=10, input_shape=(32, 32, 3))
     net.preprocess = PreprocessSpec((32, 32))
     keras_resnet.weights.save(net, folder / "net.safetensors")
     tensors = read(folder / "net.safetensors").tensors
@@ -307,9 +373,26 @@ def _make_nets(folder: Path) -> None:
     save_keras_2(folder / "net.h5", tensors)
     (folder / "hub").mkdir()
     keras_resnet.weights.save(net, folder / "hub" / "model.safetensors", layout="hf")
+    _split(folder / "hub" / "model.safetensors", folder / "parts")
     colours = keras_resnet.build("cifar_resnet8", classes=3, input_shape=(4, 4, 3))
     colours.preprocess = PreprocessSpec((4, 4))
     colours.save(folder / "colours.keras")
+
+
+def _split(file: Path, parts: Path) -> None:
+    """Writes the tensors of a file as two files and their index."""
+    from keras_resnet.weights.files.tensor_file import read, write_safetensors
+
+    parts.mkdir()
+    places = {}
+    for number in range(2):
+        name = f"model-{number + 1:05}-of-00002.safetensors"
+        tensors = dict(list(read(file).tensors.items())[number::2])
+        write_safetensors(parts / name, tensors)
+        places |= dict.fromkeys(tensors, name)
+    index = {"metadata": {"total_size": file.stat().st_size}, "weight_map": places}
+    (parts / "model.safetensors.index.json").write_text(json.dumps(index))
+    shutil.copyfile(file.with_name("config.json"), parts / "config.json")
 
 
 def _make_images(folder: Path) -> None:
@@ -337,6 +420,26 @@ def _make_images(folder: Path) -> None:
     shutil.copytree(folder / "images", folder / "table")
     lines = [f"{name}/{number}.png,{name}" for name in range(10) for number in range(4)]
     (folder / "table" / "labels.csv").write_text("\n".join(["image,label", *lines, ""]))
+    _make_containers(folder)
+
+
+def _make_containers(folder: Path) -> None:
+    """Makes a Parquet table, a tar shard, and a run that lists its files."""
+    from pyarrow import parquet, table
+
+    paths = sorted(path.relative_to(folder / "table") for path in (folder / "table").rglob("*.png"))
+    columns = {"image": [*map(str, paths)], "label": [path.parts[0] for path in paths]}
+    parquet.write_table(table(columns), folder / "table" / "labels.parquet")
+    (folder / "shards").mkdir()
+    with tarfile.open(folder / "shards" / "images-000.tar", "w") as shard:
+        for number, path in enumerate(paths):
+            shard.add(folder / "table" / path, f"{number:04}.png")
+            label = tarfile.TarInfo(f"{number:04}.cls")
+            label.size = 1
+            shard.addfile(label, io.BytesIO(path.parts[0].encode()))
+    words = ("--dataset", folder / "images", "--model", "cifar_resnet8", "--image-size", 8)
+    sizes = ("--steps", 2, "--batch-size", 4, "--set", "schedule.warmup_epochs=0")
+    _command("train", *words, *sizes, "--output", folder / "listed")
 
 
 def _make_tfds(folder: Path) -> None:

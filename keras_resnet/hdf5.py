@@ -19,11 +19,13 @@ from typing import Any
 
 import numpy as np
 
+from keras_resnet.hdf5_strings import HeapStrings
+
 _MAX_DEPTH = 24
 _FREE = 256 << 20
 KERAS_MEMBER = "model.weights.h5"  # in a `.keras` archive
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_HEAP = b"GCOL\1\0\0\0"
+_LONGEST_ATTRIBUTES = 64 << 20  # bytes; HDF5 itself allows 64 kB in most files
 _SKIPPED = ("vars", "optimizer", "seed_generator")  # read before, or not weights
 # Names of Keras 1, whose `running_std` is the variance.
 _KERAS_1_NAMES = {
@@ -93,9 +95,9 @@ def read_hdf5(file: str | io.BytesIO, size: int) -> tuple[dict[str, np.ndarray],
     """
     import h5py
 
-    _check_heaps(file)
+    strings = _check_strings(file)
     with h5py.File(file, "r") as root:
-        reader = _Reader(size)
+        reader = _Reader(size, strings)
         keras_2 = _keras_2_root(root)
         if keras_2 is None:
             tensors, metadata = _read_keras_3(reader, root), {"format": "keras 3"}
@@ -103,29 +105,31 @@ def read_hdf5(file: str | io.BytesIO, size: int) -> tuple[dict[str, np.ndarray],
             tensors, metadata = dict(_read_keras_2(reader, keras_2)), {"format": "keras 2"}
             for key in ("keras_version", "backend"):
                 if key in keras_2.attrs:
-                    metadata[key] = _text(keras_2.attrs[key])
+                    metadata[key] = _text(reader.attribute(keras_2, key))
     if not tensors:
         raise ValueError("it is an HDF5 file without Keras weights")
     return tensors, metadata
 
 
 def read_model_config(path: str) -> str | bytes | None:
-    """Returns the config of a whole model's HDF5 file; None if it has none."""
+    """Returns the config of a whole model's HDF5 file; None if it has none.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
     import h5py
 
-    _check_heaps(path)
-    with h5py.File(path, "r") as file:
-        text = file.attrs.get("model_config")
+    try:
+        strings = _check_strings(path)
+        with h5py.File(path, "r") as file:
+            text = _Reader(0, strings).attribute(file, "model_config")
+    except Exception as error:  # h5py raises errors of many types
+        raise ValueError(f"{path!r} is damaged: {error}") from error
     return text if isinstance(text, str | bytes) else None
 
 
-def _check_heaps(file: str | io.BytesIO) -> None:
-    """Checks the string heaps: HDF5 1.14 loops forever on a damaged one (its issue 1707).
-
-    A heap begins with `GCOL`, version 1, three zeros and its length. Its objects follow: index,
-    reference count, four zeros, length, and data padded to a multiple of 8 bytes. Index 0 is free
-    space.
-    """
+def _check_strings(file: str | io.BytesIO) -> HeapStrings:
+    """Returns the strings of variable length, after they were checked."""
     with contextlib.ExitStack() as stack:
         data: Any
         if isinstance(file, io.BytesIO):
@@ -138,18 +142,7 @@ def _check_heaps(file: str | io.BytesIO) -> None:
         widths = data[13:15] if data[8] < 2 else data[9:11]
         if widths != b"\x08\x08":
             raise ValueError("its addresses are not 8 bytes long")
-        start = data.find(_HEAP)
-        while start >= 0:
-            length = int.from_bytes(data[start + 8 : start + 16], "little")
-            position, end = start + 16, start + length
-            while position <= end - 16 and position < len(data):
-                index = int.from_bytes(data[position : position + 2], "little")
-                size = int.from_bytes(data[position + 8 : position + 16], "little")
-                step = 16 + (size + 7) // 8 * 8 if index else size
-                if step < 16 or position + step > end:
-                    raise ValueError("its strings are damaged")
-                position += step
-            start = data.find(_HEAP, start + 1)
+        return HeapStrings(data)
 
 
 class _Reader:
@@ -158,11 +151,11 @@ class _Reader:
     Links, virtual data sets and external storage are refused.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, strings: HeapStrings) -> None:
         import h5py
 
         self._h5py: Any = h5py
-        self._bytes_left = allowed_bytes(size)
+        self._bytes_left, self._strings = allowed_bytes(size), strings
         self._seen: set[Any] = set()
 
     def find(self, group: Any, path: str) -> Any:
@@ -192,7 +185,7 @@ class _Reader:
         if dataset.is_virtual or dataset.external:
             raise ValueError(f"{where} is stored in other files, which is refused")
         is_void = dataset.dtype == np.dtype("V2")
-        bfloat16 = is_void and _text(dataset.attrs.get("dtype")) == "bfloat16"
+        bfloat16 = is_void and _text(self.attribute(dataset, "dtype")) == "bfloat16"
         if dataset.dtype.kind not in "fiub" and not bfloat16:
             raise ValueError(f"{where} does not hold numbers but {dataset.dtype}")
         self.check_first_visit(dataset)
@@ -206,6 +199,20 @@ class _Reader:
         if bfloat16:
             return (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
         return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+    def attribute(self, node: Any, name: str) -> Any:
+        """Returns an attribute of texts; None if there is none of this name."""
+        if name not in node.attrs:
+            return None
+        stored = node.attrs.get_id(name)
+        kind = stored.get_type()
+        if kind.get_class() != self._h5py.h5t.STRING:
+            return None
+        if kind.is_variable_str():
+            self._strings.check(name)
+        elif stored.get_storage_size() > _LONGEST_ATTRIBUTES:
+            raise ValueError(f"its attribute {name!r} is too long")
+        return node.attrs[name]
 
     def check_first_visit(self, node: Any) -> None:
         """Refuses a group or data set that was visited before under another name."""
@@ -227,9 +234,9 @@ def _keras_2_root(root: Any) -> Any:
 
 
 def _read_keras_2(reader: _Reader, root: Any) -> Iterator[tuple[str, np.ndarray]]:
-    for layer in _names(root, "layer_names"):
+    for layer in _names(reader, root, "layer_names"):
         group = reader.group(root, layer)
-        paths = _names(group, "weight_names")
+        paths = _names(reader, group, "weight_names")
         names = [_variable_name(layer, path) for path in paths]
         if len(set(names)) < len(names):  # a model within the model
             names = [_nested_name(layer, path) for path in paths]
@@ -237,16 +244,16 @@ def _read_keras_2(reader: _Reader, root: Any) -> Iterator[tuple[str, np.ndarray]
             yield f"{layer}/{name}", reader.array(group, path)
 
 
-def _names(group: Any, attribute: str) -> list[str]:
+def _names(reader: _Reader, group: Any, attribute: str) -> list[str]:
     """Returns a list of names; Keras splits a list that is too long for one attribute."""
-    if attribute in group.attrs:
-        return [_text(name) for name in np.ravel(group.attrs[attribute])]
-    names: list[str] = []
-    for part in range(len(group.attrs)):
-        if f"{attribute}{part}" not in group.attrs:
+    parts = [attribute] if attribute in group.attrs else []
+    while not parts or parts[0] != attribute:
+        part = f"{attribute}{len(parts)}"
+        if part not in group.attrs:
             break
-        names += [_text(name) for name in np.ravel(group.attrs[f"{attribute}{part}"])]
-    return names
+        parts.append(part)
+    texts = (np.ravel(reader.attribute(group, part)) for part in parts)
+    return [_text(name) for each in texts for name in each if name is not None]
 
 
 def _variable_name(layer: str, path: str) -> str:
@@ -296,7 +303,7 @@ def _layers(
     if group.get("vars", getlink=True) is not None:
         variables = reader.group(group, "vars")
         reader.check_first_visit(variables)
-        name = _text(variables.attrs.get("name")) or group.name.rsplit("/", 1)[-1]
+        name = _text(reader.attribute(variables, "name")) or group.name.rsplit("/", 1)[-1]
         arrays = {
             index: reader.array(variables, index) for index in sorted(variables, key=_number_order)
         }

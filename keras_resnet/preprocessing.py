@@ -16,6 +16,7 @@ from keras_resnet.partial_resize import resize_part
 
 # Above these, a stored preprocessing is damaged or hostile.
 _MAX_SIDE, _MAX_CHANNELS = 2**16, 2**16
+_MAX_PIXELS, _LEAST_CROP = 2**26, 0.01
 _INFINITE = 1e30
 # Largest number of resized pixels for each that the crop keeps.
 _LARGEST_EXCESS = 16
@@ -64,11 +65,16 @@ class PreprocessSpec:
                 "`size` must be (height, width), whole numbers of pixels from 1 to "
                 f"{_MAX_SIDE}. Received: size={sides}"
             )
+        if sides[0] * sides[1] > _MAX_PIXELS:
+            raise ValueError(
+                f"`size` must have at most {_MAX_PIXELS:,} pixels. Received: size={sides}"
+            )
         object.__setattr__(self, "size", tuple(int(side) for side in sides))
         (fraction,) = _numbers("crop_fraction", (self.crop_fraction,))
-        if not 0 < fraction <= 1:
+        if not _LEAST_CROP <= fraction <= 1:
             raise ValueError(
-                f"`crop_fraction` must lie in (0, 1]. Received: crop_fraction={self.crop_fraction}"
+                f"`crop_fraction` must lie in [{_LEAST_CROP}, 1]. "
+                f"Received: crop_fraction={self.crop_fraction}"
             )
         if not 1 <= len(self.std) <= _MAX_CHANNELS:
             raise ValueError(

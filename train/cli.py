@@ -15,6 +15,7 @@ from typing import Any
 
 from .commands import COMMANDS, Entry
 from .errors import reported
+from .terminal import escaping_terminal
 
 # In order of preference. Training needs the first; `list` and `info` run on any.
 _BACKENDS = ("tensorflow", "jax", "torch")
@@ -36,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _Parser(prog="keras-resnet", description="Train, evaluate and export residual nets.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
     parser.add_commands(COMMANDS)
-    with reported(words[0] if words else "", debug="--debug" in words) as outcome:
+    debug = "--debug" in words
+    with escaping_terminal(), reported(words[0] if words else "", debug=debug) as outcome:
         args, unknown = parser.parse_known_args(words)
         if unknown:
             args.parser.error(f"unrecognized arguments: {' '.join(unknown)}")

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gzip
+import io
 import json
+import math
 import os
 import shutil
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
+
+from keras_resnet.hdf5 import allowed_bytes
 from keras_resnet.weights.files.file_system import replace
+
+MOST_BYTES = 256 << 20
+"""Bytes that a JSON file of a run may have. 21,000 classes make metrics of 10 MB."""
 
 
 def write_text(path: Path, text: str) -> None:
@@ -58,18 +69,90 @@ def write_json(path: Path, values: Any) -> None:
     write_text(path, json.dumps(values, indent=2) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Reads a JSON file.
+def read_bytes(path: Path, limit: int = MOST_BYTES) -> bytes:
+    """Reads a file.
+
+    Args:
+        path: The file.
+        limit: Bytes that it may have.
 
     Raises:
-        ValueError: If it is not JSON, or is a pipe or a device, of which reading might never end.
+        ValueError: If it is longer, or is a pipe or a device, of which reading might never end.
     """
     if path.exists() and not path.is_file():
         raise ValueError(f"{path} is not a regular file")
+    with path.open("rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise ValueError(f"{path} is longer than the {limit:,} bytes that are read")
+    return content
+
+
+def read_json(path: Path, limit: int = MOST_BYTES) -> Any:
+    """Reads a JSON file.
+
+    Args:
+        path: The file.
+        limit: Bytes that it may have.
+
+    Raises:
+        ValueError: If it is not JSON, is longer, or is a pipe or a device.
+    """
+    content = read_bytes(path, limit)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(content)
     except (ValueError, RecursionError) as error:  # RecursionError: it is nested too deep
         raise ValueError(f"{path} is not JSON: {error}") from error
+
+
+def read_gzip(path: Path) -> bytes:
+    """Reads a file that is compressed by gzip.
+
+    Raises:
+        ValueError: If it is damaged, or unfolds to more than 64 times its size and 16 MiB. Lists of
+            files with hashes unfold to 3 to 10 times their size.
+    """
+    content = read_bytes(path)
+    limit = 64 * len(content) + (16 << 20)
+    try:
+        with gzip.open(io.BytesIO(content)) as file:
+            unfolded = file.read(limit + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if len(unfolded) > limit:
+        raise ValueError(f"{path} would unfold to more than {limit:,} bytes")
+    return unfolded
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Reads the arrays of a `.npz` file.
+
+    Raises:
+        ValueError: If it is damaged, or its arrays would take more memory than the file allows.
+    """
+    allowed = allowed_bytes(path.stat().st_size)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            needed = sum(member.file_size for member in archive.infolist())
+            for member in archive.namelist():
+                with archive.open(member) as stream:
+                    needed += _array_bytes(stream)
+        if needed > 2 * allowed:
+            raise ValueError(f"it would unfold to {needed:,} bytes")
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except Exception as error:  # zipfile, zlib and NumPy raise errors of many types
+        raise ValueError(f"{path} is damaged: {str(error) or type(error).__name__}") from error
+
+
+def _array_bytes(stream: Any) -> int:
+    """Returns the bytes of an array that the header of a `.npy` file states."""
+    version = np.lib.format.read_magic(stream)
+    header = np.lib.format.read_array_header_1_0
+    if version != (1, 0):
+        header = np.lib.format.read_array_header_2_0
+    shape, _, dtype = header(stream)
+    return math.prod(shape) * dtype.itemsize
 
 
 def read_object(path: Path) -> dict[str, Any]:

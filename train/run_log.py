@@ -43,12 +43,13 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+    # Of a process that was killed while it wrote, the last line is not whole.
+    for line in path.read_bytes().splitlines(keepends=True):
         try:
             row = json.loads(line)
-        except json.JSONDecodeError:  # of a process that was killed while it wrote
+        except (ValueError, RecursionError):
             continue
-        if line.endswith("\n") and isinstance(row, dict) and "step" in row:
+        if line.endswith(b"\n") and isinstance(row, dict) and type(row.get("step")) is int:
             rows.append(row)
     return rows
 

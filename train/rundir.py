@@ -22,6 +22,7 @@ from typing import Any, Literal
 import numpy as np
 
 from keras_resnet import PreprocessSpec, ResNetSpec, get_spec
+from keras_resnet.texts import label_text
 from keras_resnet.weights.files.file_system import lock, replace, unlock
 
 from .checkpoint import Checkpoints
@@ -139,7 +140,7 @@ class RunDirectory:
         if data.listing is not None and self.listing is None:
             write_bytes(self.path / "data_files.csv.gz", data.listing.to_bytes())
         write_json(self.path / "dataset.json", _dataset_record(data, preprocess))
-        write_text(self.path / "labels.txt", "".join(f"{name}\n" for name in data.class_names))
+        write_text(self.path / "labels.txt", label_text(data.class_names))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .files import read_json
+
 _DEPTH = 4  # folders of folders of runs
+_LARGEST = 1e15  # of steps and accuracies that are shown
 _SUBFOLDERS = ("checkpoints", "logs", "exports")
 
 
@@ -71,7 +73,7 @@ def run_state(path: Path) -> RunState:
 
     def read(name: str) -> dict[str, Any]:
         try:
-            content = json.loads((path / name).read_text(encoding="utf-8"))
+            content = read_json(path / name)
             return content if isinstance(content, dict) else {}
         except FileNotFoundError:
             return {}
@@ -98,7 +100,7 @@ def run_state(path: Path) -> RunState:
     return RunState(
         path,
         state,
-        max(saved, int(last.get("step", 0))),
+        max(saved, int(_finite(last.get("step")) or 0)),
         steps if isinstance(steps, int) else None,
         accuracy,
         measured,
@@ -121,12 +123,18 @@ def history(path: Path) -> list[dict[str, float]] | None:
         return None
 
 
+def _finite(value: Any) -> float | None:
+    """Returns a number of a damaged file; None for anything else."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if number and abs(value) < _LARGEST else None
+
+
 def _accuracy(metrics: Mapping[str, Any], last: Mapping[str, float]) -> tuple[float | None, str]:
     for split in ("test", "validation"):
         part = metrics.get(split)
         value = part.get("accuracy") if isinstance(part, dict) else None
-        if isinstance(value, int | float):
-            return float(value), split
+        if (number := _finite(value)) is not None:
+            return number, split
     for name, split in (("test_accuracy", "test"), ("val_accuracy", "validation")):
         if math.isfinite(last.get(name, math.nan)):
             return last[name], f"{split}, last epoch"

@@ -28,6 +28,7 @@ from .data.index import keep_beside
 from .data.preview import augmented_examples
 from .data.shared_index import Sharing
 from .evaluation.splits import describe_metrics, save_confusions, split_metrics
+from .memory_check import check_memory
 from .pretrained import Pretrained, open_pretrained, with_pretrained
 from .provenance import environment
 from .quantization import detached_copy
@@ -213,6 +214,13 @@ def prepare(
             weights = None if start.net is None else pretrained.record(start.changes)
             console.say(describe_start(config, pretrained, start))
         directory.check_data(data, preprocess)
+        check_memory(
+            spec,
+            preprocess,
+            batch=-(-config.batch_size // (len(peers()) + 1 if several else 1)),
+            classes=len(data.class_names),
+            channels=data.channels,
+        )
     if several:
         with watch.waiting("the other workers to compare their data"):
             agreement.check_equal(data_facts(data, preprocess), "data")

@@ -33,6 +33,7 @@ from keras_resnet.export.runtimes import load
 from keras_resnet.export.serving import check_serving
 from keras_resnet.export.verify import Verification
 from keras_resnet.export.versions import export_version
+from keras_resnet.texts import label_text
 
 # Number of images that a client's runtime is given.
 CLIENT_IMAGES = 60
@@ -208,8 +209,7 @@ def _export_one(
         verifications = export(model, folder, dataclasses.replace(request, class_names=labels))
         entries = artifacts.read_manifest(folder)
         if labels is None and request.class_names is not None:
-            text = "".join(f"{name}\n" for name in request.class_names)
-            artifacts.write_text(folder / artifacts.LABELS, text)
+            artifacts.write_text(folder / artifacts.LABELS, label_text(request.class_names))
             for entry in entries.values():
                 entry["class_names"] = list(request.class_names)
         proofs = []

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from keras_resnet.preprocessing import PreprocessSpec
+from keras_resnet.texts import label_text, read_label_member
 
 _NAME, _IDENTIFIER = b"TFLITE_METADATA", b"M001"
 _LABELS = "labels.txt"
@@ -61,7 +62,7 @@ class Description:
         values = dataclasses.asdict(self)
         labels = values.pop("labels")
         if labels is not None:
-            values["labels"] = "\n".join(labels)
+            values["labels"] = label_text(labels).removesuffix("\n")
         return {name: value for name, value in values.items() if value}
 
 
@@ -102,14 +103,13 @@ def read_labels(content: bytes) -> list[str] | None:
     if not zipfile.is_zipfile(io.BytesIO(content)):
         return None
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        return archive.read(_LABELS).decode("utf-8").splitlines()
+        return read_label_member(archive, _LABELS)
 
 
 def _with_file(content: bytes, labels: Sequence[str]) -> bytes:
     stream = io.BytesIO(content)
     with zipfile.ZipFile(stream, "a", zipfile.ZIP_STORED) as archive:
-        text = "".join(f"{label}\n" for label in labels)
-        archive.writestr(zipfile.ZipInfo(_LABELS, _TIME), text.encode("utf-8"))
+        archive.writestr(zipfile.ZipInfo(_LABELS, _TIME), label_text(labels).encode("utf-8"))
     return stream.getvalue()
 
 

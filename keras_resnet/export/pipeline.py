@@ -27,6 +27,7 @@ from keras_resnet.export.request import ExportRequest, Target, check_request, no
 from keras_resnet.export.saved_model_directory import export_saved_model
 from keras_resnet.export.verify import Reference, Verification, verify
 from keras_resnet.reparam import deploy
+from keras_resnet.texts import label_text
 
 _MIXED_MARGIN = 1.0  # dB
 # Packages whose versions the manifest records.
@@ -197,8 +198,7 @@ def _write_labels(staging: Path, directory: Path, request: ExportRequest) -> Non
     if request.class_names is None:
         artifacts.withdraw(directory, [artifacts.LABELS])
         return
-    labels = "".join(f"{name}\n" for name in request.class_names)
-    artifacts.write_text(staging / artifacts.LABELS, labels)
+    artifacts.write_text(staging / artifacts.LABELS, label_text(request.class_names))
     artifacts.publish(staging, directory, [artifacts.LABELS])
 
 

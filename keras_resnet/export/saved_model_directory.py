@@ -28,6 +28,7 @@ from keras_resnet.export.quiet import quiet_python
 from keras_resnet.nets.model import deep_graph
 from keras_resnet.nets.tensor import Tensor
 from keras_resnet.preprocessing import PreprocessSpec
+from keras_resnet.texts import label_text
 
 
 def export_saved_model(
@@ -111,8 +112,7 @@ def export_saved_model(
     if class_names is not None:
         extra = Path(path, "assets.extra")
         extra.mkdir()
-        labels = "".join(f"{name}\n" for name in class_names)
-        (extra / "labels.txt").write_text(labels, encoding="utf-8", newline="\n")
+        (extra / "labels.txt").write_text(label_text(class_names), encoding="utf-8", newline="\n")
 
 
 _Signatures = dict[str, tuple[Callable[[Tensor], dict[str, Tensor]], Any]]

@@ -58,8 +58,9 @@ class SavedModelRuntime(Runtime):
             # Kept, because the signature alone does not keep the variables alive.
             self._loaded = tf.saved_model.load(os.fspath(path))
             signatures = dict(self._loaded.signatures)
-        except OSError as error:
-            raise ValueError(f"{str(path)!r} is not a SavedModel: {error}") from error
+        except Exception as error:  # of a damaged one, TensorFlow raises errors of many types
+            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise ValueError(f"{str(path)!r} is not a SavedModel: {line}") from error
         if _DEFAULT not in signatures and not (foreign and len(signatures) == 1):
             names = ", ".join(sorted(map(str, signatures))) or "none"
             raise ValueError(

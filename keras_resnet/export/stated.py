@@ -14,6 +14,7 @@ from keras_resnet.export.artifacts import LABELS, manifest_entry, size_and_sha25
 from keras_resnet.export.onnx_runtime import OnnxRuntime
 from keras_resnet.export.runtime import Runtime
 from keras_resnet.preprocessing import PreprocessSpec
+from keras_resnet.texts import label_lines, read_label_file, read_label_member
 
 _METADATA = b"TFLITE_METADATA"
 # Values of unions and enumerations in `metadata_schema.fbs` of tflite-support.
@@ -99,19 +100,19 @@ def _beside(path: Path) -> Iterator[tuple[str, tuple[str, ...] | None]]:
     inside = [path / "assets.extra" / LABELS, path / "assets" / LABELS] if path.is_dir() else []
     for file in (*inside, path.absolute().parent / LABELS):
         if file.is_file():
-            yield str(file), _lines(file.read_text(encoding="utf-8-sig", errors="replace"))
+            yield str(file), tuple(read_label_file(file))
 
 
 def _from_content(path: Path, runtime: Runtime, notes: list[str]) -> Stated:
     """Returns what stands inside a LiteRT or ONNX file."""
     if isinstance(runtime, OnnxRuntime):
         labels = runtime.properties.get("labels")
-        return Stated(labels=_lines(labels) if labels else None)
+        return Stated(labels=tuple(label_lines(labels)) if labels else None)
     if path.is_dir():
         return Stated()
     try:
         return read_tflite(path.read_bytes())
-    except (struct.error, IndexError, KeyError, UnicodeDecodeError, zipfile.BadZipFile, TypeError):
+    except (struct.error, IndexError, KeyError, ValueError, zipfile.BadZipFile, TypeError):
         notes.append(f"the metadata of {path.name} cannot be read, and is not used")
         return Stated()
 
@@ -154,12 +155,7 @@ def _labels(content: bytes, scores: _Table | None) -> tuple[str, ...] | None:
     if not names or not zipfile.is_zipfile(io.BytesIO(content)):
         return None
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        return _lines(archive.read(names[0]).decode("utf-8-sig"))
-
-
-def _lines(text: str) -> tuple[str, ...]:
-    """Returns the lines of a text, without those at its end that are empty."""
-    return tuple(line.strip() for line in text.rstrip().splitlines())
+        return tuple(read_label_member(archive, names[0]))
 
 
 class _Table:

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import keras
 
 from keras_resnet.nets.aliases import LayerNames
+from keras_resnet.nets.budget import check_parameters
 from keras_resnet.nets.catalog import get_spec
 from keras_resnet.nets.fixup import bias
 from keras_resnet.nets.geometry import Unit, runs
@@ -137,6 +138,7 @@ def build(
         head = Head(classes, "avg", classifier_activation, top)
     name = name or spec.name
     start = _input(spec, dims, input_shape, input_tensor, name)
+    check_parameters(spec, head.classes or 0, int(start.shape[channel_axis()]), dims)
     return assemble(
         spec, start, head, stacked=stacked, seed=seed, name=name, layer_names=layer_names
     )

@@ -10,7 +10,7 @@ from keras_resnet.nets.spec import ResNetSpec
 from keras_resnet.weights import hub
 from keras_resnet.weights.files.download import Download, fetch
 from keras_resnet.weights.files.errors import NotFoundError
-from keras_resnet.weights.files.json_object import read_object
+from keras_resnet.weights.files.json_object import MAX_BYTES, read_object
 from keras_resnet.weights.files.tensor_file import read
 from keras_resnet.weights.opened import Weights, check_shapes, with_spec
 from keras_resnet.weights.recognize import recognize, with_catalog_name
@@ -66,7 +66,8 @@ def _fetch(name: str, file: str) -> Download:
     """Fetches one file of a repository of the hub."""
     repository, revision = hub.parse(name)
     cache_name = "--".join((*repository.split("/"), revision, file))
-    return fetch(hub.file_url(repository, revision, file), name=cache_name)
+    limit = MAX_BYTES if file.endswith(".json") else None
+    return fetch(hub.file_url(repository, revision, file), name=cache_name, limit=limit)
 
 
 def _fetch_first(name: str, files: tuple[str, ...]) -> Download:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import math
 import os
 import re
 import zipfile
@@ -13,8 +14,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_resnet.hdf5 import SIGNATURE, read_model_config
+from keras_resnet.hdf5 import SIGNATURE, allowed_bytes, read_model_config
 from keras_resnet.nets.aliases import own_names
+from keras_resnet.nets.budget import kernel_parameters
 from keras_resnet.nets.model import ResNet
 from keras_resnet.nets.named_weights import (
     assign,
@@ -166,12 +168,12 @@ def _check_size(spec: ResNetSpec, stored: dict[str, list[np.ndarray]], path: str
     units = {match[0] for name in stored if (match := _UNIT.match(name))}
     counts = collections.Counter(unit.partition("_")[0] for unit in units)
     depths = tuple(counts[f"stage{number}"] for number in range(1, len(spec.depths) + 1))
-    widest = max(max(array.shape, default=0) for arrays in stored.values() for array in arrays)
-    needed = max(spec.widths) * spec.expansion
-    if depths != spec.depths or needed > widest:
+    held = sum(array.size for arrays in stored.values() for array in arrays)
+    needed = kernel_parameters(spec, 0, 1, 1)  # the least: of signals of one channel
+    if depths != spec.depths or needed > held:
         raise ValueError(
-            f"{path!r} is damaged: its config describes units {spec.depths} and {needed} channels, "
-            f"its weights have units {depths} and at most {widest}"
+            f"{path!r} is damaged: its config describes units {spec.depths} of {needed} weights, "
+            f"its weights are {held} in units {depths}"
         )
 
 
@@ -343,7 +345,7 @@ def load_keras_file(path: str | os.PathLike[str]) -> Any:
         with zipfile.ZipFile(path) as archive:
             config = read_member(archive, "config.json", repr(path))
         _find_saved(path, tensors, None)  # checks the spec of a net of this package
-        _check_widths(config, tensors)
+        _check_variables(config, os.path.getsize(path))
         return keras.saving.load_model(path, compile=False)
     except FileNotFoundError:
         raise
@@ -351,19 +353,17 @@ def load_keras_file(path: str | os.PathLike[str]) -> Any:
         raise ValueError(f"{path!r} is no readable `.keras` file: {first_line(error)}") from error
 
 
-def _check_widths(config: Any, tensors: Mapping[str, np.ndarray]) -> None:
-    """Refuses layers that are wider than any stored array, before Keras makes their weights."""
-    widest = max(max(array.shape, default=0) for array in tensors.values())
-    waiting = [config]
-    while waiting:
-        node = waiting.pop()
-        waiting += node.values() if isinstance(node, dict) else node
-        if isinstance(node, dict):
-            for key in ("filters", "units", "kernel_size"):
-                for value in np.ravel(node.get(key) or 0):
-                    if isinstance(value, np.integer) and value > widest:
-                        raise ValueError(f"a layer has {key}={value}, its weights at most {widest}")
-        waiting = [each for each in waiting if isinstance(each, dict | list)]
+def _check_variables(config: Any, size: int) -> None:
+    """Refuses layers whose weights would take more memory than a file of `size` bytes allows.
+
+    They are made without their values, as `keras.StatelessScope` postpones these: whichever numbers
+    of the config decide a shape, they count.
+    """
+    with keras.StatelessScope(initialize_variables=False):
+        model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+    needed = sum(4 * math.prod(variable.shape) for variable in model.variables)
+    if needed > allowed_bytes(size):
+        raise ValueError(f"its config describes weights of {needed} bytes, and it has {size}")
 
 
 def _check_function(stored: ResNetSpec, wanted: ResNetSpec, path: str) -> None:

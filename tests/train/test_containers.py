@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from keras_resnet import PreprocessSpec, get_spec
@@ -25,6 +26,7 @@ from keras_resnet_train.data import (
     resolve_data,
     training_batches,
 )
+from keras_resnet_train.evaluation.examples import chunks
 from keras_resnet_train.rundir import RunDirectory
 from keras_resnet_train.session import run_training
 
@@ -80,6 +82,9 @@ def test_shards(tmp_path: pathlib.Path) -> None:
     images, labels = raw_images(data.validation, SIZE, 3)
     np.testing.assert_array_equal(images, [pixels(number) for number in range(10, 14)])
     assert labels.tolist() == [0, 1, 0, 1]
+    # So does the evaluation of chunks.
+    (chunk,) = chunks(data.validation, 3, lambda image: (tf.ensure_shape(image, (6, 5, 3)),), 4)
+    np.testing.assert_array_equal(chunk.versions[0], [pixels(number) for number in range(10, 14)])
     # Training reads single images, in any order.
     plan = TrainingPlan(SIZE, AugmentConfig(), 3, seed=0, start_step=0, total_steps=1)
     batch, labels = next(training_batches(data.train, plan, Share(10)).as_numpy_iterator())

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
+import io
 import os
 import pathlib
 import re
 import shutil
 import signal
 import time
+import zipfile
 from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 import pytest
 
 from keras_resnet_train.config import RunConfig, load_config
+from keras_resnet_train.data import read_listing
 from keras_resnet_train.files import read_json, write_json
+from keras_resnet_train.run_log import read_log
 from keras_resnet_train.run_report import write_run_report
 from keras_resnet_train.rundir import RunDirectory, open_run
+from keras_resnet_train.runs import run_state
 from keras_resnet_train.session import run_training
 from keras_resnet_train.signals import StopSignals, stopped_by_signals
 
@@ -125,6 +132,58 @@ def test_a_damaged_record_of_the_data(
     with pytest.raises(ValueError, match="dataset.json is damaged: it holds no JSON object"):
         run_training(tiny(), copied_run)
     assert read_json(copied_run / "metrics.json")
+
+
+def test_files_that_unfold_to_much(copied_run: pathlib.Path) -> None:
+    """Bombs in the place of sample images and of the list of files; a header that states 8 TB."""
+    samples, listing = copied_run / "samples.npz", copied_run / "data_files.csv.gz"
+    with zipfile.ZipFile(samples, "w", zipfile.ZIP_DEFLATED) as archive:
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(
+            header, {"descr": "|u1", "fortran_order": False, "shape": (1 << 43,)}
+        )
+        archive.writestr("images.npy", header.getvalue())
+    with pytest.raises(ValueError, match=r"samples.npz is damaged: it would unfold to 8,796,093"):
+        write_run_report(copied_run)
+    listing.write_bytes(gzip.compress(bytes(96 << 20)))
+    with pytest.raises(ValueError, match=r"data_files.csv.gz would unfold to more than"):
+        read_listing(listing)
+    listing.write_bytes(gzip.compress(b"split,name,label,digest\n")[:-9])
+    with pytest.raises(ValueError, match=r"data_files.csv.gz"):
+        read_listing(listing)
+    config = copied_run / "config.json"
+    config.write_text('{"recipe": "' + "a" * (17 << 20) + '"}')
+    with pytest.raises(ValueError, match="config.json is longer than the 16,777,216 bytes"):
+        load_config(config)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.json", "[" * 100_000),
+        ("config.json", '{"steps": 1e400}'),
+        ("metrics.json", '{"test": {"accuracy": 1' + "0" * 400 + "}}"),
+        ("history.csv", "step,accuracy\n,nan\n"),
+        ("history.csv", "step,accuracy\ninf,0.5\n"),
+        ("metrics.json", None),
+    ],
+)
+def test_damaged_runs_are_listed(name: str, content: str | None, copied_run: pathlib.Path) -> None:
+    path = copied_run / name
+    if content is None and hasattr(os, "mkfifo"):
+        path.unlink()
+        os.mkfifo(path)
+    else:
+        path.write_text(content or "")
+    state = run_state(copied_run)
+    assert state.step == 40
+    assert state.accuracy is None or 0 <= state.accuracy <= 1
+
+
+def test_a_damaged_log(copied_run: pathlib.Path) -> None:
+    path = copied_run / "metrics.jsonl"
+    path.write_bytes(b'\xff\n{"step": "1"}\n{"step": 2}\n' + b"[" * 10**5 + b'\n{"step": 3}')
+    assert read_log(path) == [{"step": 2}]
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])

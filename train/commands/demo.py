@@ -135,11 +135,13 @@ def _is_file(args: argparse.Namespace) -> bool:
 
 def _open(args: argparse.Namespace, scratch: Path) -> tuple[DemoClassifier, list[Example]]:
     """Returns the classifier and the examples."""
+    from keras_resnet.texts import read_label_file
+
     from ..demo import open_classifier
 
     labels = None
     if args.labels is not None:
-        labels = args.labels.read_text(encoding="utf-8").splitlines()
+        labels = read_label_file(args.labels)
     if _is_file(args):
         return open_classifier(Path(args.source), labels=labels), _given_examples(args)
     from ..evaluation import open_member

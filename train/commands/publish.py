@@ -91,6 +91,8 @@ def write_folder(
         FileNotFoundError: If there is no run, or it has no weights.
         ValueError: If the certificate does not hold.
     """
+    from keras_resnet.texts import label_text
+
     from ..run_report.card import Published, curves_png, model_card
     from ..run_report.write import read_history
     from ..rundir import open_run
@@ -122,7 +124,7 @@ def write_folder(
             picture is not None,
         )
         write_text(target / "README.md", model_card(run, published))
-        write_text(target / "labels.txt", "".join(f"{name}\n" for name in run.class_names))
+        write_text(target / "labels.txt", label_text(run.class_names))
         write_json(target / "training.json", _public_config(run.config))
         if (path / "history.csv").is_file():
             write_bytes(target / "history.csv", (path / "history.csv").read_bytes())

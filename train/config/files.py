@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import typing
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from keras_resnet.nets.catalog import nearest
+from keras_resnet.weights.files.json_object import MAX_BYTES
 
+from ..files import read_json
 from .fields import Section, all_fields
 from .run import RunConfig, with_earlier_data_defaults
 from .values import convert
@@ -29,10 +30,7 @@ def load_config(path: Path) -> RunConfig:
         if path.exists():  # a pipe or a device, of which reading might never end
             raise ValueError(f"The configuration must be a regular file. Received: {path}")
         raise FileNotFoundError(f"No configuration file at {path}")
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # RecursionError: it is nested too deep
-        raise ValueError(f"{path} is not JSON: {error}") from error
+    values = read_json(path, MAX_BYTES)
     return from_dict(RunConfig, with_earlier_data_defaults(values), str(path))
 
 
@@ -54,7 +52,7 @@ def as_begun(config: RunConfig, path: Path, given: Collection[str]) -> tuple[Run
         ValueError: If the file is damaged.
     """
     stored = load_config(path)
-    values = json.loads(path.read_text(encoding="utf-8"))
+    values = read_json(path, MAX_BYTES)
     present = {name for name, _ in _leaves(values)} | values.keys()
     before, now = (
         dict(_leaves(dataclasses.asdict(stored))),

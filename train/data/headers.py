@@ -120,6 +120,21 @@ def _jpeg_exif(content: bytes) -> bytes:
     return b""
 
 
+def jpeg_size(content: bytes) -> tuple[int, int]:
+    """Returns height and width of a JPEG's frame.
+
+    Raises:
+        IndexError, struct.error: If it has none.
+    """
+    frames = (
+        start
+        for marker, start, _ in _segments(content)
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)
+    )
+    height, width = struct.unpack_from(">HH", content, next(frames, len(content)) + 1)
+    return height, width
+
+
 def _jpeg_channels(content: bytes) -> int:
     for marker, start, _ in _segments(content):
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):

@@ -10,6 +10,8 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ..files import read_gzip
+
 _COLUMNS = ("split", "name", "label", "digest")
 
 
@@ -70,7 +72,7 @@ def read_listing(path: Path) -> Listing | None:
     if not path.is_file():
         return None
     try:
-        text = gzip.decompress(path.read_bytes()).decode(**_SURROGATES)
+        text = read_gzip(path).decode(**_SURROGATES)
         rows = csv.reader(io.StringIO(text, newline=""))
         if tuple(next(rows)) != _COLUMNS:
             raise ValueError(f"its columns are not {', '.join(_COLUMNS)}")

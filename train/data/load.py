@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from keras_resnet import PreprocessSpec, ResNetSpec
+from keras_resnet.texts import check_class_names
 
 from ..config import DataConfig, RunConfig
 from .arrange import arranged, relabelled
@@ -161,6 +162,7 @@ def load_data(
     data = _opened(config, spec, Request(tuple(splits), names, stored, whole, index, say))
     if names is not None:
         return relabelled(data, names)
+    check_class_names(data.class_names, repr(config.dataset))
     if config.classes is not None and len(data.class_names) != config.classes:
         raise ValueError(
             f"`classes` must match the data: {config.dataset!r} has {len(data.class_names)} "

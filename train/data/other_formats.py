@@ -8,6 +8,7 @@ import math
 import numpy as np
 
 from .headers import format_of
+from .pixel_budget import excess, too_many
 
 
 def read_pixels(content: bytes, channels: int) -> np.ndarray:
@@ -27,6 +28,9 @@ def read_pixels(content: bytes, channels: int) -> np.ndarray:
     if not content:
         raise ValueError("the file is empty")
     kind = format_of(content)
+    against = excess(content)
+    if against:
+        raise ValueError(against)
     if kind == "npy":
         pixels = _array(content)
     elif kind:
@@ -95,6 +99,9 @@ def _picture(content: bytes, channels: int) -> np.ndarray:
         ) from None
     try:
         with Image.open(io.BytesIO(content)) as opened:
+            against = too_many(opened.height, opened.width, len(content))
+            if against:
+                raise ValueError(against)
             # Some versions of Pillow turn a TIFF while they load it: then this changes nothing.
             image = ImageOps.exif_transpose(opened) if opened.format == "TIFF" else opened
             if image.mode.startswith("I;16"):

@@ -17,6 +17,7 @@ from .headers import format_of, notable
 from .index import FileIndex, stamp_of
 from .known import Read, Stamp
 from .other_formats import read_pixels
+from .pixel_budget import excess
 from .sources import FileSource
 
 _CHUNK = 64
@@ -130,6 +131,9 @@ def problem_of(content: bytes, channels: int, decoding: Decoding) -> str:
 
     if not content:
         return "the file is empty"
+    reason_against = excess(content)
+    if reason_against:
+        return reason_against
     kind = format_of(content)
     try:
         # As `decode` does, but decided here: outside a graph its many small operations are slow.
@@ -225,7 +229,7 @@ def check(
             continue
         problem = ""
         by_graph = decoding.accurate and channels in (1, 3) and several
-        if by_graph and format_of(content) == "jpeg":
+        if by_graph and format_of(content) == "jpeg" and not excess(content):
             together[len(reads)] = content
         else:
             problem = problem_of(content, channels, decoding)

@@ -14,6 +14,7 @@ from keras_resnet import PreprocessSpec
 from keras_resnet.export.artifacts import LABELS, manifest_entry
 from keras_resnet.export.metadata import read_labels
 from keras_resnet.export.runtimes import LiteRTRuntime
+from keras_resnet.texts import read_label_file
 
 from . import graph
 
@@ -182,7 +183,7 @@ def _labels(
         return tuple(own), path.name
     beside = path.parent / LABELS
     if beside.is_file():
-        return tuple(beside.read_text(encoding="utf-8").splitlines()), str(beside)
+        return tuple(read_label_file(beside)), str(beside)
     return None, ""
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_resnet.texts import read_label_file
+
 from ..presentation.tables import csv_text
 from .confusion import Confusion
 
@@ -62,20 +64,13 @@ def read_labels(path: Path, outputs: int) -> list[str]:
         FileNotFoundError: If there is no such file.
         ValueError: If it is not text, or does not have one line for each output.
     """
-    if path.exists() and not path.is_file():
-        raise ValueError(f"`--labels` must be a regular file. Received: {path}")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"`--labels` must be UTF-8 text. Received: {path}: {error}") from error
-    while lines and not lines[-1].strip():
-        lines.pop()
+    lines = read_label_file(path)
     if len(lines) != outputs:
         raise ValueError(
             f"`--labels` needs one line for each of the net's {outputs:,} outputs. "
             f"Received: {path}, {len(lines):,} lines"
         )
-    return [line.strip() for line in lines]
+    return lines
 
 
 def check_channels(have: int, wanted: int, *, data: str, net: str) -> None:

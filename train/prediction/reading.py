@@ -14,6 +14,7 @@ import numpy as np
 from keras_resnet import PreprocessSpec
 
 from ..data.decoding import STANDARD, Decoding
+from ..data.pixel_budget import excess
 from ..data.readable import reason
 from ..data.scaled import decode_and_fit
 
@@ -70,7 +71,8 @@ def _reader(
     def read(path: str) -> np.ndarray | str:
         try:
             content = Path(path).read_bytes()
-            return np.asarray(resize(tf.constant(content))) if content else "the file is empty"
+            against = excess(content) if content else "the file is empty"
+            return against or np.asarray(resize(tf.constant(content)))
         except OSError as error:
             return error.strerror or str(error)
         except tf.errors.OpError as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from .markup import Html, escape
+from .markup import ILLEGAL, Html, escape
 from .plots import Line, Plot
 from .style import COLOURS, SERIES
 
@@ -97,7 +97,7 @@ def _save(figure: Figure, name: str) -> str:
     text = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": f"keras_resnet {name}"}):
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": "keras_resnet"})
-    return text.getvalue()
+    return text.getvalue().translate(ILLEGAL)  # of names; XML cannot hold them
 
 
 def _draw(plot: Plot) -> Figure:

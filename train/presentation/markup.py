@@ -9,8 +9,8 @@ _VOID = ("img", "meta", "wbr")
 
 # Control characters are not allowed in HTML, not even as references; lone surrogates (undecodable
 # bytes of a path) cannot be encoded.
-_ILLEGAL = dict.fromkeys((*range(9), 11, 12, *range(14, 32), *range(127, 160)), "�")
-_ILLEGAL |= dict.fromkeys(range(55296, 57344), "�")
+ILLEGAL = dict.fromkeys((*range(9), 11, 12, *range(14, 32), *range(127, 160)), "�")
+ILLEGAL |= dict.fromkeys(range(55296, 57344), "�")
 
 
 class Html(str):
@@ -23,7 +23,7 @@ def escape(value: object) -> Html:
     """Returns `Html` unchanged and anything else as escaped text."""
     if isinstance(value, Html):
         return value
-    return Html(html.escape(str(value).translate(_ILLEGAL), quote=True))
+    return Html(html.escape(str(value).translate(ILLEGAL), quote=True))
 
 
 def join(parts: Iterable[object], separator: object = "") -> Html:

@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from keras_resnet.texts import escaped
+
 from .formats import cell_text
 from .markup import Html, element, join
 from .page import scrollable
@@ -127,7 +129,7 @@ class Table:
         from rich.text import Text
 
         table = RichTable(
-            title=Text(self.caption) if self.caption else None,
+            title=Text(escaped(self.caption)) if self.caption else None,
             box=box.SIMPLE_HEAD,
             title_justify="left",
             show_edge=False,
@@ -141,7 +143,8 @@ class Table:
             else:
                 table.add_column(Text(heading), overflow="fold")
         for row in self.texts():
-            table.add_row(*map(Text, row))  # as `Text`, which does not interpret brackets
+            # As `Text`, which does not interpret brackets.
+            table.add_row(*(Text(escaped(cell)) for cell in row))
         return table
 
 

@@ -5,16 +5,21 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_resnet.texts import escaped
+
+from ..files import read_object
 from ..presentation.formats import is_number
 from ..presentation.style import COLOURS, SERIES
 from ..rundir import Run
 from .curves import PANELS, curves
 
 _SPLITS = ("test", "validation")
+_MARKUP = re.compile(r"[\\`*\[\]>~]|^[#+-]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,10 +50,10 @@ def model_card(run: Run, published: Published) -> str:
     name = f"{run.spec.name} on {data_name(run.config.data.dataset)}"
     parts = [
         _front_matter(run, published, name),
-        f"# {name}",
-        f"{run.spec.name}, {run.spec.layers} layers, {run.model.count_params():,} parameters, "
-        f"trained with keras_resnet. It classifies images into {len(run.class_names)} classes and "
-        "returns logits.",
+        f"# {_plain(name)}",
+        f"{_plain(run.spec.name)}, {run.spec.layers} layers, {run.model.count_params():,} "
+        "parameters, trained with keras_resnet. It classifies images into "
+        f"{len(run.class_names)} classes and returns logits.",
         "## Use",
         _use(published),
         "## Data",
@@ -121,7 +126,8 @@ def _front_matter(run: Run, published: Published, name: str) -> str:
         fields["license"] = published.licence
     if results:
         fields["model-index"] = [{"name": name, "results": results}]
-    rows = (f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in fields.items())
+    texts = {key: json.dumps(value, ensure_ascii=False) for key, value in fields.items()}
+    rows = (f"{key}: {escaped(text)}" for key, text in texts.items())
     return "\n".join(["---", *rows, "---"])
 
 
@@ -150,20 +156,20 @@ def _use(published: Published) -> str:
 
 
 def _data(run: Run) -> str:
-    record = json.loads((run.directory.path / "dataset.json").read_text(encoding="utf-8"))
+    record = read_object(run.directory.path / "dataset.json")
     examples = ", ".join(f"{count:,} {split}" for split, count in record["examples"].items())
-    shown = ", ".join(run.class_names[:20])
+    shown = ", ".join(map(_plain, run.class_names[:20]))
     more = len(run.class_names) - 20
     spec = run.preprocess
     rows = [
-        ("Data set", data_name(run.config.data.dataset)),
+        ("Data set", _plain(data_name(run.config.data.dataset))),
         ("Images", examples),
         ("Classes", shown + (f" and {more} more (`labels.txt`)" if more > 0 else "")),
         ("Input", " x ".join(map(str, run.model.inputs[0].shape[1:]))),
         ("Mean, 0..255", ", ".join(f"{value:g}" for value in spec.mean)),
         ("Standard deviation", ", ".join(f"{value:g}" for value in spec.std)),
         ("Crop fraction, interpolation", f"{spec.crop_fraction:g}, {spec.interpolation}"),
-        *(("Note", note) for note in record.get("notes", ())),
+        *(("Note", _plain(str(note))) for note in record.get("notes", ())),
     ]
     return _table(("", ""), rows)
 
@@ -178,11 +184,11 @@ def _recipe(run: Run) -> str:
         if name in environment
     )
     rows = [
-        ("Recipe", config.recipe),
+        ("Recipe", _plain(config.recipe)),
         ("Length", f"{length}, batch {config.batch_size}, seed {config.seed}"),
         ("Learning rate", f"{config.schedule.learning_rate:g}, {config.schedule.kind}"),
-        ("Weights chosen by", str(training.get("chosen_by", "not recorded"))),
-        ("Software", software or "not recorded"),
+        ("Weights chosen by", _plain(str(training.get("chosen_by", "not recorded")))),
+        ("Software", _plain(software) or "not recorded"),
     ]
     return _table(("", ""), rows) + "\n\n`training.json` has every setting."
 
@@ -227,12 +233,18 @@ def _certificate(published: Published) -> str:
 
 
 def _licence(published: Published) -> str:
-    return published.licence or "Not stated by the publisher."
+    return _plain(published.licence or "") or "Not stated by the publisher."
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     cells = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(_cell(value) for value in row)} |" for row in cells)
+
+
+def _plain(text: str) -> str:
+    """Returns a text that Markdown shows as it is: no HTML, links, images, code or emphasis."""
+    text = _MARKUP.sub(r"\\\g<0>", escaped(" ".join(text.split())))
+    return text.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def _cell(text: str) -> str:

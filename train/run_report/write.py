@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..files import read_object, write_text
+from ..files import read_arrays, read_object, write_text
 from ..presentation.findings import json_values
 from ..presentation.page import folded, html_page, listing, section
 from ..rundir import Run, open_run
@@ -157,11 +157,7 @@ def read_samples(path: Path) -> dict[str, np.ndarray]:
     """
     if not path.is_file():
         return {}
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
-    except Exception as error:  # zipfile, zlib and NumPy raise errors of many types
-        raise ValueError(f"{path} is damaged: {str(error) or type(error).__name__}") from error
+    return read_arrays(path)
 
 
 def _samples(stored: Mapping[str, np.ndarray], prefix: str) -> list[Sample]:

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import secrets
+import sys
 from collections.abc import Iterator
 from typing import Any, Literal, get_args
 from urllib.parse import unquote, urlsplit
@@ -53,6 +54,7 @@ def fetch(
     hash: str | None = None,
     progress: bool = True,
     timeout: float = 30.0,
+    limit: int | None = None,
 ) -> Download:
     """Returns a file from the cache; downloads it first where necessary.
 
@@ -72,6 +74,7 @@ def fetch(
             one: `X-Linked-ETag` of a redirect, or an `ETag` of 64 hexadecimal digits.
         progress: Whether to print the progress to stderr.
         timeout: Seconds without data after which the request is repeated.
+        limit: Length that the file may have, bytes; 16 GiB where None.
 
     Raises:
         DownloadError: If the file cannot be downloaded or stored; the message says where to put
@@ -85,12 +88,13 @@ def fetch(
         if cached is not None:
             return cached
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        with _part_file(path) as part:
+        with _part_file(path, say=progress) as part:
             cached = _find_in_cache(path, url, pinned)  # another process may have fetched it
             if cached is not None:
                 return cached
             bar = Progress(os.path.basename(path), shown=progress)
-            return _download(Transfer(url, part, timeout=timeout, progress=bar), url, path, pinned)
+            transfer = Transfer(url, part, timeout=timeout, progress=bar, limit=limit)
+            return _download(transfer, url, path, pinned)
     except DownloadError:
         raise
     except OSError as error:
@@ -210,9 +214,15 @@ def _md5(path: str) -> str:
 
 
 @contextlib.contextmanager
-def _part_file(path: str) -> Iterator[str]:
+def _part_file(path: str, *, say: bool) -> Iterator[str]:
     """Yields the name of a part file that no other process writes in the meantime."""
-    descriptor = lock(f"{path}.lock")
+    try:
+        descriptor = lock(f"{path}.lock", wait=False)
+    except BlockingIOError:
+        if say:
+            name = os.path.basename(path)
+            print(f"Waiting for another process that fetches {name}", file=sys.stderr)
+        descriptor = lock(f"{path}.lock")
     if descriptor is None:
         part = f"{path}.{os.getpid()}-{secrets.token_hex(4)}.part"
         try:

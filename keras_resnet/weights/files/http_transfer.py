@@ -9,6 +9,8 @@ import os
 import re
 import shutil
 import socket
+import ssl
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -28,6 +30,7 @@ _BLOCK = 1 << 18
 # the disk space that it leaves.
 MAX_BYTES = 16 << 30
 SLOWEST, WINDOW = 1000, 60.0
+HEADER_SECONDS = 60.0  # from the request to the last header
 _LEFT_FREE = 256 << 20
 _CHECK_EVERY = 64 << 20
 _RETRIED = (408, 425, 429)  # HTTP status codes, besides those from 500 up
@@ -48,6 +51,7 @@ class Transfer:
         part: Path of the part file. Its URL, version and length are noted in `<part>.json`.
         timeout: Seconds without data after which an attempt ends.
         progress: Prints the progress.
+        limit: Length that the file may have, bytes; 16 GiB where None.
 
     Attributes:
         part: Path of the part file.
@@ -56,12 +60,14 @@ class Transfer:
         total: Length of the file in bytes; None while unknown.
     """
 
-    def __init__(self, url: str, part: str, *, timeout: float, progress: Progress) -> None:
+    def __init__(
+        self, url: str, part: str, *, timeout: float, progress: Progress, limit: int | None = None
+    ) -> None:
         self.server_sha256: str | None = None
         self.have = os.path.getsize(part) if os.path.exists(part) else 0
         self.total: int | None = None
         self.part, self._url, self._notes = part, url, f"{part}.json"
-        self._timeout, self._progress = timeout, progress
+        self._timeout, self._progress, self._limit = timeout, progress, limit or MAX_BYTES
         self._validator = self._read_notes()
         if self._validator is None:
             self.drop()  # without a version, a changed file would be continued
@@ -125,8 +131,11 @@ class Transfer:
         with response:
             self.server_sha256 = redirects.sha256 or _server_sha256(response.headers)
             encoding = response.headers.get("Content-Encoding", "identity")
-            if encoding != "identity":
-                raise DownloadError(f"the server compressed it by {encoding[:20]!r}, unasked")
+            # Of the codings of a transfer, Python's client decodes "chunked" alone.
+            coding = response.headers.get("Transfer-Encoding", "chunked").lower()
+            for name in (encoding, "identity" if coding == "chunked" else coding):
+                if name != "identity":
+                    raise DownloadError(f"the server compressed it by {name[:20]!r}, unasked")
             self._begin(response)
             self._receive(response)
 
@@ -159,8 +168,10 @@ class Transfer:
 
     def _check_room(self, need: int) -> None:
         """Checks the length, known or not, against the ceiling and the free space."""
-        if (self.total or self.have) > MAX_BYTES:
-            raise DownloadError(f"it is longer than the {megabytes(MAX_BYTES)} MB that are allowed")
+        if (self.total or self.have) > self._limit:
+            raise DownloadError(
+                f"it is longer than the {megabytes(self._limit)} MB that are allowed"
+            )
         with _on_disk():
             free = shutil.disk_usage(os.path.dirname(self.part)).free
         if free < need:
@@ -187,11 +198,13 @@ class Transfer:
                 _write(file, block)
                 self.have += len(block)
                 speed.check(self.have)
-                if self.have // _CHECK_EVERY > before // _CHECK_EVERY:
+                if self.have > self._limit or self.have // _CHECK_EVERY > before // _CHECK_EVERY:
                     self._check_room(0)
                 self._progress.update(self.have, self.total)
         if self.total is not None and self.have < self.total:
             raise _Interrupted("the connection ended early")
+        if not self.have:
+            raise _Interrupted("the server sent an empty file")
 
     def _read_notes(self) -> str | None:
         """Returns the version that is noted for the part file, if it is from the same URL."""
@@ -252,13 +265,64 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         return request
 
 
+class _Response(http.client.HTTPResponse):
+    """A response whose status line and headers must come within `HEADER_SECONDS`.
+
+    The socket's timeout begins anew with each byte, and Python's client reads any number of
+    `100 Continue`.
+    """
+
+    def __init__(self, sock: Any, *args: Any, **options: Any) -> None:
+        self._socket = sock
+        super().__init__(sock, *args, **options)
+
+    def begin(self) -> None:
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(HEADER_SECONDS, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            super().begin()
+        except (OSError, http.client.HTTPException):
+            if not late.is_set():
+                raise
+        finally:
+            timer.cancel()
+        if late.is_set():  # to Python's client, the end of the connection ends the headers too
+            raise TimeoutError("the headers did not end")
+
+
+class _Connection(http.client.HTTPConnection):
+    response_class = _Response
+
+
+class _SecureConnection(http.client.HTTPSConnection):
+    response_class = _Response
+
+
+class _HTTP(urllib.request.HTTPHandler):
+    def http_open(self, req: Any) -> Any:
+        return self.do_open(_Connection, req)
+
+
+class _HTTPS(urllib.request.HTTPSHandler):
+    def https_open(self, req: Any) -> Any:
+        return self.do_open(_SecureConnection, req, context=ssl.create_default_context())
+
+
 def _opener(redirects: _Redirects) -> urllib.request.OpenerDirector:
     """Returns an opener for HTTP(S) only: the default one also opens files and FTP."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
+        _HTTP(),
+        _HTTPS(),
         urllib.request.HTTPDefaultErrorHandler(),
         urllib.request.HTTPErrorProcessor(),
         redirects,

@@ -385,6 +385,83 @@ def test_a_body_without_end(place, monkeypatch):
         place.fetch(lambda handler: handler.send(200, b"", say=10**12, ETag=ETAG))
 
 
+def _drips_headers(handler: Handler) -> None:
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
+    with contextlib.suppress(OSError):
+        while not handler.server.done.wait(0.02):
+            handler.wfile.write(b"X: 1\r\n"[len(handler.server.seen) % 6 :][:1])
+
+
+def _goes_on(handler: Handler) -> None:
+    with contextlib.suppress(OSError):
+        while not handler.server.done.is_set():
+            handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("answer", [_drips_headers, _goes_on])
+def test_headers_without_end(place, monkeypatch, answer):
+    """A byte at a time within the timeout, and `100 Continue` again and again."""
+    monkeypatch.setattr(http_transfer, "HEADER_SECONDS", 0.2)
+    with pytest.raises(DownloadError, match="could not be fetched: the server sent nothing for"):
+        place.fetch(answer)
+    assert len(place.server.seen) == 3
+    assert place.fetch(whole).sha256 == SHA256
+
+
+def test_a_file_longer_than_its_kind_may_be(place):
+    """Such as a config: with a length that is stated, and without one."""
+    with pytest.raises(DownloadError, match=r"longer than the 0\.1 MB that are allowed"):
+        place.fetch(whole, limit=100_000)
+
+    def without_length(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        with contextlib.suppress(OSError):
+            handler.wfile.write(BODY)
+        handler.close_connection = True
+
+    with pytest.raises(DownloadError, match=r"longer than the 0\.1 MB that are allowed"):
+        place.fetch(without_length, limit=100_000)
+    assert place.fetch(whole, limit=len(BODY)).sha256 == SHA256
+
+
+def test_an_empty_file_is_not_cached(place):
+    with pytest.raises(DownloadError, match="the server sent an empty file"):
+        place.fetch(lambda handler: handler.send(200))
+    assert "weights.bin" not in place.files
+
+
+def test_a_transfer_that_is_compressed(place):
+    with pytest.raises(DownloadError, match="the server compressed it by 'gzip, chunked', unasked"):
+        place.fetch(lambda handler: handler.send(200, BODY, Transfer_Encoding="gzip, chunked"))
+
+
+@pytest.mark.parametrize("host", ["::1", "localhost"])
+def test_other_names_of_this_machine(place, host):
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
+    class Server(http.server.ThreadingHTTPServer):
+        address_family = family
+
+    try:
+        server = Server((host, 0), Handler)
+    except OSError:
+        pytest.skip(f"{host} is not an address here")
+    server.daemon_threads, server.answers, server.seen = True, [whole], []
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    name = f"[{host}]" if ":" in host else host
+    url = f"http://{name}:{server.server_address[1]}/weights.bin"
+    try:
+        for answer in (whole, redirects(f"{place.url}/weights.bin")):
+            server.answers, place.server.answers = [answer], [whole]
+            found = fetch(url, name=f"{len(server.seen)}.bin", cache_dir=place.cache)
+            assert found.sha256 == SHA256
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
 @pytest.mark.parametrize("page", [b"<!DOCTYPE html><title>Log in", b"\n <HTML>", b"<?xml ?>"])
 def test_a_web_page_is_not_cached(place, page):
     with pytest.raises(DownloadError, match="the server sent a web page, perhaps that of a login"):
@@ -673,7 +750,7 @@ def test_threads_that_want_one_file_fetch_it_once(place):
 
 
 @pytest.mark.multi_process
-def test_a_process_waits_for_another_until_it_ends(place):
+def test_a_process_waits_for_another_until_it_ends(place, capsys):
     pytest.importorskip("fcntl", reason="this system has no such locks")
     place.cache.mkdir()
     place.server.answers[:] = [whole]
@@ -692,10 +769,12 @@ def test_a_process_waits_for_another_until_it_ends(place):
     ) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"held\n"
-        waits = threading.Thread(target=lambda: got.append(place.fetch(whole)))
+        waits = threading.Thread(target=lambda: got.append(place.fetch(whole, progress=True)))
         waits.start()
         waits.join(0.2)
         assert waits.is_alive()
+        waiting = "Waiting for another process that fetches weights.bin\n"
+        assert capsys.readouterr().err == waiting
         assert not place.server.seen
         other.kill()
         waits.join(10)
@@ -704,7 +783,7 @@ def test_a_process_waits_for_another_until_it_ends(place):
 
 
 def test_without_locks_parts_have_names_of_their_own(place, monkeypatch):
-    monkeypatch.setattr(download, "lock", lambda path: None)
+    monkeypatch.setattr(download, "lock", lambda path, wait=True: None)
     with pytest.raises(DownloadError, match="Remote end closed [^;]*. The file may be put by hand"):
         place.fetch(breaks_at(1000), hangs_up)
     assert place.files == []

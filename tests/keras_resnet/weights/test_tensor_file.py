@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from keras_resnet.hdf5 import read_model_config
 from keras_resnet.weights.files import tensor_file
 from keras_resnet.weights.files.tensor_file import file_sha256, read, write_safetensors
 
@@ -487,6 +488,42 @@ def test_strings_over_which_hdf5_would_run_forever(tmp_path, place, value, in_ar
     data[data.index(b"GCOL") + place] = value
     path.write_bytes(archive_of(data) if in_archive else data)
     with pytest.raises(ValueError, match="its strings are damaged"):
+        read(path)
+
+
+@pytest.mark.parametrize("libver", ["earliest", "latest"])
+@pytest.mark.parametrize("name", ["layer_names", "weight_names", "keras_version", "model_config"])
+def test_strings_that_state_gigabytes(tmp_path, libver, name):
+    """HDF5 would reserve the length that a reference states before it looks at the heap.
+
+    Later versions of the format have a checksum, which only an attacker corrects.
+    """
+    path = tmp_path / "net.h5"
+    with h5py.File(path, "w", libver=libver) as file:
+        file.attrs["layer_names"] = [b"a", b"b", b"c"]
+        file.attrs["keras_version"], file.attrs["model_config"] = "2.15.0", "{}"
+        for number, layer in enumerate("abc"):
+            file.create_group(layer).attrs["weight_names"] = [b"kernel:0"]
+            file[layer]["kernel:0"] = VALUES + number
+    content = path.read_bytes()
+    tensors = read(path).tensors
+    assert list(tensors) == ["a/kernel", "b/kernel", "c/kernel"]
+    heap = content.index(b"GCOL")
+    reference = content.index(heap.to_bytes(8, "little"), content.index(name.encode()))
+    for place, value in ((-1, 0x60), (-2, 1), (8, 200), (9, 1)):  # the length, then the index
+        damaged = bytearray(content)
+        damaged[reference + place] = value
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="its strings are damaged|metadata checksum"):
+            read_model_config(str(path)) if name == "model_config" else read(path)
+    # A fixed text becomes one of variable length.
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = np.array([b"a" * 16], "S16")
+        keras_2_group(file)
+    content = path.read_bytes()
+    kind = content.index(b"layer_names") + 16
+    path.write_bytes(content[:kind] + bytes([content[kind] ^ 0x0A]) + content[kind + 1 :])
+    with pytest.raises(ValueError, match="net.h5' contains no readable weights"):
         read(path)
 
 

@@ -18,6 +18,7 @@ import pytest
 
 import keras_resnet
 from keras_resnet import ResNetSpec, build
+from keras_resnet.nets.budget import kernel_parameters
 from keras_resnet.weights import hub
 from keras_resnet.weights.files.json_object import MAX_BYTES, parse_object, read_object
 from keras_resnet.weights.files.tensor_file import read
@@ -189,6 +190,14 @@ def _wide_layer(config: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
+def _wide_input(config: dict[str, Any]) -> dict[str, Any]:
+    """By the shape that a layer is built with, not by a field of the layer."""
+    for layer in config["config"]["layers"]:
+        if layer["class_name"] == "Dense":
+            layer["build_config"]["input_shape"][-1] = 10**9
+    return config
+
+
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize(
     "change",
@@ -197,10 +206,14 @@ def _wide_layer(config: dict[str, Any]) -> dict[str, Any]:
         _in_spec(depths=[5000, 1]),
         _in_spec(widths=[10**7, 10**7]),
         _in_spec(widths=[4096, 16]),
+        _in_spec(stem_width=65536),
+        _in_spec(widths=[2048, 65536]),
+        _in_spec(branch="bottleneck", inner_widths=[65536, 65536]),
         _in_spec(groups=10**6),
         _in_spec(depths=["a"]),
         _in_spec(classes=10**12),
         _wide_layer,
+        _wide_input,
         lambda _: "[" * 10**6,
         lambda _: b'{"config": "' + b" " * (MAX_BYTES + 9) + b'"}',
         lambda _: "[]",
@@ -221,8 +234,17 @@ def test_configs_of_keras_archives(tmp_path, nets, change):
             assert str(error).strip()
         else:
             # The layers of the config are not used where the spec is right.
-            assert change is _wide_layer
+            assert change in (_wide_layer, _wide_input)
             assert "load_keras_file" not in way.__code__.co_names
+
+
+def test_nets_of_more_weights_than_are_built():
+    assert kernel_parameters(keras_resnet.get_spec("resnet18")) == 11_678_912
+    assert kernel_parameters(keras_resnet.get_spec("seresnet50")) == 28_017_856
+    assert kernel_parameters(keras_resnet.get_spec("repvgg_a0")) == 9_084_320
+    for spec, classes in ((SPEC.replace(widths=(65536, 65536)), 3), (SPEC, 2**30)):
+        with pytest.raises(ValueError, match=r"make a net of .* weights .*; at most 4.3e\+09"):
+            build(spec, classes=classes)
 
 
 def test_a_right_archive_passes(tmp_path, nets):

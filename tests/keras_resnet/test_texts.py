@@ -1,0 +1,72 @@
+"""Names that would move a cursor, shift a list, or hide what a line says."""
+
+from __future__ import annotations
+
+import io
+import os
+import pathlib
+import zipfile
+
+import pytest
+
+from keras_resnet.texts import (
+    check_class_names,
+    escaped,
+    label_lines,
+    label_text,
+    read_label_file,
+    read_label_member,
+)
+
+# Erases the screen; C1's CSI; next line, line separator, vertical tab; text from right to left.
+HOSTILE = ("a\x1b[2J", "a\x9b2J", "a\x85b", "a\u2028b", "a\x0bb", "exe\u202egnp", "a\nb", "\x7f")
+# No-break and ideographic spaces, joiners in Devanagari and in an emoji, marks of direction.
+PLAIN = ("café", "a b", "日本　語", "क\u200dष", "👩\u200d🔬", "א\u200f", "=x", "<b>")
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_names(name: str) -> None:
+    assert escaped(name).isprintable()
+    with pytest.raises(ValueError, match=r"Class 1 of x is named .* U\+[0-9A-F]{4} .*rename"):
+        check_class_names(["a", name], "x")
+    lines = label_text(["first", name, "last"])
+    assert lines.splitlines() == label_lines(lines) == ["first", escaped(name), "last"]
+
+
+def test_plain_names() -> None:
+    check_class_names(PLAIN, "x")
+    assert [escaped(name) for name in PLAIN] == list(PLAIN)
+    assert label_lines(label_text(PLAIN)) == list(PLAIN)
+    assert escaped("a\x1b[2J\ud800") == "a\\x1b[2J\\ud800"
+    with pytest.raises(ValueError, match="Class 1 of x has an empty name"):
+        check_class_names(["a", " "], "x")
+
+
+def test_lists_of_labels(tmp_path: pathlib.Path) -> None:
+    """Those of other programs: Windows's line ends, a mark of order, separators inside names."""
+    path = tmp_path / "labels.txt"
+    path.write_bytes("\ufeffa\r\nb\u2028c\r\n\r\n".encode())
+    assert read_label_file(path) == ["a", "b\\u2028c"]
+    path.write_bytes(b"a\xff\n")
+    with pytest.raises(ValueError, match=r"labels\.txt must be a list of labels in UTF-8"):
+        read_label_file(path)
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(ValueError, match="longer than the 16777216 bytes"):
+        read_label_file(path)
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+        for special in (tmp_path / "pipe", pathlib.Path("/dev/zero")):
+            with pytest.raises(ValueError, match="must be a regular file"):
+                read_label_file(special)
+
+
+def test_a_bomb_in_an_archive() -> None:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("labels.txt", bytes(1 << 26))
+    with (
+        zipfile.ZipFile(content) as archive,
+        pytest.raises(ValueError, match="longer than the 16777216 bytes"),
+    ):
+        read_label_member(archive, "labels.txt")
