@@ -17,7 +17,7 @@ from .averaging import make_averages
 from .batch_norm_statistics import statistics_batches
 from .checkpoint import Checkpoints, CorruptCheckpointError, Progress
 from .config import RunConfig
-from .data import ImageData
+from .data import ImageData, make_finish
 from .length import Length
 from .linear_probe import LinearProbe, why_not_cached
 from .losses import Loss, make_loss
@@ -187,7 +187,9 @@ class Learner:
             rate, precision = float(self.schedule(0)), config.runtime.precision
             self.optimizer = make_optimizer(settings, rate, precision, factors)
             self.optimizer.build(self.model.trainable_variables)
+        preprocess = self._preprocess
         if self._probe is not None:  # there is nothing to recompute
+            preprocess = self._probe.preprocess
             runtime = dataclasses.replace(config.runtime, remat="none")
             config = dataclasses.replace(config, runtime=runtime)
         self.train_steps = TrainingSteps(
@@ -199,6 +201,7 @@ class Learner:
             averages=self.averages,
             loss=_loss_of(config, self._data),
             teacher=self.teacher,
+            finish=make_finish(preprocess, config.augment),
         )
 
 

@@ -13,6 +13,7 @@ from keras_resnet.nets.named_weights import classifier_of
 
 from .config import RunConfig
 from .data import ImageData, Share, Source, evaluation_batches
+from .data.images import normalize
 from .data.sources import IN_MEMORY, ArraySource, StreamSource
 
 # Fields of the augmentation, with the values that leave images as they are.
@@ -104,10 +105,15 @@ class LinearProbe:
 
         if not len(source):
             return ArraySource(np.zeros((0, 1, 1, 1), "float32"), np.zeros(0, "int64"))
-        run = tf.function(lambda images: tf.cast(self._body(images, training=False), tf.float32))
+
+        def run_body(images: Any) -> Any:
+            images = normalize(images, preprocess)
+            return tf.cast(self._body(images, training=False), tf.float32)
+
+        run = tf.function(run_body)
         features, labels = [], []
         for images, label, weights in evaluation_batches(
-            source, preprocess, channels, Share(min(256, len(source)))
+            source, preprocess, channels, Share(min(256, len(source))), raw=True
         ):
             real = weights.numpy() > 0
             features.append(run(images).numpy()[real])

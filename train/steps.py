@@ -35,6 +35,9 @@ class TrainingSteps:
             update, outside of the replicas, with the step that the update belongs to.
         loss: The loss; by default that of the configuration for classification.
         teacher: Returns the logits of a trained net for the normalized images, to learn from.
+        finish: Makes the net's input of what the batches have in place of images, on the device
+            (`data.make_finish`); None where they have the net's input. XLA does not compile it, so
+            that its values are the same to the bit.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class TrainingSteps:
         averages: Any = None,
         loss: Loss | None = None,
         teacher: Callable[[Any], Any] | None = None,
+        finish: Callable[[Any], Any] | None = None,
     ) -> None:
         import tensorflow as tf
 
@@ -75,16 +79,17 @@ class TrainingSteps:
         self._l2_factors = l2_factors(config.optimizer, self._variables)
         # AutoGraph would inspect about a thousand Python calls for a network of 110 layers.
         step = tf.autograph.experimental.do_not_convert(self._replica_step)
-        self._step = tf.function(step, jit_compile=True) if config.runtime.xla else step
+        self._compiled = tf.function(step, jit_compile=True) if config.runtime.xla else step
+        self._finish = finish
         self._loop = tf.function(self._steps)
 
     def __call__(self, iterator: Any, count: int, first_step: int = 0) -> np.ndarray:
         """Trains for `count` steps.
 
         Args:
-            iterator: An iterator over the distributed training batches: images and labels. Labels
-                are int64 `(batch,)`, or float32 `(batch, classes)` where they are soft or an image
-                has several.
+            iterator: An iterator over the distributed training batches: images, or what `finish`
+                makes them of, and labels. Labels are int64 `(batch,)`, or float32
+                `(batch, classes)` where they are soft or an image has several.
             count: Number of steps.
             first_step: Index of the first of them in the run. It sets the learning rate, where
                 there is a schedule, and keys the draws of stochastic depth and dropout.
@@ -134,6 +139,10 @@ class TrainingSteps:
         # Here, because XLA compiles one function for all replicas.
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         return self._step(images, labels, step, tf.cast(replica, tf.int64) * self._per_replica)
+
+    def _step(self, images: Any, *rest: Any) -> Any:
+        """Finishes the images of one replica, and trains on them."""
+        return self._compiled(images if self._finish is None else self._finish(images), *rest)
 
     def _replica_step(self, images: Any, labels: Any, step: Any = None, first: Any = None) -> Any:
         """Trains one replica for one step; returns its part of the mean loss and accuracy.

@@ -23,7 +23,7 @@ from .best_weights import BestWeights
 from .checkpoint import Checkpoints, Progress, bytes_needed
 from .config import RunConfig
 from .console import Console
-from .data import ImageData, Share, TrainingPlan, reading_notes, training_batches
+from .data import ImageData, Share, TrainingPlan, pixel_batches, reading_notes
 from .divergence import divergence_message, first_nonfinite
 from .effective import changed_settings
 from .errors import TrainingDivergedError, TrainingStoppedError
@@ -191,7 +191,7 @@ class Trainer:
             share = Share.of(context, self.config.batch_size, replicas)
             for line in reading_notes(data.train, plan, share):
                 self.console.say(f"Note: {line}")
-            return training_batches(data.train, plan, share)
+            return pixel_batches(data.train, plan, share)
 
         return self.strategy.distribute_datasets_from_function(batches)
 

@@ -71,6 +71,7 @@ OTHER = {
     "augment.policy_probability": 0.75,
     "augment.color_jitter": 0.3,
     "augment.pca_noise": 0.1,
+    "augment.pixels": "float32",
     "augment.erasing": 0.25,
     "augment.erasing_mode": "const",
     "augment.mixup": 0.2,

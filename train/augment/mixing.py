@@ -34,30 +34,51 @@ def mix(images: Any, labels: Any, config: AugmentConfig, seed: int, step: Any) -
     """
     import tensorflow as tf
 
+    kept, share = kept_shares(config, seed, step, tf.shape(images)[1:3])
+    return mix_by(images, kept[..., None]), mix_by(labels, share)
+
+
+def kept_shares(config: AugmentConfig, seed: int, step: Any, size: Any) -> tuple[Any, Any]:
+    """Returns what each pixel, and what the labels, keep of their own image in a step.
+
+    Args:
+        config: As for `mix`.
+        seed: The run's seed.
+        step: The step, an integer tensor.
+        size: Height and width of the images, int32 `(2,)`.
+
+    Returns:
+        float32 `(height, width)`, where cutmix has zeros and ones; and a float32 scalar.
+    """
+    import tensorflow as tf
+
     keys = tf.random.split(step_key(seed, MIX, step), 2)
     key = keys[0]
     uniform = tf.random.stateless_uniform([3], keys[1])  # the switch, and the rectangle's centre
     uses_cutmix = config.cutmix > 0 and (config.mixup == 0 or uniform[0] < 0.5)
+    height, width = tf.unstack(size)
 
     def mixup() -> tuple[Any, Any]:
         share = beta(key, config.mixup)
-        return share * images + (1 - share) * neighbours(images), share
+        return tf.fill((height, width), share), share
 
     def cutmix() -> tuple[Any, Any]:
-        height, width = tf.unstack(tf.shape(images)[1:3])
         top, left, bottom, right = cut_box(beta(key, config.cutmix), uniform[1:], height, width)
         rows, columns = tf.range(height), tf.range(width)
         inside = ((rows >= top) & (rows < bottom))[:, None] & (columns >= left) & (columns < right)
-        mixed = tf.where(inside[:, :, None], neighbours(images), images)
         area = tf.cast((bottom - top) * (right - left), tf.float32)
-        return mixed, 1 - area / tf.cast(height * width, tf.float32)
+        return tf.where(inside, 0.0, 1.0), 1 - area / tf.cast(height * width, tf.float32)
 
     if isinstance(uses_cutmix, bool):
-        mixed, share = cutmix() if uses_cutmix else mixup()
-    else:
-        mixed, share = tf.cond(uses_cutmix, cutmix, mixup)
-    mixed = tf.ensure_shape(mixed, images.shape)
-    return mixed, share * labels + (1 - share) * neighbours(labels)
+        return cutmix() if uses_cutmix else mixup()
+    return tf.cond(uses_cutmix, cutmix, mixup)
+
+
+def mix_by(values: Any, kept: Any) -> Any:
+    """Returns `kept` of each row and the rest of its neighbour; 0 and 1 choose one of the two."""
+    import tensorflow as tf
+
+    return tf.ensure_shape(kept * values + (1 - kept) * neighbours(values), values.shape)
 
 
 def neighbours(values: Any) -> Any:

@@ -30,6 +30,12 @@ class AugmentConfig(Section):
         "Range of the shorter side in units of the crop's size, for the crop `scale`.",
         Bounds(minimum=1, ascending=True),
     )
+    pixels: Literal["uint8", "float32"] = setting(
+        "uint8",
+        "Values of the crops `resized` and `scale` after they are resized: `uint8` rounds to whole "
+        "values, as Pillow does, so that a quarter of the bytes go to the device; `float32` does "
+        "not round, as earlier versions did.",
+    )
     flip: bool = setting(False, "Mirror images left-right with probability 1/2.")
     policy: Literal["none", "rand", "trivial", "autoaugment", "augmix", "three"] = setting(
         "none",

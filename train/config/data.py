@@ -168,6 +168,9 @@ _EARLIER_DATA_FIELDS = {
 }
 
 
+# The fields of the section `augment` that all stored configurations have.
+_AUGMENT_FIELDS = {"crop", "pad", "min_area", "shorter_side", "flip"}
+
 # Fields of the data section that came later, with what runs before them meant.
 _LATER_DATA_FIELDS = {"large_jpeg": "whole", "stream_order": "window", "shuffle_window": 16_384}
 
@@ -177,7 +180,8 @@ def with_earlier_data_defaults(values: Any) -> Any:
 
     Its data section has all fields of that time and none of today's. The earliest runs were split
     by position, and their images were decoded without their orientation; later ones decoded all
-    pixels of large JPEGs, and read all records of a stream on each worker.
+    pixels of large JPEGs, and read all records of a stream on each worker. Random crops were not
+    rounded.
 
     Args:
         values: The JSON object.
@@ -186,7 +190,17 @@ def with_earlier_data_defaults(values: Any) -> Any:
         >>> with_earlier_data_defaults({"data": {"dataset": "digits"}})
         {'data': {'dataset': 'digits'}}
     """
-    data = values.get("data") if isinstance(values, Mapping) else None
+    if not isinstance(values, Mapping):
+        return values
+    augment = values.get("augment")
+    if (
+        isinstance(augment, Mapping)
+        and augment.keys() >= _AUGMENT_FIELDS
+        and "pixels" not in augment
+        and augment["crop"] in ("resized", "scale")
+    ):
+        values = {**values, "augment": {**augment, "pixels": "float32"}}
+    data = values.get("data")
     if not isinstance(data, Mapping):
         return values
     fields = {field.name for field in dataclasses.fields(DataConfig)}

@@ -3,6 +3,7 @@
 from .batches import Share as Share
 from .batches import TrainingPlan as TrainingPlan
 from .evaluation_pipeline import evaluation_batches as evaluation_batches
+from .hand_over import make_finish as make_finish
 from .in_memory import at_size as at_size
 from .in_memory import measure_channels as measure_channels
 from .in_memory import raw_images as raw_images
@@ -11,6 +12,7 @@ from .listing import read_listing as read_listing
 from .load import check_dataset as check_dataset
 from .load import load_data as load_data
 from .load import resolve_data as resolve_data
+from .pipeline import pixel_batches as pixel_batches
 from .pipeline import training_batches as training_batches
 from .preview import augmented_examples as augmented_examples
 from .preview import grid as grid

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..config import DataConfig
+from .batches import on_host
 from .listing import examples
 from .membership import fold_of
 from .sources import ArraySource, FileSource, ImageData, RecordSource, Source, StreamSource
@@ -99,7 +100,7 @@ def _with_labels(source: Source, lookup: np.ndarray, classes: int) -> Source:
         labels = np.zeros((len(source), classes), source.labels.dtype)
         labels[:, lookup] = source.labels
         return dataclasses.replace(source, labels=labels)
-    table = tf.constant(lookup)
+    table = on_host(lookup)
     if isinstance(source, RecordSource):
         read = source.read
 

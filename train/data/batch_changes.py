@@ -9,21 +9,20 @@ from ..augment import (
     NOISE,
     color_shifts,
     is_mixed,
-    is_progressive,
-    mix,
+    kept_shares,
+    mix_by,
     soft_labels,
     step_key,
     training_size,
 )
 from ..config import AugmentConfig
 from .batches import Share, TrainingPlan
-from .image_changes import crops_originals
+from .hand_over import grows_batches
 
 
 def changes_batches(augment: AugmentConfig) -> bool:
-    """Whether batches are changed after their images are normalised."""
-    grows = is_progressive(augment) and not crops_originals(augment)
-    return grows or augment.pca_noise > 0 or is_mixed(augment)
+    """Whether random numbers change whole batches, or their labels."""
+    return grows_batches(augment) or augment.pca_noise > 0 or is_mixed(augment)
 
 
 def make_batch_change(plan: TrainingPlan, share: Share) -> Callable[..., Any]:
@@ -34,23 +33,27 @@ def make_batch_change(plan: TrainingPlan, share: Share) -> Callable[..., Any]:
         share: The batch and this process's part of it.
 
     Returns:
-        A function of a counter (`step * replicas + replica`) and (normalised images, labels), to
-        (images, labels). Labels are float32 `(per_replica, classes)` where images are mixed.
+        A function of a counter (`step * replicas + replica`) and (pixels, labels), to the same with
+        what the device shall do: see `hand_over.py`. Labels are float32 `(per_replica, classes)`
+        where images are mixed.
     """
+    import tensorflow as tf
+
     augment, seed = plan.augment, plan.seed
 
     def batch_change(counter: Any, batch: tuple[Any, Any]) -> tuple[Any, Any]:
-        images, labels = batch
+        pixels, labels = dict(batch[0]), batch[1]
         step, replica = counter // share.replicas, counter % share.replicas
-        if is_progressive(augment) and not crops_originals(augment):
-            images = _grown(images, plan, step)
+        if grows_batches(augment):
+            pixels["images"] = _grown(pixels["images"], plan, step)
         if augment.pca_noise:
             first = (share.worker * share.replicas + replica) * share.per_replica
-            images = _shifted(images, plan, step, first, share)
+            pixels["shifts"] = _shifts(plan, step, first, share)
         if is_mixed(augment):
-            labels = soft_labels(labels, plan.classes)
-            images, labels = mix(images, labels, augment, seed, step)
-        return images, labels
+            size = tf.shape(pixels["images"])[1:3]
+            pixels["kept"], kept = kept_shares(augment, seed, step, size)
+            labels = mix_by(soft_labels(labels, plan.classes), kept)
+        return pixels, labels
 
     return batch_change
 
@@ -66,8 +69,8 @@ def _grown(images: Any, plan: TrainingPlan, step: Any) -> Any:
     )
 
 
-def _shifted(images: Any, plan: TrainingPlan, step: Any, first: Any, share: Share) -> Any:
-    """Adds AlexNet's noise to normalised images."""
+def _shifts(plan: TrainingPlan, step: Any, first: Any, share: Share) -> Any:
+    """Returns AlexNet's noise for normalised images, `(per_replica, 3)`."""
     import tensorflow as tf
 
     key = step_key(plan.seed, NOISE, step)
@@ -75,4 +78,4 @@ def _shifted(images: Any, plan: TrainingPlan, step: Any, first: Any, share: Shar
     shifts = color_shifts(plan.augment.pca_noise, normal)
     if plan.preprocess.channel_order == "bgr":
         shifts = tf.reverse(shifts, [1])
-    return images + (shifts / tf.constant(plan.preprocess.std))[:, None, None]
+    return shifts / tf.constant(plan.preprocess.std)

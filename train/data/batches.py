@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 from keras_resnet import PreprocessSpec
@@ -72,22 +73,39 @@ class TrainingPlan:
         return -(-batch // self.augment.repeats)
 
 
-def typed(labels: Any) -> Any:
+def on_host(values: Any) -> Any:
+    """Returns a tensor in the host's memory, which `tf.constant` puts on a GPU where there is one.
+
+    Functions of `tf.data` capture it as an argument: it is no constant of their graphs.
+    """
+    import tensorflow as tf
+
+    with tf.device("/CPU:0"):
+        return tf.constant(values)
+
+
+def typed(labels: Any, *, several: bool) -> Any:
     """Returns class numbers as int64, rows of several labels as float32."""
     import tensorflow as tf
 
-    return tf.cast(labels, tf.int64 if labels.shape.rank < 2 else tf.float32)
+    return tf.cast(labels, tf.float32 if several else tf.int64)
 
 
 def fetch(source: ArraySource | FileSource) -> Any:
     """Returns a function of an example and its row to (stored image, label, row), in a graph."""
+    label = label_of(source)
+    if isinstance(source, ArraySource):
+        return lambda example, row: (source.gather(example), label(example), row)
+    paths = on_host(source.encoded_paths)
+    return lambda example, row: (source.read(paths[example]), label(example), row)
+
+
+def label_of(source: ArraySource | FileSource) -> Callable[[Any], Any]:
+    """Returns a function of example numbers, scalar or `(count,)`, to their labels, in a graph."""
     import tensorflow as tf
 
-    labels = typed(tf.constant(source.labels))
-    if isinstance(source, ArraySource):
-        return lambda example, row: (source.gather(example), labels[example], row)
-    paths = tf.constant(source.encoded_paths)
-    return lambda example, row: (source.read(paths[example]), labels[example], row)
+    labels = on_host(source.labels)
+    return lambda examples: typed(tf.gather(labels, examples), several=source.labels.ndim > 1)
 
 
 def stored_examples(keys: Any, source: ArraySource | FileSource | RecordSource) -> Any:
@@ -114,8 +132,5 @@ def _contained(source: FileSource, container: Contained) -> Any:
     """Returns a function of example numbers to images and labels, in a graph."""
     import tensorflow as tf
 
-    labels, paths = typed(tf.constant(source.labels)), tf.constant(source.encoded_paths)
-    return lambda numbers: (
-        container.gather(tf.gather(paths, numbers)),
-        tf.gather(labels, numbers),
-    )
+    label, paths = label_of(source), on_host(source.encoded_paths)
+    return lambda numbers: (container.gather(tf.gather(paths, numbers)), label(numbers))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from keras_resnet import PreprocessSpec
 
-from .batches import Share, stored_examples
+from .batches import Share, on_host, stored_examples
 from .images import fit, normalize
 from .scaled import decode_and_fit
 from .sources import ArraySource, Source, StreamSource
@@ -43,17 +44,17 @@ def evaluation_batches(
             image = fit(image, preprocess)
         return image if raw else normalize(image, preprocess), tf.cast(label, tf.int64), weight
 
-    examples = _numbered(source, share.batch, on_this_worker)
     size = len(source)
-    examples = examples.map(
+    parallel = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
+    examples = _numbered(source, share.batch, on_this_worker).map(
         lambda number, image, label: finish(image, label, tf.cast(number < size, tf.float32)),
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=True,
+        **parallel,
     )
-    return examples.batch(share.per_replica, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    batches = examples.batch(share.per_replica, drop_remainder=True, **parallel)
+    return batches.prefetch(tf.data.AUTOTUNE)
 
 
-def _numbered(source: Source, batch: int, wanted: Any) -> Any:
+def _numbered(source: Source, batch: int, chosen: Callable[..., Any]) -> Any:
     """Yields (number, stored image, label) of a worker's examples; any ones fill the last batch.
 
     Each worker reads its own examples only, but for a stream, of which it decodes only its own.
@@ -66,10 +67,10 @@ def _numbered(source: Source, batch: int, wanted: Any) -> Any:
         records = source.open(None)
         records = records.concatenate(records.take(1).repeat(total - size))
         numbered = records.enumerate().map(lambda number, record: (number, *record))
-        return numbered.filter(wanted)
+        return numbered.filter(chosen)
     keys = (
         tf.data.Dataset.range(total)
-        .filter(wanted)
+        .filter(chosen)
         .map(lambda number: (tf.minimum(number, size - 1)[None], number[None]))
     )
     examples = stored_examples(keys, source)
@@ -80,7 +81,7 @@ def _in_order(source: ArraySource, preprocess: PreprocessSpec, share: Share, *, 
     """Returns evaluation batches of images in memory, one gather per batch."""
     import tensorflow as tf
 
-    labels = tf.constant(source.labels)
+    labels = on_host(source.labels)
     size, part = len(source), share.per_replica
 
     def batch(counter: Any) -> tuple[Any, Any, Any]:
@@ -96,4 +97,5 @@ def _in_order(source: ArraySource, preprocess: PreprocessSpec, share: Share, *, 
 
     steps = -(-size // share.batch)
     batches = tf.data.Dataset.range(steps * share.replicas)
-    return batches.map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    parallel = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
+    return batches.map(batch, **parallel).prefetch(tf.data.AUTOTUNE)

@@ -18,17 +18,12 @@ from ..augment import (
     random_crop,
     resize_crop,
 )
-from ..config import AugmentConfig
 from .batches import TrainingPlan
 from .decoding import decode_part
+from .hand_over import crops_originals, normalized_by_host
 from .images import fit, normalize
 from .scaled import decode_and_crop, decode_and_fit
 from .sources import Source
-
-
-def crops_originals(augment: AugmentConfig) -> bool:
-    """Whether the augmentation crops images of any size, and not those of the network's size."""
-    return augment.crop in ("resized", "scale")
 
 
 def mean_color(preprocess: PreprocessSpec, channels: int) -> np.ndarray:
@@ -52,19 +47,23 @@ def make_image_change(plan: TrainingPlan) -> Callable[[Any, Any], Any]:
 
     Returns:
         A function of an image `(height, width, channels)` of values 0..255, and its row of
-        `image_plan`, to the network's input, float32 and normalised.
+        `image_plan`, to pixels that can be handed over: uint8, or float32 where crops are not
+        rounded or the host normalises.
     """
     import tensorflow as tf
 
     augment = plan.augment
     changes_pixels = augment.policy != "none" or augment.color_jitter > 0
+    rounded = changes_pixels or augment.pixels == "uint8"
     change = make_change(augment, tf.constant(mean_color(plan.preprocess, plan.channels)))
 
     def image_change(image: Any, row: Any) -> Any:
+        if rounded and image.dtype != tf.uint8:
+            image = tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)
         if changes_pixels:
-            if image.dtype != tf.uint8:
-                image = tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)
             image = change(image, row)
+        if not normalized_by_host(augment):
+            return image
         image = normalize(image, plan.preprocess)
         return erase_from(image, row, augment) if augment.erasing else image
 

@@ -55,9 +55,10 @@ def make_balanced_order(labels: np.ndarray, seed: int) -> Callable[[Any], Any]:
     import tensorflow as tf
 
     _, counts = np.unique(labels, return_counts=True)
-    by_class = tf.constant(np.argsort(labels, kind="stable").astype("int64"))
-    sizes = tf.constant(counts.astype("int64"))
-    starts = tf.constant((np.cumsum(counts) - counts).astype("int64"))
+    with tf.device("/CPU:0"):
+        by_class = tf.constant(np.argsort(labels, kind="stable").astype("int64"))
+        sizes = tf.constant(counts.astype("int64"))
+        starts = tf.constant((np.cumsum(counts) - counts).astype("int64"))
     classes = len(counts)
 
     def examples(positions: Any) -> Any:

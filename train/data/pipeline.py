@@ -19,6 +19,7 @@ from ..augment import (
     check_augmentation,
     example_draws,
     image_plan,
+    inside_images,
     is_progressive,
     pad_crop_flip,
     training_size,
@@ -26,9 +27,10 @@ from ..augment import (
 from .batch_changes import changes_batches, make_batch_change
 from .batches import Share as Share
 from .batches import TrainingPlan as TrainingPlan
-from .batches import stored_examples, typed
+from .batches import label_of, stored_examples
 from .evaluation_pipeline import evaluation_batches as evaluation_batches
-from .image_changes import crops_originals, make_image_change, open_image, place_images
+from .hand_over import crops_originals, make_finish, normalized_by_host
+from .image_changes import make_image_change, open_image, place_images
 from .images import normalize
 from .order import ORDER, make_balanced_order, shuffled
 from .sources import ArraySource, FileSource, RecordSource, Source, StreamSource
@@ -47,6 +49,31 @@ def training_batches(source: Source, plan: TrainingPlan, share: Share) -> Any:
         A `tf.data.Dataset` of (float32 images `(per_replica, height, width, channels)`, int64
         labels `(per_replica,)`), with one element per step and replica of this process. Labels are
         float32 `(per_replica, classes)` where images are mixed or have several labels.
+
+    Raises:
+        ValueError: If the augmentation does not fit the images or the batch.
+    """
+    import tensorflow as tf
+
+    finish = make_finish(plan.preprocess, plan.augment)
+    return pixel_batches(source, plan, share).map(
+        lambda pixels, labels: (finish(pixels), labels),
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )
+
+
+def pixel_batches(source: Source, plan: TrainingPlan, share: Share) -> Any:
+    """Returns the training batches for a device that finishes them.
+
+    Args:
+        source: The training images.
+        plan: The parameters of the batches.
+        share: The batch and this process's part of it.
+
+    Returns:
+        A `tf.data.Dataset` of (pixels, labels) as `training_batches` has it, but for the images:
+        `make_finish` makes them of the pixels.
 
     Raises:
         ValueError: If the augmentation does not fit the images or the batch.
@@ -134,15 +161,17 @@ def _gathered(source: ArraySource, plan: TrainingPlan, share: Share) -> Any:
     """Returns batches of images that have the network's size, one gather per batch."""
     import tensorflow as tf
 
-    labels = typed(tf.constant(source.labels))
+    label = label_of(source)
 
     def batch(examples: Any, rows: Any) -> tuple[Any, Any]:
-        picked = normalize(source.gather(examples), plan.preprocess)
-        return pad_crop_flip(picked, rows["place"], plan.augment), tf.gather(labels, examples)
+        images = source.gather(examples)
+        if normalized_by_host(plan.augment):
+            images = normalize(images, plan.preprocess)
+        return _padded(images, rows, plan), label(examples)
 
     def placed(examples: Any, rows: Any) -> tuple[Any, Any, Any]:
-        picked = place_images(source.gather(examples), rows.pop("place"), plan)
-        return picked, tf.gather(labels, examples), rows
+        picked = place_images(source.gather(examples), rows["place"], plan)
+        return picked, label(examples), rows
 
     keys = _keys(source, plan, share)
     if not changes_images(plan.augment):
@@ -150,11 +179,11 @@ def _gathered(source: ArraySource, plan: TrainingPlan, share: Share) -> Any:
     examples = keys.map(placed, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).unbatch()
     change = make_image_change(plan)
     changed = examples.map(
-        lambda image, label, row: (change(image, row), label),
+        lambda image, label, row: (change(image, row), label, _later(row)),
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     )
-    return changed.batch(share.per_replica, drop_remainder=True)
+    return _batched(changed, plan, share.per_replica)
 
 
 def _streamed(source: StreamSource, plan: TrainingPlan, share: Share) -> Any:
@@ -212,15 +241,49 @@ def _augmented(records: Any, plan: TrainingPlan, part: int, source: Source) -> A
     """Decodes, augments and batches examples of any size."""
     import tensorflow as tf
 
-    placed = crops_originals(plan.augment) or changes_images(plan.augment)
     change = make_image_change(plan)
 
     def example(image: Any, label: Any, row: Any) -> Any:
         label = label if label.shape.rank else tf.cast(label, tf.int64)
-        return change(open_image(image, row, plan, source), row), label, row["place"]
-
-    def finish(images: Any, labels: Any, draws: Any) -> Any:
-        return images if placed else pad_crop_flip(images, draws, plan.augment), labels
+        return change(open_image(image, row, plan, source), row), label, _later(row)
 
     examples = records.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return examples.batch(part, drop_remainder=True).map(finish)
+    return _batched(examples, plan, part)
+
+
+def _later(row: Any) -> Any:
+    """Returns what of an image's row of `image_plan` is needed once it is in its batch."""
+    return {name: row[name] for name in ("place", "box") if name in row}
+
+
+def _batched(examples: Any, plan: TrainingPlan, part: int) -> Any:
+    """Collects (image, label, row) into batches of (pixels, labels)."""
+    import tensorflow as tf
+
+    placed = crops_originals(plan.augment) or changes_images(plan.augment)
+
+    def hand_over(images: Any, labels: Any, rows: Any) -> Any:
+        pixels = {"images": images} if placed else _padded(images, rows, plan)
+        if plan.augment.erasing and not normalized_by_host(plan.augment):
+            height, width = tf.unstack(tf.shape(images)[1:3])
+            top, left, high, wide = tf.unstack(rows["box"][:, None], axis=-1)
+            pixels["erased_rows"] = _within(tf.range(height), top, high)
+            pixels["erased_columns"] = _within(tf.range(width), left, wide)
+        return pixels, labels
+
+    parallel = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
+    return examples.batch(part, drop_remainder=True, **parallel).map(hand_over, **parallel)
+
+
+def _within(places: Any, first: Any, count: Any) -> Any:
+    return (places >= first) & (places < first + count)
+
+
+def _padded(images: Any, rows: Any, plan: TrainingPlan) -> dict[str, Any]:
+    """Returns pixels of images that are padded, cropped and mirrored in batches."""
+    draws, augment = rows["place"], plan.augment
+    pixels = {"images": pad_crop_flip(images, draws, augment)}
+    inside = inside_images(draws, augment, *plan.preprocess.size)
+    if inside is not None and not normalized_by_host(augment):
+        pixels["rows"], pixels["columns"] = inside
+    return pixels

@@ -10,6 +10,7 @@ import numpy as np
 from keras_resnet import PreprocessSpec
 
 from ..data import Share, Source, evaluation_batches
+from ..data.images import normalize
 from .confusion import Confusion
 from .intervals import wilson
 from .multilabel import MultilabelEvaluation
@@ -71,7 +72,15 @@ class Evaluation:
 class Evaluator:
     """Evaluates one model repeatedly on one split; the graph is traced once.
 
-    Where the labels are rows of zeros and ones, an image may have several labels.
+    The devices normalise the images, which they receive as uint8. Where the labels are rows of
+    zeros and ones, an image may have several labels.
+
+    Args:
+        model: Takes normalised images, returns logits `(batch, classes)`.
+        source: The images and labels.
+        preprocess: The preprocessing of the images.
+        strategy: The `tf.distribute` strategy; the current one where None.
+        batch_size: Images of one replica in a batch.
     """
 
     def __init__(
@@ -88,16 +97,16 @@ class Evaluator:
         self._strategy = strategy or tf.distribute.get_strategy()
         self._replicas = self._strategy.num_replicas_in_sync
         replicas = self._replicas
-        self._batch = max(replicas, min(batch_size, len(source)) // replicas * replicas)
+        self._batch = replicas * max(1, min(batch_size, -(-len(source) // replicas)))
         self._size = len(source)
         self._steps = -(-len(source) // self._batch)
-        self._model = model
+        self._model, self._preprocess = model, preprocess
         self._classes = model.outputs[0].shape[-1]
         channels = model.inputs[0].shape[-1]
 
         def batches(context: Any) -> Any:
             share = Share.of(context, self._batch, replicas)
-            dataset = evaluation_batches(source, preprocess, channels, share)
+            dataset = evaluation_batches(source, preprocess, channels, share, raw=True)
             self._multilabel = len(dataset.element_spec[1].shape) == 2
             return dataset
 
@@ -140,6 +149,7 @@ class Evaluator:
         import tensorflow as tf
 
         images, labels, weights = batch
+        images = normalize(images, self._preprocess)
         logits = tf.cast(self._model(images, training=False), tf.float32)
         measure = self._several_labels if self._multilabel else self._one_label
         figures, rows = measure(labels, logits)
@@ -195,6 +205,6 @@ def evaluate(
         source: The images and labels.
         preprocess: The preprocessing of the images.
         strategy: The `tf.distribute` strategy; the current one where None.
-        batch_size: Global batch size.
+        batch_size: Images of one replica in a batch.
     """
     return Evaluator(model, source, preprocess, strategy=strategy, batch_size=batch_size)()
