@@ -22,6 +22,8 @@ from .comparison.sections import BESIDE_PEERS, SECTIONS
 from .comparison.settings import FULL, PEERS, QUICK, Settings
 from .kills import ENGINES
 from .kills import run as kill_workers
+from .remote_kills import run as kill_remote_runs
+from .saving import run as time_saving
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -94,6 +96,22 @@ def _parser() -> argparse.ArgumentParser:
         "--under", choices=ENGINES, default="launch", help="what starts the workers (%(default)s)"
     )
     kills.set_defaults(run=lambda args: kill_workers(args.repeats, args.seed, args.under))
+    remote = commands.add_parser(
+        "remote-kills", help="kill a run in an object store at random moments"
+    )
+    remote.add_argument("--kills", type=_at_least(1), default=10, help="default: 10")
+    remote.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
+    remote.add_argument("--url", help="an empty place (default: a temporary folder)")
+    remote.set_defaults(run=lambda args: kill_remote_runs(args.kills, args.seed, args.url))
+    saving = commands.add_parser("saving", help="time what saving the state of a run costs")
+    saving.add_argument("--net", default="resnet50", help="default: resnet50")
+    saving.add_argument("--size", type=_at_least(32), default=224, help="default: 224")
+    saving.add_argument("--batch", type=_at_least(1), default=16, help="default: 16")
+    saving.add_argument("--steps", type=_at_least(1), default=4, help="after a save (default: 4)")
+    saving.add_argument("--repeats", type=_at_least(1), default=5, help="default: 5")
+    saving.set_defaults(
+        run=lambda args: time_saving(args.net, args.size, args.batch, args.steps, args.repeats)
+    )
     return parser
 
 

@@ -147,6 +147,11 @@ class WeightAverages:
         pairs = zip(self.variables, self._sources, strict=True)
         return [each for each, source in pairs if not source.trainable]
 
+    def pairs(self, model: Any) -> list[tuple[Any, Any]]:
+        """Returns the weights that are averaged, each with the variable of its average."""
+        sources = [v for v in model.weights if "float" in str(v.dtype)]
+        return list(zip(sources, self.variables, strict=True))
+
     @contextlib.contextmanager
     def assigned(self, model: Any) -> Iterator[None]:
         """Assigns the averages, which must be equal on all replicas, while the block runs."""
@@ -161,14 +166,12 @@ class WeightAverages:
 
     def assign(self, model: Any) -> None:
         """Assigns the averages to the model for good."""
-        sources = [v for v in model.weights if "float" in str(v.dtype)]
-        for variable, average in zip(sources, self.variables, strict=True):
+        for variable, average in self.pairs(model):
             variable.assign(average.numpy())
 
     def read(self, model: Any) -> None:
         """Takes the model's weights as the averages, where a checkpoint is restored."""
-        sources = [v for v in model.weights if "float" in str(v.dtype)]
-        for variable, average in zip(sources, self.variables, strict=True):
+        for variable, average in self.pairs(model):
             average.assign(variable.numpy())
 
     def _move(self, share: Any) -> None:

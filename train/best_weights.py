@@ -21,9 +21,18 @@ class BestWeights:
         model: The model.
         checkpoints: The checkpoints of the run.
         write: Whether this process writes the `best` checkpoint.
+        submit: Takes the work of writing it, to be done later; None does it at once.
     """
 
-    def __init__(self, model: Any, checkpoints: Checkpoints, *, write: bool = True) -> None:
+    def __init__(
+        self,
+        model: Any,
+        checkpoints: Checkpoints,
+        *,
+        write: bool = True,
+        submit: Callable[[Callable[[], object]], None] | None = None,
+    ) -> None:
+        self._submit = submit
         self._model = model
         self._checkpoints = checkpoints
         self._write = write
@@ -34,10 +43,14 @@ class BestWeights:
         if not is_better(progress, accuracy, loss):
             return
         progress.best_value, progress.best_loss, progress.best_epoch = accuracy, loss, epoch
-        self._weights = self._model.get_weights()
-        if self._write:
-            figures = {"epoch": epoch, "val_accuracy": accuracy, "val_loss": loss}
+        weights = self._weights = self._model.get_weights()
+        if not self._write:
+            return
+        figures = {"epoch": epoch, "val_accuracy": accuracy, "val_loss": loss}
+        if self._submit is None:
             self._checkpoints.save_best(self._model, figures)
+        else:
+            self._submit(lambda: self._checkpoints.save_best(self._model, figures, weights))
 
     def resume(self, progress: Progress, say: Callable[[str], None]) -> None:
         """Reads the best weights of a run that resumes; the model's own weights do not change.

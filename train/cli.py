@@ -15,6 +15,7 @@ from typing import Any
 
 from .commands import COMMANDS, Entry
 from .errors import reported
+from .remote.arguments import remote_arguments
 from .terminal import escaping_terminal
 
 # In order of preference. Training needs the first; `list` and `info` run on any.
@@ -27,7 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0 for success; 1 after one line that names the error; 2 for a wrong use of
         the options; 3 after training diverged; 130 after a signal that asks to stop, when the state
-        of a training run is saved; 138 if another worker of the run was lost.
+        of a training run is saved; 138 if another worker of the run was lost; 140 if a run has
+        ended and some of its files could not be uploaded to its object store.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     # Before anything imports Keras or TensorFlow: both read these once.
@@ -42,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         args, unknown = parser.parse_known_args(words)
         if unknown:
             args.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-        outcome.status = args.command.run(args)
+        with remote_arguments(words[0], args):
+            outcome.status = args.command.run(args)
     if argv is None:
         end_failed_worker(outcome.status)
     return outcome.status

@@ -116,3 +116,24 @@ def _of_images(config: RunConfig, length: Length, images: int) -> Iterator[str]:
             f"takes each image {length.steps * config.batch_size / images:.3g} times, in "
             f"{length.steps * config.batch_size / images / augment.repeats:.3g} batches"
         )
+
+
+def check_settings(config: RunConfig, length: Length, *, validation: bool) -> None:
+    """Checks settings against the length of the run and its splits.
+
+    Args:
+        config: The run.
+        length: Its length.
+        validation: Whether there are validation images.
+
+    Raises:
+        ValueError: If early stopping has nothing to measure, or the profile is after the end.
+    """
+    if config.early_stop and not validation:
+        raise ValueError("`--early-stop` needs validation images: give --validation 0.1")
+    profiled = config.runtime.profiled_steps
+    if profiled is not None and profiled[0] >= length.steps:
+        raise ValueError(
+            f"`--profile` must begin within the run of {length.steps} steps, counted from 0. "
+            f"Received: {config.runtime.profile}"
+        )

@@ -21,7 +21,7 @@ _AROUND = ("Graph execution error", "Detected at node", "File ", "<frozen", "Sta
 
 # Exit statuses. From 128 up a scheduler may start the same command again, as Kubeflow's restart
 # policy `ExitCode` does; those below are permanent.
-FAILED, DIVERGED, STOPPED, PEER_LOST = 1, 3, 130, 138
+FAILED, DIVERGED, STOPPED, PEER_LOST, NOT_UPLOADED = 1, 3, 130, 138, 140
 
 
 class TrainingDivergedError(ArithmeticError):
@@ -30,6 +30,10 @@ class TrainingDivergedError(ArithmeticError):
 
 class PeerLostError(RuntimeError):
     """Another worker of the run has ended or cannot be reached; the last checkpoint remains."""
+
+
+class NotUploadedError(OSError):
+    """Files of a run are on this machine and not in its object store."""
 
 
 class TrainingStoppedError(RuntimeError):
@@ -72,6 +76,9 @@ def reported(command: str, *, debug: bool) -> Iterator[Outcome]:
     except PeerLostError as lost:
         outcome.status = PEER_LOST
         print(f"Error: {lost}", file=sys.stderr)
+    except NotUploadedError as left:
+        outcome.status = NOT_UPLOADED
+        print(f"Error: {' '.join(str(left).split())}", file=sys.stderr)
     except TrainingDivergedError as diverged:
         if debug:
             raise

@@ -24,6 +24,8 @@ from keras_resnet.weights.files.file_system import replace
 
 MOST_BYTES = 256 << 20
 """Bytes that a JSON file of a run may have. 21,000 classes make metrics of 10 MB."""
+# A full disk, a quota, a limit of a file's size. HDF5 has the number in its text only.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -33,7 +35,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file atomically."""
-    with _named_errors(path):
+    with naming_full_disks(path):
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -50,7 +52,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 @contextlib.contextmanager
 def new_text_file(path: Path) -> Iterator[TextIO]:
     """Yields a UTF-8 text file that appears at `path` when the block ends without error."""
-    with _named_errors(path):
+    with naming_full_disks(path):
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
             with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
@@ -173,13 +175,43 @@ def flush(path: Path) -> None:
         os.fsync(file.fileno())
 
 
+def check_room(directory: Path, size: int) -> None:
+    """Checks that so many bytes can be written into a directory: disk, quota and limits.
+
+    HDF5 ends the process with a segmentation fault where the disk fills while it writes.
+
+    Raises:
+        OSError: If they cannot.
+    """
+    handle, name = tempfile.mkstemp(prefix=".room.", dir=directory)
+    try:
+        if not _allocate(handle, size) and shutil.disk_usage(directory).free < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    finally:
+        os.close(handle)
+        os.unlink(name)
+
+
+def _allocate(handle: int, size: int) -> bool:
+    """Gives a file its room on the disk; returns whether the file system can."""
+    if not hasattr(os, "posix_fallocate"):  # macOS, Windows
+        return False
+    try:
+        os.posix_fallocate(handle, 0, size)
+    except OSError as error:
+        if error.errno in _FULL:
+            raise
+        return False
+    return True
+
+
 @contextlib.contextmanager
 def new_directory(path: Path) -> Iterator[Path]:
     """Yields a temporary directory that is renamed to `path` when the block ends without error.
 
     A directory at `path` is replaced. After an error nothing of the new directory remains.
     """
-    with _named_errors(path):
+    with naming_full_disks(path):
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         try:
             yield temporary
@@ -200,13 +232,14 @@ def new_directory(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _named_errors(path: Path) -> Iterator[None]:
+def naming_full_disks(path: Path) -> Iterator[None]:
+    """Names the file that a full disk has kept from being written."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in _FULL or any(f"errno = {each}" in str(error) for each in _FULL):
             raise OSError(
-                error.errno,
+                error.errno or errno.ENOSPC,
                 f"The disk is full: {path} was not written. Free some space and give the same "
                 "command again",
             ) from error

@@ -8,6 +8,7 @@ from typing import Any
 from .config import RunConfig, with_changes
 from .errors import DIVERGED, TrainingDivergedError
 from .ray_worker import train_on_worker
+from .remote.address import remote_url
 from .rundir import Resume
 
 _INSTALL = "Training on Ray needs ray: pip install 'keras3-resnet[ray]'"
@@ -32,7 +33,7 @@ def ray_trainer(
 
     Args:
         config: The run. Its strategy becomes `multi-worker`.
-        output: The run's directory, which all workers share.
+        output: The run's directory, which all workers share, or its place in an object store.
         workers: Number of workers.
         gpus: GPUs of each worker.
         cpus: CPUs of each worker.
@@ -62,13 +63,14 @@ def ray_trainer(
         from ray.train.tensorflow import TensorflowTrainer
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(_INSTALL, name="ray") from error
-    output = Path(output).resolve()
+    place = remote_url(output) or str(Path(output).resolve())
+    folder, _, name = place.rstrip("/").rpartition("/")
     config = with_changes(config, {"runtime.strategy": "multi-worker"})
     return TensorflowTrainer(
         train_on_worker,
         train_loop_config={
             "config": config.to_json(),
-            "output": str(output),
+            "output": place,
             "resume": resume,
             "directory": str(Path.cwd()),
         },
@@ -78,16 +80,16 @@ def ray_trainer(
             resources_per_worker={"CPU": cpus, **({"GPU": gpus} if gpus else {})},
         ),
         run_config=ray_train.RunConfig(
-            name=output.name,
-            storage_path=str(storage or output.parent / "ray"),
+            name=name,
+            storage_path=str(storage or f"{folder}/ray"),
             failure_config=ray_train.FailureConfig(max_failures=max_failures),
             checkpoint_config=ray_train.CheckpointConfig(num_to_keep=config.checkpoint.keep),
         ),
     )
 
 
-def check_result(result: Any) -> Path:
-    """Returns the directory of the finished run.
+def check_result(result: Any) -> str:
+    """Returns the directory or the place of the finished run.
 
     Args:
         result: What the `fit()` of `ray_trainer` returned.
@@ -103,4 +105,4 @@ def check_result(result: Any) -> Path:
         raise ValueError(returned["error"])
     if "output" not in returned:
         raise RuntimeError("Ray gave no result of the run; its log has the cause")
-    return Path(returned["output"])
+    return str(returned["output"])

@@ -32,18 +32,22 @@ def train_on_worker(settings: Mapping[str, Any]) -> dict[str, Any]:
     from .config import RunConfig, from_dict
     from .errors import DIVERGED, FAILED, TrainingDivergedError
     from .ray_reports import RayReports
+    from .remote.mirror import run_output
     from .rundir import RunDirectory
     from .session import train_and_report
-    from .strategies import is_chief
+    from .strategies import is_chief, task_index
 
     config = from_dict(RunConfig, json.loads(settings["config"]), "the configuration")
-    output = Path(settings["output"])
-    reports = RayReports(RunDirectory(output), chief=is_chief("multi-worker"))
     try:
-        train_and_report(config, output, resume=settings["resume"], callbacks=[reports])
-        reports.report_model()
+        with run_output(settings["output"], worker=task_index()) as (output, mirror):
+            assert output is not None
+            reports = RayReports(RunDirectory(output), chief=is_chief("multi-worker"))
+            train_and_report(
+                config, output, resume=settings["resume"], callbacks=[reports], mirror=mirror
+            )
+            reports.report_model()
     except TrainingDivergedError as error:
         return {"error": str(error), "status": DIVERGED}
     except (ValueError, TypeError, FileNotFoundError, ModuleNotFoundError) as error:
         return {"error": str(error), "status": FAILED}
-    return {"output": str(output)}
+    return {"output": settings["output"]}

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,8 +21,8 @@ class ReplicaStatistics:
 
     Example:
         >>> statistics = ReplicaStatistics(model.non_trainable_variables, strategy)
-        >>> with statistics.averaged() as rows:  # rows: (replicas, values)
-        ...     model.save_weights("means.weights.h5")
+        >>> rows = statistics.read()  # (replicas, values)
+        >>> means = statistics.means(rows)
     """
 
     def __init__(self, variables: Sequence[Any], strategy: Any) -> None:
@@ -64,22 +63,15 @@ class ReplicaStatistics:
         if rows is not None:
             self._assign_means(rows)
 
-    @contextlib.contextmanager
-    def averaged(self) -> Iterator[np.ndarray | None]:
-        """Assigns the means while a block runs, then each replica's own values again.
+    def means(self, rows: np.ndarray) -> dict[int, np.ndarray]:
+        """Returns the mean of each variable over the replicas, by the variable's `id`.
 
-        Yields:
-            The values of all replicas, as `read` returns them.
+        Args:
+            rows: The values of all replicas, as `read` returned them.
         """
-        rows = self.read()
-        if rows is None:
-            yield None
-            return
-        self._assign_means(rows)
-        try:
-            yield rows
-        finally:
-            self.write(rows)
+        parts = np.split(_mean(rows), np.cumsum(self._sizes)[:-1])
+        pairs = zip(self._variables, parts, strict=True)
+        return {id(v): part.reshape(v.shape).astype(str(v.dtype)) for v, part in pairs}
 
     @property
     def _shape(self) -> tuple[int, int]:
@@ -90,9 +82,7 @@ class ReplicaStatistics:
         return [int(np.prod(variable.shape)) for variable in self._variables]
 
     def _assign_means(self, rows: np.ndarray) -> None:
-        # In float64: the mean of equal values is that value.
-        mean = rows.mean(axis=0, dtype="float64").astype("float32")
-        self._scatter(np.broadcast_to(mean, rows.shape))
+        self._scatter(np.broadcast_to(_mean(rows), rows.shape))
 
     def _gathered(self) -> Any:
         import tensorflow as tf
@@ -114,3 +104,8 @@ class ReplicaStatistics:
                 variable.value.assign(value)
 
         self._strategy.run(assign)
+
+
+def _mean(rows: np.ndarray) -> np.ndarray:
+    # In float64: the mean of equal values is that value.
+    return np.asarray(rows.mean(axis=0, dtype="float64"), "float32")

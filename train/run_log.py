@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from .files import write_text
+from .files import naming_full_disks, write_text
 
 
 class RunLog(keras.callbacks.Callback):
@@ -34,7 +34,10 @@ class RunLog(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Adds a line; `batch` is the index of the last step."""
         row = {"step": batch + 1, **{name: _short(value) for name, value in (logs or {}).items()}}
-        with self._path.open("a", encoding="utf-8", newline="\n") as file:
+        with (
+            naming_full_disks(self._path),
+            self._path.open("a", encoding="utf-8", newline="\n") as file,
+        ):
             file.write(json.dumps(row) + "\n")
 
 

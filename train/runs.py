@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from .files import read_json
 
-_DEPTH = 4  # folders of folders of runs
+DEPTH = 4  # folders of folders of runs
+SUBFOLDERS = ("checkpoints", "logs", "exports", "lock")
 _LARGEST = 1e15  # of steps and accuracies that are shown
-_SUBFOLDERS = ("checkpoints", "logs", "exports")
 
 
 class RunState(NamedTuple):
@@ -48,7 +48,7 @@ def find_runs(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise FileNotFoundError(f"No folder at {folder}")
     found, level = [], [folder]
-    for _ in range(_DEPTH):
+    for _ in range(DEPTH):
         below: list[Path] = []
         for path in level:
             if (path / "config.json").is_file():
@@ -59,7 +59,7 @@ def find_runs(folder: Path) -> list[Path]:
                 if each.is_dir()
                 and not each.is_symlink()
                 and not each.name.startswith(".")
-                and each.name not in _SUBFOLDERS
+                and each.name not in SUBFOLDERS
             ]
         level = below
     return sorted(found)
@@ -93,7 +93,7 @@ def run_state(path: Path) -> RunState:
     elif (path / "model.keras").is_file():
         state = "finished"
     else:
-        state = "training" if _locked(path / ".lock") else "stopped"
+        state = "training" if _is_training(path) else "stopped"
     steps = config.get("steps")
     names = ("config.json", "history.csv", "metrics.json", "metrics.jsonl", "model.keras")
     written = [file.stat().st_mtime for file in map(path.joinpath, names) if file.is_file()]
@@ -141,6 +141,11 @@ def _accuracy(metrics: Mapping[str, Any], last: Mapping[str, float]) -> tuple[fl
     if math.isfinite(last.get("accuracy", math.nan)):
         return last["accuracy"], "training, last epoch"
     return None, ""
+
+
+def _is_training(path: Path) -> bool:
+    """Whether a process trains in a run's directory, or in the place that it is a copy of."""
+    return _locked(path / ".lock") or (path / ".training").is_file()
 
 
 def _locked(file: Path) -> bool:

@@ -32,6 +32,8 @@ from .memory_check import check_memory
 from .pretrained import Pretrained, open_pretrained, with_pretrained
 from .provenance import environment
 from .quantization import detached_copy
+from .remote.address import remote_url
+from .remote.mirror import Mirror, run_output, worker_index
 from .run_log import RunLog
 from .rundir import Resume, RunDirectory, data_facts, spec_of
 from .samples import pick_samples, training_samples
@@ -46,20 +48,24 @@ from .workers import Watch, naming_lost_peers, peers
 
 def run_training(
     config: RunConfig,
-    output: Path,
+    output: Path | str,
     *,
     resume: Resume = "auto",
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    mirror: Mirror | None = None,
 ) -> RunDirectory:
     """Trains a network, or resumes training it, and leaves a finished run in `output`.
 
     Args:
         config: The run.
-        output: The run's directory: new, empty, or with this run in it.
+        output: The run's directory: new, empty, or with this run in it. It may be in an object
+            store, `s3://bucket/run`; the returned directory is then the local copy.
         resume: `auto` resumes a run of the same configuration; `never` refuses it.
         callbacks: Keras callbacks, as `Trainer` takes them.
+        mirror: The open mirror whose local directory `output` is; None opens one if needed.
 
     Raises:
+        NotUploadedError: If the run has ended and its object store lacks some of its files.
         ValueError: If configuration, data and directory do not fit; before training.
         TrainingDivergedError: If the loss is no longer finite.
         TrainingStoppedError: After SIGTERM, SIGINT or SIGHUP, once the state is saved.
@@ -72,11 +78,17 @@ def run_training(
     """
     _check_keras()
     check_name(config.runtime.strategy)
+    if mirror is None and remote_url(output) is not None:
+        with run_output(output, worker=worker_index(config.runtime.strategy)) as (path, opened):
+            assert path is not None
+            return run_training(config, path, resume=resume, callbacks=callbacks, mirror=opened)
+    output = Path(output)
     pretrained = open_pretrained(config, output)
     config = with_pretrained(config, pretrained)
     spec_of(config)
     chief = is_chief(config.runtime.strategy)
-    directory, console = RunDirectory(output), Console(quiet=not chief)
+    directory = RunDirectory(output, None if mirror is None else mirror.check)
+    console = Console(quiet=not chief)
     others = peers() if config.runtime.strategy == "multi-worker" else []
     checkpoints = Checkpoints(directory.checkpoints)
     with contextlib.ExitStack() as stack:
@@ -89,12 +101,20 @@ def run_training(
         if chief:
             directory.sweep()
             directory.drop_damaged_model(console.say)
+        if mirror is not None:
+            mirror.start()
         if directory.model.is_file():
             console.say(f"{output} holds this run, finished; nothing to train")
             return directory
         trainer = _begin(
             prepare(
-                config, directory, console, pretrained=pretrained, callbacks=callbacks, watch=watch
+                config,
+                directory,
+                console,
+                pretrained=pretrained,
+                callbacks=callbacks,
+                watch=watch,
+                mirror=mirror,
             )
         )
         with naming_files(trainer.data.train, trainer.data.validation, trainer.data.test):
@@ -110,6 +130,7 @@ def train_and_report(
     *,
     resume: Resume = "auto",
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    mirror: Mirror | None = None,
 ) -> bool:
     """Trains as `run_training` does and writes the report of a run that was measured.
 
@@ -118,13 +139,14 @@ def train_and_report(
         output: The run's directory.
         resume: As in `run_training`.
         callbacks: As in `run_training`.
+        mirror: As in `run_training`.
 
     Returns:
         Whether this process has done its part: the chief has written the model.
     """
     from .run_report import write_run_report
 
-    directory = run_training(config, output, resume=resume, callbacks=callbacks)
+    directory = run_training(config, output, resume=resume, callbacks=callbacks, mirror=mirror)
     if not is_chief(config.runtime.strategy):
         return True
     report = output / "report.html"
@@ -156,6 +178,7 @@ def prepare(
     pretrained: Pretrained | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     watch: Watch | None = None,
+    mirror: Mirror | None = None,
 ) -> Prepared:
     """Opens the data, builds the net and makes all checks; writes nothing.
 
@@ -166,6 +189,7 @@ def prepare(
         pretrained: The weights to start from.
         callbacks: Keras callbacks, as `Trainer` takes them.
         watch: Says for whom this worker waits, if there are several.
+        mirror: The copy of the directory in an object store.
 
     Raises:
         PeerLostError: If another worker of the run could not begin.
@@ -186,8 +210,11 @@ def prepare(
         agreement = (
             Agreement(largest_of_workers(strategy), task_index()) if several else Agreement()
         )
-        agreement.check_equal(_settings(config), "settings")
-        agreement.check_shared(directory.path, chief=chief)
+        agreement.check_equal(_settings(config, mirror), "settings")
+        if mirror is None:
+            agreement.check_shared(directory.path, chief=chief)
+        else:
+            mirror.refresh()
         token = agreement.token()
     check_strategy(
         strategy,
@@ -206,7 +233,7 @@ def prepare(
             directory.listing,
             lambda note: console.say(f"Note: {note}"),
             stated,
-            _index(directory, token, several=several),
+            _index(directory, token, shared=several and mirror is None),
         )
         if pretrained is not None:
             start = starting_net(config, pretrained, data, preprocess, directory)
@@ -249,13 +276,13 @@ def prepare(
     return Prepared(trainer, weights)
 
 
-def _index(directory: RunDirectory, token: int, *, several: bool) -> Path | Sharing:
-    """Returns the index of the images beside a run; several workers read them together."""
+def _index(directory: RunDirectory, token: int, *, shared: bool) -> Path | Sharing:
+    """Returns the index of the images beside a run; workers that share it read them together."""
     path = directory.path / INDEX
-    return Sharing(path, task_index(), len(peers()) + 1, token) if several else path
+    return Sharing(path, task_index(), len(peers()) + 1, token) if shared else path
 
 
-def _settings(config: RunConfig) -> dict[str, Any]:
+def _settings(config: RunConfig, mirror: Mirror | None) -> dict[str, Any]:
     """Returns what must be the same on all workers: settings and versions, but for paths."""
     import tensorflow as tf
 
@@ -266,7 +293,7 @@ def _settings(config: RunConfig) -> dict[str, Any]:
         facts |= {f"{section}.{name}".rstrip("."): value for name, value in inner.items()}
     for name in ("data.dataset", "data.data_dir", "runtime.profile", "runtime.track"):
         facts.pop(name, None)
-    return facts
+    return facts if mirror is None else {**facts, "output": mirror.url}
 
 
 def _begin(prepared: Prepared) -> Trainer:
@@ -302,7 +329,7 @@ def _recorders(
 def _finish(trainer: Trainer) -> None:
     """Evaluates the final weights and writes metrics, samples and, last of all, the model."""
     data, preprocess = trainer.data, trainer.preprocess
-    evaluated = {split: evaluator() for split, evaluator in trainer.evaluators.items()}
+    evaluated = {split: evaluator() for split, evaluator in trainer.evaluation.evaluators.items()}
     measured = split_metrics(evaluated)
     if not trainer.chief:
         return
@@ -335,7 +362,7 @@ def _finish(trainer: Trainer) -> None:
 
 def _training_metrics(trainer: Trainer) -> dict[str, Any]:
     progress = trainer.progress
-    speed = trainer.throughput.images_per_second
+    speed = trainer.reporter.throughput.images_per_second
     if speed is None:  # a single call of the graph
         images = progress.step * trainer.config.batch_size
         speed = images / max(progress.seconds, 1e-9)
@@ -347,7 +374,7 @@ def _training_metrics(trainer: Trainer) -> dict[str, Any]:
         "replicas": trainer.strategy.num_replicas_in_sync,
         "best_epoch": progress.best_epoch,
         "stopped_early": trainer.stopped_early,
-        "chosen_by": _score_name(trainer) if trainer.selects_best else "end of training",
+        "chosen_by": _score_name(trainer) if trainer.evaluation.selects_best else "end of training",
     }
 
 

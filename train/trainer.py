@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 import signal
 import time
@@ -11,33 +10,32 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 import keras
-import numpy as np
 
 from keras_resnet import PreprocessSpec
 
 from .agreement import Agreement
 from .augment import check_augmentation
-from .averaging import WeightAverages
 from .batch_norm_statistics import recompute_batch_norm, statistics_batches
-from .best_weights import BestWeights
 from .checkpoint import Checkpoints, Progress, bytes_needed
 from .config import RunConfig
 from .console import Console
-from .data import ImageData, Share, TrainingPlan, pixel_batches, reading_notes
+from .data import ImageData
 from .divergence import divergence_message, first_nonfinite
-from .effective import changed_settings
+from .effective import changed_settings, check_settings
+from .epoch_evaluation import EpochEvaluation
 from .errors import TrainingDivergedError, TrainingStoppedError
-from .evaluation.classify import Evaluator
+from .feeding import feed
 from .learner import Learner
 from .length import length_of
 from .profiler import StepProfiler
 from .replica_statistics import ReplicaStatistics
+from .reporting import Reporter
 from .rundir import RunDirectory
+from .saving import Saver
 from .signals import StopSignals
 from .starting_net import StartingNet
 from .steps import TrainingSteps
 from .strategies import is_chief
-from .throughput import Throughput
 from .workers import Watch
 
 
@@ -84,6 +82,7 @@ class Trainer:
         self.console = console
         self.chief = is_chief(config.runtime.strategy)
         self.length = length_of(config, len(data.train))
+        check_settings(config, self.length, validation=data.validation is not None)
         for line in changed_settings(config, self.length, len(data.train)):
             console.say(f"Note: {line}")
         self.learner = Learner(config, data, preprocess, strategy, console.say, self.length, start)
@@ -100,40 +99,26 @@ class Trainer:
             strategy,
         )
         self.progress = Progress()
-        self.throughput = Throughput()
         self.checkpoints = Checkpoints(directory.checkpoints, config.checkpoint.keep)
-        self.best = BestWeights(self.model, self.checkpoints, write=self.chief)
-        # Without a validation split each epoch reports on the test split, which chooses nothing.
-        self.selects_best = data.validation is not None
-        if config.early_stop and not self.selects_best:
-            raise ValueError("`--early-stop` needs validation images: give --validation 0.1")
-        profiled = config.runtime.profiled_steps
-        if profiled is not None and profiled[0] >= self.length.steps:
-            raise ValueError(
-                f"`--profile` must begin within the run of {self.length.steps} steps, counted from "
-                f"0. Received: {config.runtime.profile}"
-            )
+        self._saver = Saver(
+            config.checkpoint, self.length, self.checkpoints, self.statistics, write=self.chief
+        )
+        self.evaluation = EpochEvaluation(
+            self.learner,
+            strategy,
+            self.checkpoints,
+            write=self.chief,
+            submit=self._saver.background.submit,
+            selects_best=data.validation is not None,
+        )
         self._agreement = agreement or Agreement()
         self._watch = watch or Watch(())
-        self._callbacks = keras.callbacks.CallbackList(
-            list(callbacks), add_history=False, model=self.model
-        )
+        self.reporter = Reporter(config, self.length, console, callbacks, self.model)
         self._profiler = StepProfiler(
-            profiled if self.chief else None,
+            config.runtime.profiled_steps if self.chief else None,
             directory.path / "logs",
             console.say,
         )
-        self._saved_at = time.monotonic()
-
-    @functools.cached_property
-    def evaluators(self) -> dict[str, Evaluator]:
-        """The evaluators of the splits that the data has."""
-        data, preprocess, model = self.learner.trained
-        return {
-            split: Evaluator(model, source, preprocess, strategy=self.strategy)
-            for split, source in (("validation", data.validation), ("test", data.test))
-            if source is not None
-        }
 
     @property
     def model(self) -> Any:
@@ -175,25 +160,15 @@ class Trainer:
 
     def batches(self) -> Any:
         """Returns the distributed training batches from the current step on."""
-        data, preprocess, _ = self.learner.trained
-        plan = TrainingPlan(
-            preprocess,
-            self.config.augment,
-            data.channels,
-            self.config.seed,
-            self.progress.step,
-            self.length.steps,
-            len(self.data.class_names),
+        return feed(
+            self.learner,
+            self.config,
+            self.strategy,
+            self.console,
+            step=self.progress.step,
+            steps=self.length.steps,
+            classes=len(self.data.class_names),
         )
-        replicas = self.strategy.num_replicas_in_sync
-
-        def batches(context: Any) -> Any:
-            share = Share.of(context, self.config.batch_size, replicas)
-            for line in reading_notes(data.train, plan, share):
-                self.console.say(f"Note: {line}")
-            return pixel_batches(data.train, plan, share)
-
-        return self.strategy.distribute_datasets_from_function(batches)
 
     def fit(self) -> Progress:
         """Trains to the end, from the newest sound checkpoint if there is one.
@@ -209,11 +184,10 @@ class Trainer:
         if self.progress.step == 0 and self.config.model.weights is not None:
             self._save()  # the run then resumes without the file that it started from
         self.model.stop_training = False
-        self._callbacks.on_train_begin(
-            {"step": self.progress.step, "history": self.progress.history}
-        )
+        self.reporter.begin(self.progress)
         with (
             StopSignals() as signals,
+            self._saver.background,
             self.console.progress(self.length.steps, self.progress.step),
         ):
             batches = iter(self.batches())
@@ -226,6 +200,8 @@ class Trainer:
                     save, stop = self._due(signals)
                     if save or stop or self.finished:
                         self._save()
+                    if stop or self.finished:
+                        self._wait_until_saved()
                 if stop:
                     self._stop(signals)
         if self.stopped_early:
@@ -234,70 +210,45 @@ class Trainer:
                 f"a better result than that of epoch {self.progress.best_epoch}"
             )
         self._profiler.stop()
-        self._callbacks.on_train_end()
+        self.reporter.end()
         self._assign_final_weights()
         return self.progress
 
     def _restore(self) -> None:
         self._agreement.check_step(self.checkpoints.last_step())
+        say = self.console.say
         with self.strategy.scope():
             progress = self.learner.restore(self.checkpoints)
             if progress is None:
                 return
             self.progress = progress
             if progress.step:
-                self.console.say(f"Resuming at step {progress.step} of {self.length.steps}")
-            if self.selects_best:  # passes the best weights through the model
-                self.best.resume(progress, self.console.say)
-            rows = self.checkpoints.replica_rows(progress.step)
-            if rows is not None and self.statistics.fits(rows):
-                self.statistics.write(rows)
-            elif rows is not None:
-                self.console.say(
-                    f"Note: the checkpoint is of {len(rows)} replicas; each of these takes the "
-                    "mean of their batch-norm statistics"
-                )
+                say(f"Resuming at step {progress.step} of {self.length.steps}")
+            if self.evaluation.selects_best:  # passes the best weights through the model
+                self.evaluation.best.resume(progress, say)
+            self._saver.restore_replicas(progress.step, say)
         if self.chief:
             self.directory.write_history(progress.history)
 
     def _advance(self, batches: Iterator[Any]) -> None:
         """Trains for the steps of one call of the graph."""
-        progress, batch_size = self.progress, self.config.batch_size
-        if progress.epoch_sums[2] == 0:
-            self._callbacks.on_epoch_begin(self.length.epoch_of(progress.step) - 1)
-        count = self._next_stop() - progress.step
-        self._profiler.before(progress.step)
+        self._saver.background.check()
+        if self.chief:
+            self.directory.check_held()
+        step = self.progress.step
+        self.reporter.begin_steps(self.progress)
+        count = self._next_stop() - step
+        self._profiler.before(step)
         started = time.monotonic()
-        with self._watch.waiting(f"step {progress.step + count}", saves=True):
-            metrics = self.train_steps(batches, count, progress.step)
+        with self._watch.waiting(f"step {step + count}", saves=True):
+            metrics = self.train_steps(batches, count, step)
         seconds = time.monotonic() - started
         diverged = first_nonfinite(metrics[:, 0])
         if diverged is not None:
-            self._raise_diverged(progress.step + diverged, float(metrics[diverged, 0]))
-        images = count * batch_size
-        loss, correct, *_ = metrics.astype("float64").sum(axis=0) * batch_size
-        sums = progress.epoch_sums
-        progress.epoch_sums = [sums[0] + loss, sums[1] + correct, sums[2] + images]
-        progress.step += count
-        progress.seconds += seconds
-        self.throughput.add(images, seconds)
-        self._profiler.after(progress.step)
-        means = {"loss": loss / images, "accuracy": correct / images}
-        self.console.advance(
-            count, **means, images_per_second=self.throughput.images_per_second, left=self._left()
-        )
-        speed = images / max(seconds, 1e-9)
-        rate = float(self.learner.schedule(progress.step - 1))
-        logs = {**means, "learning_rate": rate, "images_per_second": speed}
-        if self.config.runtime.log_gradient_norm:
-            logs["gradient_norm"] = float(metrics[:, 2].astype("float64").mean())
-        self._callbacks.on_train_batch_end(progress.step - 1, logs)
-
-    def _left(self) -> float | None:
-        """Returns the seconds that the remaining steps take at the speed so far, or None."""
-        speed = self.throughput.images_per_second
-        images = (self.length.steps - self.progress.step) * self.config.batch_size
-        return images / speed if speed else None
+            self._raise_diverged(step + diverged, float(metrics[diverged, 0]))
+        self._profiler.after(step + count)
+        rate = float(self.learner.schedule(step + count - 1))
+        self.reporter.add_steps(self.progress, metrics, seconds, rate)
 
     def _next_stop(self) -> int:
         """Returns the step at which the next call of the graph ends."""
@@ -312,79 +263,35 @@ class Trainer:
     def _end_epoch(self) -> None:
         progress, averages = self.progress, self.learner.averages
         epoch = self.length.epoch_of(progress.step - 1)
-        loss, correct, images = progress.epoch_sums
         self.statistics.assign_means()
         if averages is not None:
             averages.end_epoch(progress.step)
-        row = {
-            "epoch": epoch,
-            "step": progress.step,
-            "seconds": round(progress.seconds, 3),
-            "learning_rate": float(self.learner.schedule(progress.step - 1)),
-            "loss": loss / images,
-            "accuracy": correct / images,
-            **self._evaluate(epoch),
-        }
+        figures = self.evaluation.evaluate(progress, epoch)
+        rate = float(self.learner.schedule(progress.step - 1))
+        row = self.reporter.row(progress, rate, figures)
         progress.history.append(row)
-        progress.epoch_sums = [0.0, 0.0, 0.0]
         if self.chief:
             self.directory.write_history(progress.history)
-        speed = self.throughput.images_per_second
-        self.console.epoch(row, self.length.epochs, images_per_second=speed, left=self._left())
-        self._callbacks.on_epoch_end(epoch - 1, dict(row))
-
-    def _evaluate(self, epoch: int) -> dict[str, float]:
-        """Evaluates with the weights that a user would get, and keeps the best ones."""
-        evaluator = self.evaluators.get("validation") or self.evaluators.get("test")
-        if evaluator is None:
-            return {}
-        with self._evaluation_weights():
-            measured = evaluator()
-            if self.selects_best:
-                self.best.update(self.progress, epoch, measured.score, measured.loss)
-        split = "val" if self.selects_best else "test"
-        return {f"{split}_{name}": value for name, value in measured.figures.items()}
-
-    def _evaluation_weights(self) -> contextlib.AbstractContextManager[None]:
-        """Puts the averaged weights in the model for a while, where the recipe averages."""
-        averages = self._averages()
-        return contextlib.nullcontext() if averages is None else averages.assigned(self.model)
-
-    def _averages(self) -> WeightAverages | None:
-        """Returns the averages; None if there are none yet."""
-        averages = self.learner.averages
-        if averages is None or not averages.holds(self.progress.step):
-            return None
-        return averages
+        self.reporter.end_epoch(progress, row)
 
     def _due(self, signals: StopSignals) -> tuple[bool, bool]:
         """Returns whether to save and whether to stop now, the same on all workers."""
-        config, step = self.config.checkpoint, self.progress.step
-        late = time.monotonic() - self._saved_at >= 60 * config.every_minutes > 0
-        late, stop = self._agreement.any(self.chief and late, signals.received is not None)
-        if config.every_steps:
-            return late or step % config.every_steps == 0, stop
-        return late or self.length.ends_epoch(step), stop
+        late = self.chief and self._saver.late
+        late, stop = self._agreement.any(late, signals.received is not None)
+        return late or self._saver.due(self.progress.step), stop
 
     def _save(self) -> None:
-        """Saves the state, which it does not change: each replica keeps its own statistics."""
-        with self.statistics.averaged() as rows:
-            self._write_checkpoint(rows)
-        # No worker ends before the chief has written: schedulers kill what then remains.
-        self._agreement.any(False)
-        self._saved_at = time.monotonic()
-
-    def _write_checkpoint(self, rows: np.ndarray | None) -> None:
-        # The last loss may be finite and its update not: such weights must not replace sound ones.
-        if not all(np.isfinite(variable.numpy()).all() for variable in self.model.weights):
-            self._raise_diverged(self.progress.step, float("nan"))
-        averages = self._averages()
+        """Begins to save the state, which this does not change."""
         if self.chief:
             self.directory.check_held()
-            self.checkpoints.save(self.model, self.optimizer, self.progress, averages, rows)
-        elif averages is not None:  # all workers assign variables together
-            with averages.assigned(self.model):
-                pass
+        averages = self.evaluation.averages(self.progress.step)
+        if not self._saver.save(self.learner, self.progress, averages):
+            self._raise_diverged(self.progress.step, float("nan"))
+
+    def _wait_until_saved(self) -> None:
+        """Waits for what is being written; no worker ends before: schedulers kill what remains."""
+        self._saver.background.wait()
+        self._agreement.any(False)
 
     def _stop(self, signals: StopSignals) -> NoReturn:
         # Another worker may have received the signal.
@@ -395,6 +302,8 @@ class Trainer:
         )
 
     def _raise_diverged(self, step: int, loss: float) -> NoReturn:
+        with contextlib.suppress(OSError):  # what diverged is the error to report
+            self._saver.background.wait()
         saved = self.checkpoints.steps()
         raise TrainingDivergedError(
             divergence_message(
@@ -409,10 +318,7 @@ class Trainer:
 
     def _assign_final_weights(self) -> None:
         self.statistics.assign_means()
-        with self.strategy.scope():
-            averages = self._averages()
-            if not self.best.assign() and averages is not None:
-                averages.assign(self.model)
+        self.evaluation.assign_final(self.progress.step)
         wanted = self.config.optimizer.recompute_batch_norm
         if wanted:
             batches = statistics_batches(self.config, self.data, self.preprocess, wanted)

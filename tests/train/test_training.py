@@ -267,7 +267,7 @@ def test_a_start_cut_short_later_is_a_run(
     def cut(path: pathlib.Path, values: Any) -> None:
         raise PowerCutError(path)
 
-    monkeypatch.setattr("keras_resnet_train.rundir.write_json", cut)
+    monkeypatch.setattr("keras_resnet_train.run_directory.write_json", cut)
     with pytest.raises(PowerCutError, match="dataset.json"):
         run_training(tiny(), tmp_path)
     RunDirectory(tmp_path).check(tiny(), "auto")

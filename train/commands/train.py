@@ -6,13 +6,34 @@ import argparse
 from pathlib import Path
 
 from ..command import Command
-from ..config import unused_settings
+from ..config import load_config, unused_settings
 from ..recipes import describe_choice
+from ..remote.address import remote_url
+from ..remote.mirror import GIVE_UP, Mirror, run_output, worker_index
 from ..run_options import add_run_options, configuration, given_settings, resumed
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output", type=Path, help="directory of the run")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="directory of the run; also in an object store, such as s3://bucket/runs/flowers, "
+        "gs://... or hf://buckets/...",
+    )
+    parser.add_argument(
+        "--work-dir",
+        type=Path,
+        metavar="DIR",
+        help="where the local directory of a run in an object store is "
+        "(~/.keras/keras_resnet/runs)",
+    )
+    parser.add_argument(
+        "--upload-wait",
+        type=float,
+        default=GIVE_UP,
+        metavar="SECONDS",
+        help="how long a store that fails is tried again at the end of the run (%(default)s)",
+    )
     parser.add_argument(
         "--dry-run",
         nargs="?",
@@ -39,10 +60,34 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from ..strategies import is_chief
-
     if args.output is None and args.dry_run is None:
         raise ValueError("Give --output, the directory of the run, or --dry-run")
+    if remote_url(args.output) is None:
+        return _run_in(args, None)
+    for option, value in (("--folds", args.folds), ("--dry-run", args.dry_run)):
+        if value is not None:
+            raise ValueError(
+                f"`{option}` needs a local --output. Received: {remote_url(args.output)}"
+            )
+    with run_output(args.output, args.work_dir, worker=_worker(args), give_up=args.upload_wait) as (
+        path,
+        mirror,
+    ):
+        args.output = path
+        return _run_in(args, mirror)
+
+
+def _worker(args: argparse.Namespace) -> int:
+    """Returns the index of this worker, before the configuration of the run is known."""
+    strategy = given_settings(args).get("runtime.strategy")
+    if strategy is None and args.config is not None:
+        strategy = load_config(args.config).runtime.strategy
+    return worker_index(strategy or "auto")
+
+
+def _run_in(args: argparse.Namespace, mirror: Mirror | None) -> int:
+    from ..strategies import is_chief
+
     config = resumed(configuration(args), args, args.output)
     for line in unused_settings(config, given_settings(args)):
         print(f"Note: {line}")
@@ -61,7 +106,8 @@ def _run(args: argparse.Namespace) -> int:
         return 0
     from ..session import train_and_report
 
-    return 0 if train_and_report(config, args.output, resume=args.resume) else 1
+    ended = train_and_report(config, args.output, resume=args.resume, mirror=mirror)
+    return 0 if ended else 1
 
 
 COMMAND = Command(_add_arguments, _run)

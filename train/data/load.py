@@ -12,6 +12,8 @@ from keras_resnet import PreprocessSpec, ResNetSpec
 from keras_resnet.texts import check_class_names
 
 from ..config import DataConfig, RunConfig
+from ..remote.address import remote_url
+from ..remote.data import data_at_hand
 from .arrange import arranged, relabelled
 from .embedded import load_digits, make_synthetic
 from .folder import load_folder
@@ -158,6 +160,7 @@ def load_data(
         ...     stored=run.directory.listing,
         ... )
     """
+    config = data_at_hand(config, say or print)
     names = None if class_names is None else tuple(class_names)
     data = _opened(config, spec, Request(tuple(splits), names, stored, whole, index, say))
     if names is not None:
@@ -219,6 +222,8 @@ def check_dataset(config: DataConfig) -> None:
         >>> check_dataset(DataConfig(dataset="digits"))
     """
     name = config.dataset
+    if remote_url(name) or remote_url(config.data_dir):
+        return  # `load_data` says what is not there
     refuse_compressed(Path(name))
     if name in ("digits", "synthetic") or Path(name).is_dir():
         return

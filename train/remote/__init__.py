@@ -1,0 +1,1 @@
+"""Runs and data in object stores: addresses, copies, uploads in the background, locks."""

@@ -1,0 +1,251 @@
+"""A directory in an object store: the few operations that runs need, with one kind of error.
+
+fsspec rather than `etils.epath`: both come with TensorFlow Datasets, and epath has neither writes
+on condition nor times of the server.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from keras_resnet.weights.files.file_system import replace
+
+from .address import SCHEMES
+
+# Bounds for one request of S3's driver, in seconds; `Uploader` tries again by itself.
+_S3_OPTIONS = {
+    "config_kwargs": {
+        "connect_timeout": 5,
+        "read_timeout": 60,
+        "retries": {"max_attempts": 2},
+    }
+}
+_REFUSED = ("credential", "denied", "forbidden", "401", "403", "unauthorized", "invalidaccesskey")
+_ABSENT = ("nosuchbucket", "bucket does not exist", "404", "not found")
+
+
+class StoreError(OSError):
+    """An object store did not do what it was asked to."""
+
+
+class Entry(NamedTuple):
+    """A file of a store: its size in bytes, and a mark that differs when its content does."""
+
+    size: int
+    mark: str
+
+
+class Store:
+    """A directory in an object store.
+
+    Args:
+        url: Its address.
+
+    Raises:
+        ModuleNotFoundError: If the driver is not installed; names the extra.
+
+    Example:
+        >>> store = Store("s3://bucket/runs/flowers")
+        >>> store.write("note.txt", b"text")
+        >>> store.read("note.txt")
+        b'text'
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        scheme = url.split("://")[0]
+        kind = SCHEMES[scheme]
+        if importlib.util.find_spec("fsspec") is None or (
+            importlib.util.find_spec(kind.module) is None
+        ):
+            extra = kind.extra or "train"
+            raise ModuleNotFoundError(
+                f"{scheme}:// needs {kind.module}, which is not installed: "
+                f"pip install 'keras3-resnet[{extra}]'",
+                name=kind.module,
+            )
+        import fsspec
+
+        # gcsfs logs the traceback of each failure that it then raises.
+        logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
+        options: dict[str, Any] = dict(_S3_OPTIONS) if scheme == "s3" else {}
+        if scheme == "file":
+            options["auto_mkdir"] = True
+        with self._errors("opened"):
+            self._fs, self._root = fsspec.core.url_to_fs(
+                url, use_listings_cache=False, skip_instance_cache=True, **options
+            )
+            self._root = self._root.rstrip("/")
+
+    def entries(self, below: str = "") -> Mapping[str, Entry]:
+        """Returns all files, or those below a folder, by their names relative to the directory."""
+        root = f"{self._root}/{below}".rstrip("/")
+        with self._errors("listed"):
+            self._fs.invalidate_cache()
+            try:
+                found = self._fs.find(root, detail=True)
+            except FileNotFoundError:
+                return {}
+        entries = {
+            path[len(self._root) :].lstrip("/"): Entry(int(info.get("size") or 0), _mark(info))
+            for path, info in found.items()
+            if len(path) > len(self._root)
+        }
+        for name in entries:
+            if ".." in name.split("/") or "\\" in name or name.startswith("/"):
+                raise StoreError(f"{self.url} holds a file of the unsafe name {name!r}: remove it")
+        return entries
+
+    def is_file(self) -> bool:
+        """Whether the address is a file, not a directory."""
+        with self._errors("read"):
+            return bool(self._fs.isfile(self._root))
+
+    def folders(self, below: str = "") -> list[str]:
+        """Returns the names of the folders in the directory, relative to it."""
+        root = f"{self._root}/{below}".rstrip("/")
+        with self._errors("listed"):
+            self._fs.invalidate_cache()
+            try:
+                found = self._fs.ls(root, detail=True)
+            except FileNotFoundError:
+                return []
+        names = [each["name"].rstrip("/") for each in found if each["type"] == "directory"]
+        return sorted(name[len(self._root) :].lstrip("/") for name in names if name != root)
+
+    def has(self, name: str) -> bool:
+        """Whether there is a file of that name."""
+        with self._errors("read"):
+            self._fs.invalidate_cache()
+            return bool(self._fs.isfile(self._path(name)))
+
+    def read(self, name: str) -> bytes:
+        """Returns the content of a file.
+
+        Raises:
+            FileNotFoundError: If there is none.
+        """
+        with self._errors("read", absent=name):
+            return bytes(self._fs.cat_file(self._path(name)))
+
+    def write(self, name: str, content: bytes) -> None:
+        """Writes a file, or replaces it."""
+        with self._errors("written"):
+            self._fs.pipe_file(self._path(name), content)
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Writes a file unless there is one; returns whether it did.
+
+        On S3 and Google Cloud Storage the condition is part of the request (If-None-Match: * and
+        ifGenerationMatch=0), so that one of several processes wins. Other drivers look first.
+        """
+        with self._errors("written"):
+            try:
+                self._fs.pipe_file(self._path(name), content, mode="create")
+            except FileExistsError:
+                return False
+        return True
+
+    def put(self, local: Path, name: str) -> None:
+        """Uploads a file."""
+        if not local.is_file():
+            raise FileNotFoundError(f"{local} is gone")
+        with self._errors("written"):
+            self._fs.put_file(str(local), self._path(name))
+
+    def get(self, name: str, local: Path) -> None:
+        """Downloads a file under a temporary name, then renames it.
+
+        Raises:
+            FileNotFoundError: If there is none.
+        """
+        local.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{local.name}.", dir=local.parent)
+        os.close(handle)
+        try:
+            with self._errors("read", absent=name):
+                self._fs.get_file(self._path(name), temporary)
+            os.chmod(temporary, 0o644)
+            replace(temporary, local)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+    def remove(self, name: str) -> None:
+        """Removes a file, if there is one."""
+        with self._errors("removed"), contextlib.suppress(FileNotFoundError):
+            self._fs.rm_file(self._path(name))
+
+    def modified(self, name: str) -> float:
+        """Returns when a file was written, by the clock of the store, in seconds.
+
+        Raises:
+            FileNotFoundError: If there is none.
+        """
+        with self._errors("read", absent=name):
+            self._fs.invalidate_cache()
+            time = self._fs.modified(self._path(name))
+        return datetime.timestamp(time if time.tzinfo else time.replace(tzinfo=UTC))
+
+    def check_writable(self) -> float:
+        """Writes a file, reads it and removes it; returns the time by the clock of the store.
+
+        Raises:
+            StoreError: If one of these is not possible; says why, and what to do.
+        """
+        name, content = f"lock/probe-{uuid.uuid4().hex}", uuid.uuid4().bytes
+        self.write(name, content)
+        try:
+            now = self.modified(name)
+            if self.read(name) != content:
+                raise StoreError(f"{self.url} returns another content than was written")
+        finally:
+            self.remove(name)
+        return now
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+    @contextlib.contextmanager
+    def _errors(self, done: str, absent: str = "") -> Iterator[None]:
+        """Turns a driver's errors, which are of many kinds, into `StoreError`."""
+        try:
+            yield
+        except (FileExistsError, StoreError):
+            raise
+        except FileNotFoundError as error:
+            if absent and not _says(error, _ABSENT[:2]):
+                raise FileNotFoundError(f"{self.url} has no {absent}") from error
+            raise StoreError(f"{self.url} cannot be {done}: {self._explained(error)}") from error
+        except Exception as error:
+            raise StoreError(f"{self.url} cannot be {done}: {self._explained(error)}") from error
+
+    def _explained(self, error: Exception) -> str:
+        scheme, _, rest = self.url.partition("://")
+        text = " ".join(str(error).split())[:300] or type(error).__name__
+        if isinstance(error, PermissionError) or _says(error, _REFUSED):
+            return f"{text}. Credentials: {SCHEMES[scheme].credentials}"
+        if _says(error, _ABSENT):
+            return f"{text}. Create the bucket {rest.split('/')[0]!r} first, or check its name"
+        return text
+
+
+def _says(error: Exception, words: tuple[str, ...]) -> bool:
+    text = f"{type(error).__name__} {error}".lower()
+    return any(word in text for word in words)
+
+
+def _mark(info: Mapping[str, Any]) -> str:
+    for key in ("ETag", "etag", "md5Hash", "xet_hash", "mtime", "LastModified", "updated"):
+        if info.get(key):
+            return str(info[key])
+    return str(info.get("created", ""))
