@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import gc
+import importlib.metadata
 import importlib.util
+import json
 import os
 import pathlib
+import warnings
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
 import pytest
 
+# Importing Keras takes seconds, and the process that hands the tests out runs none.
+if TYPE_CHECKING:
+    import keras
+
 ROOT = pathlib.Path(__file__).parents[1]
-BACKEND = keras.backend.backend()
+
+
+def _backend() -> str:
+    """Returns the backend that Keras will choose: that of the environment or of `keras.json`."""
+    config = pathlib.Path(os.environ.get("KERAS_HOME", "~/.keras"), "keras.json").expanduser()
+    stored = json.loads(config.read_text()) if config.is_file() else {}
+    return os.environ.get("KERAS_BACKEND") or stored.get("backend", "tensorflow")
+
+
+BACKEND = _backend()
 
 # The training application is written for TensorFlow and imports it when it is collected.
 collect_ignore_glob = [] if BACKEND == "tensorflow" else ["train/*", "benchmarks/*"]
@@ -20,7 +37,7 @@ collect_ignore_glob = [] if BACKEND == "tensorflow" else ["train/*", "benchmarks
 
 def pytest_report_header() -> str:
     left_out = "" if BACKEND == "tensorflow" else "; tests/train needs tensorflow, not collected"
-    return f"keras {keras.__version__} on {BACKEND}{left_out}"
+    return f"keras {importlib.metadata.version('keras')} on {BACKEND}{left_out}"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -41,9 +58,22 @@ def keras_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small_heap() -> None:
+    """Leaves what is alive before a module out of later garbage collections.
+
+    Libraries and the caches of earlier tests are 400,000 objects and more. Each export collects
+    garbage several times, which took almost half of its time.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def seeded() -> Iterator[None]:
     """Starts every test from the same seed, and gives Keras's global settings back."""
+    import keras
+
     policy, layout = keras.config.dtype_policy(), keras.config.image_data_format()
     keras.utils.set_random_seed(0)
     yield
@@ -52,8 +82,32 @@ def seeded() -> Iterator[None]:
 
 
 @pytest.fixture
+def eager() -> Iterator[None]:
+    """Runs a few steps without tracing them, which would take most of the time."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Even though the `tf.config.experimental_run_functions")
+        yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fills kernels with zeros, for large nets of which a test reads names and sizes alone."""
+    import keras
+
+    def zeros(self: object, shape: tuple[int, ...], dtype: str | None = None) -> object:
+        return keras.ops.zeros(shape, dtype)
+
+    monkeypatch.setattr(keras.initializers.VarianceScaling, "__call__", zeros)
+
+
+@pytest.fixture
 def randomize() -> Callable[[keras.Model, int], None]:
     """A function that draws all weights of a model anew, its batch-norm statistics included."""
+    import keras
 
     def draw(model: keras.Model, seed: int) -> None:
         rng = np.random.default_rng(seed)

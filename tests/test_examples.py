@@ -15,17 +15,26 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture
-def eager():
-    """Runs a few steps without tracing and compiling them, which would take most of the time."""
-    import tensorflow as tf
+def few_digits():
+    """Every sixth of scikit-learn's 1,797 digits."""
+    from sklearn.datasets import load_digits
 
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
+    data = load_digits()
+    data.images, data.target = data.images[::6], data.target[::6]
+    return data
 
 
-@pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions")
+# What runs here on less than the example itself.
+FEWER = {
+    "transformer.py": {},
+    "diffusion_unet.py": {"TIMES": 5},
+    "fine_tuning.py": {"PRETRAINING_IMAGES": 64, "load_digits": few_digits},
+    "detection_retinanet.py": {"STEPS_PER_EPOCH": 2},
+    "kerashub_tasks.py": {"STEPS_PER_EPOCH": 2},
+}
+
+
+@pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize(
     ("name", "arguments", "results"),
     [
@@ -48,14 +57,14 @@ def eager():
         ),
     ],
 )
-def test_example(name, arguments, results, eager, tmp_path, monkeypatch, capsys):
+def test_example(name, arguments, results, tmp_path, monkeypatch, capsys):
     if name in ("detection_retinanet.py", "kerashub_tasks.py"):
         pytest.importorskip("keras_hub", reason="KerasHub is not installed")
     monkeypatch.chdir(tmp_path)
     main = runpy.run_path(str(EXAMPLES / name))["main"]
-    for constant, value in {"STEPS_PER_EPOCH": 2, "TIMES": 5}.items():
-        if constant in main.__globals__:
-            monkeypatch.setitem(main.__globals__, constant, value)
+    for constant, value in FEWER[name].items():
+        assert constant in main.__globals__
+        monkeypatch.setitem(main.__globals__, constant, value)
     returned = main(arguments)
     assert set(returned) == results
     assert capsys.readouterr().out

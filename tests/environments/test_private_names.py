@@ -6,11 +6,11 @@ A private name may vanish with any release, so a new one is a decision and not a
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import pathlib
 import pkgutil
 import tomllib
-from collections.abc import Iterator
 
 import pytest
 
@@ -30,13 +30,13 @@ def is_private(name: str) -> bool:
     return name.startswith("_") and not name.startswith("__") and name not in PUBLIC
 
 
-def trees() -> Iterator[tuple[str, ast.Module]]:
-    for root in PACKAGES.values():
-        for path in sorted(root.rglob("*.py")):
-            yield (
-                path.relative_to(ROOT).as_posix(),
-                ast.parse(path.read_text(encoding="utf-8")),
-            )
+@functools.cache
+def trees() -> list[tuple[str, ast.Module]]:
+    return [
+        (path.relative_to(ROOT).as_posix(), ast.parse(path.read_text(encoding="utf-8")))
+        for root in PACKAGES.values()
+        for path in sorted(root.rglob("*.py"))
+    ]
 
 
 def own_names(tree: ast.AST) -> set[str]:
@@ -123,9 +123,10 @@ def listed() -> set[tuple[str, str]]:
     }
 
 
-def read_names() -> set[tuple[str, str]]:
+@functools.cache
+def read_names() -> frozenset[tuple[str, str]]:
     own = set().union(*(own_names(tree) for _, tree in trees()))
-    return {(file, name) for file, tree in trees() for name in foreign_names(tree, own)}
+    return frozenset((file, name) for file, tree in trees() for name in foreign_names(tree, own))
 
 
 def test_private_names_that_are_read_are_listed() -> None:

@@ -5,7 +5,9 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
+import types
 
 import keras
 import numpy as np
@@ -105,7 +107,7 @@ def reference(model, request_):
 
 
 @pytest.fixture
-def ready(exported, monkeypatch):
+def copied(exported, monkeypatch):
     """Copies the finished artifacts of `exported` in place of each conversion."""
     exported.options.clear()
 
@@ -117,6 +119,16 @@ def ready(exported, monkeypatch):
     for name in ("export_saved_model", "export_tflite", "export_onnx"):
         monkeypatch.setattr(pipeline, name, copy)
     return exported
+
+
+@pytest.fixture
+def ready(copied, reference, monkeypatch):
+    """Takes the measurements of `exported` too, where a test is about what becomes of the files."""
+    measured = {v.file: v for v in copied.verifications}
+    known = types.SimpleNamespace(of=lambda *_: dataclasses.replace(reference))
+    monkeypatch.setattr(pipeline, "Reference", known)
+    monkeypatch.setattr(pipeline, "verify", lambda path, *_, precision: measured[path.name])
+    return copied
 
 
 @pytest.fixture
@@ -263,18 +275,18 @@ def test_directory_hash_follows_the_content(exported, tmp_path):
     assert size_and_sha256(path)[1] != digest
 
 
-@pytest.mark.parametrize(
-    ("formats", "artifact"),
-    [("tflite", r"model.tflite \(tflite, float32\)"), ("onnx", r"model.onnx \(onnx, float32\)")],
-)
-def test_a_wrong_fold_fails_and_leaves_nothing(
-    model, request_, tmp_path, monkeypatch, formats, artifact
-):
-    request_ = changed(request_, precisions=["float32"])
+def test_a_wrong_fold_fails_and_leaves_nothing(model, request_, tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline, "deploy", spoiled)
-    expected = rf"^{artifact} differs from the Keras model on 597 images: .*logit difference"
-    with pytest.raises(ExportError, match=expected):
-        export(model, tmp_path, changed(request_, formats=[formats]))
+    with pytest.raises(ExportError) as caught:
+        export(
+            model, tmp_path, changed(request_, formats=["tflite", "onnx"], precisions=["float32"])
+        )
+    error = caught.value
+    assert [each.file for each in error.rejected] == ["model.tflite", "model.onnx"]
+    for each, kind in zip(error.rejected, ("tflite", "onnx"), strict=True):
+        expected = rf"^{each.file} \({kind}, float32\) differs from the Keras model on 597 images: "
+        assert re.match(expected + ".*logit difference", each.describe({}))
+        assert each.describe({}) in str(error)
     assert names(tmp_path) == []
 
 
@@ -321,7 +333,7 @@ def test_a_converter_that_fails_spoils_its_file_only(ready, model, request_, tmp
     assert sorted(manifest(tmp_path)) == ["model.tflite", "model_int8.tflite", "saved_model"]
 
 
-def test_int8_that_predicts_one_class_fails(ready, model, request_, tmp_path, monkeypatch):
+def test_int8_that_predicts_one_class_fails(copied, model, request_, tmp_path, monkeypatch):
     def constant(self, batch):
         return np.repeat(np.eye(10, dtype="float32")[3:4], len(batch), axis=0)
 
@@ -553,7 +565,7 @@ def test_what_is_decided_is_said(ready, model, request_, tmp_path):
     assert said[0] == f"Keras: running {model.name} on 597 images"
 
 
-def test_labels_are_not_needed(ready, model, request_, tmp_path):
+def test_labels_are_not_needed(copied, model, request_, tmp_path):
     said = export(model, tmp_path, changed(request_, formats=["tflite"], labels=None))
     assert [v.accuracy for v in said] == [None] * 3
     assert said[2].agreement > 0.9

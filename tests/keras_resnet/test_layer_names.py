@@ -34,6 +34,7 @@ def image():
     return np.random.default_rng(0).normal(size=(1, 32, 32, 3)).astype("float32")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_names_are_those_of_keras_applications():
     """All 177 layers of ResNet50, in order, so that slices such as `layers[:143]` agree too."""
     ours = keras_resnet.ResNet50(input_shape=(32, 32, 3))
@@ -85,19 +86,32 @@ def outputs(model: keras.Model, images: np.ndarray) -> np.ndarray:
     return keras.ops.convert_to_numpy(model(images))
 
 
-@pytest.mark.parametrize("spec", [SPEC, V2], ids=["post", "pre"])
+@pytest.fixture(scope="module", params=[SPEC, V2], ids=["post", "pre"])
+def nets(request):
+    """Spec, nets of both names to save, and nets to load into, with their own weights."""
+    spec = request.param
+    forms = ({}, {"layer_names": "keras.applications"})
+    forms += ({**forms[1], "stacked": True},)
+    targets = [build(spec, seed=2, **form) for form in forms]
+    sources = [build(spec, seed=1), _theirs(spec)]
+    return spec, sources, [(target, target.get_weights()) for target in targets]
+
+
 @pytest.mark.parametrize("ending", ["keras", "weights.h5", "h5"])
-def test_files_load_into_nets_of_either_names(tmp_path, image, spec, ending):
+def test_files_load_into_nets_of_either_names(tmp_path, image, nets, ending):
     """Files of earlier versions have the names of this package."""
-    for source in (build(spec, seed=1), _theirs(spec)):
+    spec, sources, targets = nets
+    for source in sources:
+        for target, own in targets:
+            target.set_weights(own)
         path = str(tmp_path / f"{source.layers[2].name}.{ending}")
         source.save_weights(path) if ending == "weights.h5" else source.save(path)
         wanted = outputs(source, image)
-        for target in (build(spec, seed=2), build(spec, seed=2, layer_names="keras.applications")):
+        for target, _ in targets[:2]:
             weights.load(target, path)
             np.testing.assert_array_equal(outputs(target, image), wanted)
         if ending == "weights.h5":
-            target = build(spec, seed=2, layer_names="keras.applications", stacked=True)
+            target, _ = targets[2]
             target.load_weights(path)
             np.testing.assert_allclose(outputs(target, image), wanted, rtol=1e-5, atol=1e-6)
         else:

@@ -1,6 +1,7 @@
 """One of two workers, which trains the runs that `test_processes.py` describes.
 
-Arguments: the file of the worker's weights, then a JSON list of (directory, changes).
+Arguments: the file of the worker's weights, then a JSON list of (directory, changes). A run that is
+refused is told, and the next one follows.
 """
 
 from __future__ import annotations
@@ -36,5 +37,8 @@ class Keep(keras.callbacks.Callback):
 
 for directory, changes in json.loads(sys.argv[2]):
     config = get_recipe("digits").configure("cifar_resnet8", changes)
-    session.run_training(config, Path(directory), callbacks=[Keep(Path(directory).name)])
+    try:
+        session.run_training(config, Path(directory), callbacks=[Keep(Path(directory).name)])
+    except ValueError as error:
+        print(f"{Path(directory).name} refused: {error}")
 np.savez(sys.argv[1], **weights)

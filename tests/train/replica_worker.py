@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,15 @@ BASE = get_recipe("digits").configure(
 SYNC = {"runtime.sync_batch_norm": True}
 TWO = {"runtime.strategy": "cpu:2"}
 DROPS = {"model.spec.stochastic_depth": 0.5}
-UNITS = {"model.spec.depths": [3, 3], "steps": 2}
+STEPWISE = {"checkpoint.every_steps": 1, "checkpoint.keep": 9, "runtime.steps_per_call": 1}
+ONE_UNIT = {"model.spec.depths": [1], "model.spec.widths": [4]}
+# Units of one kind, which a stacked net computes in a loop.
+UNITS = DROPS | {
+    "model.spec.depths": [3],
+    "model.spec.widths": [4],
+    "model.spec.head_dropout": 0.25,
+    "steps": 2,
+}
 
 Weights = dict[str, Any]
 
@@ -79,87 +88,6 @@ def difference(one: Weights, other: Weights) -> float:
     )
 
 
-def whole_runs(folder: Path) -> dict[str, Any]:
-    """The same batches on one device and on two replicas, with a checkpoint at each step."""
-    saved = {"checkpoint.every_steps": 1, "checkpoint.keep": 9}
-    runs = {"one": SYNC, "two": SYNC | TWO}
-    stepwise: dict[str, list[Weights]] = {}
-    for name, changes in runs.items():
-        run_training(with_changes(BASE, changes | saved), folder / name)
-        model = open_run(folder / name).model
-        stepwise[name] = []
-        for path in Checkpoints(folder / name / "checkpoints").steps():
-            model.load_weights(path / "model.weights.h5")
-            stepwise[name].append(read_weights(model))
-    pairs = zip(stepwise["one"], stepwise["two"], strict=True)
-    steps = [difference(one, two) for one, two in pairs]
-    own = weights_after(with_changes(BASE, TWO))
-    return {
-        "one step": steps[0],
-        "four steps": steps[3],
-        "own statistics": difference(stepwise["one"][3], own),
-        "metrics": RunDirectory(folder / "two").metrics,
-    }
-
-
-def rematerialized() -> dict[str, float]:
-    half = {"runtime.precision": "mixed_float16"}
-    found = {}
-    for name, changes in {"remat, sync": SYNC, "remat, half": half}.items():
-        plain, unit = (
-            weights_after(with_changes(BASE, DROPS | TWO | changes | {"runtime.remat": remat}))
-            for remat in ("none", "unit")
-        )
-        found[name] = difference(plain, unit)
-        found[f"{name}, update"] = difference(plain, initial_weights(with_changes(BASE, DROPS)))
-    return found
-
-
-def stacked() -> dict[str, float]:
-    def weights(form: bool, changes: dict[str, Any]) -> Weights:
-        return weights_after(with_changes(BASE, UNITS | changes | {"model.stacked": form}))
-
-    one, two = weights(False, SYNC), weights(True, SYNC | TWO)
-    own, unrolled = weights(True, TWO), weights(False, TWO)
-    return {
-        "stacked, sync": difference(one, two),
-        "stacked, own": difference(own, unrolled),
-        "stacked, own and sync": difference(own, one),
-    }
-
-
-def drops() -> dict[str, float]:
-    """Dropped branches and values, keyed by the position in the global batch."""
-    dropping = DROPS | UNITS | {"model.spec.head_dropout": 0.25} | SYNC
-    one = weights_after(with_changes(BASE, dropping))
-    found = {}
-    for name, changes in {
-        "drops": {},
-        "drops, stacked": {"model.stacked": True},
-        "drops, remat": {"runtime.remat": "unit"},
-        "drops, another seed": {"seed": 1},
-    }.items():
-        two = weights_after(with_changes(BASE, dropping | TWO | changes))
-        found[name] = difference(one, two)
-    return found
-
-
-def accumulated() -> dict[str, float]:
-    """Equal to the whole batch without batch norm; with it, the parts have own statistics."""
-    parts = {"optimizer.accumulate": 4}
-    group = {"model.spec.norm": "group", "model.spec.widths": [32, 64], "steps": 2} | DROPS
-    whole = weights_after(with_changes(BASE, group))
-    found = {
-        "accumulated": difference(whole, weights_after(with_changes(BASE, group | TWO | parts)))
-    }
-    for name, changes in {"sync": SYNC, "own": {"model.stacked": True}}.items():
-        config = with_changes(BASE, UNITS | TWO | parts | changes)
-        found[f"accumulated, {name}, update"] = difference(
-            weights_after(config), initial_weights(config)
-        )
-    return found
-
-
 class CutError(Exception):
     """Ends a run as if it were killed."""
 
@@ -177,26 +105,136 @@ class CutAt(keras.callbacks.Callback):
             raise CutError
 
 
+def whole_runs(folder: Path) -> dict[str, Any]:
+    """The same batches on one device, on two replicas, and first on two, then on one, then on two.
+
+    Branches are dropped. There is a checkpoint at each step.
+    """
+    config = with_changes(BASE, SYNC | DROPS | STEPWISE)
+    stepwise: dict[str, list[Weights]] = {}
+    for name, changes in {"one": {}, "two": TWO}.items():
+        run_training(with_changes(config, changes), folder / name)
+        model = open_run(folder / name).model
+        stepwise[name] = []
+        for path in Checkpoints(folder / name / "checkpoints").steps():
+            model.load_weights(path / "model.weights.h5")
+            stepwise[name].append(read_weights(model))
+    pairs = zip(stepwise["one"], stepwise["two"], strict=True)
+    steps = [difference(one, two) for one, two in pairs]
+
+    # The run on two replicas, as it was killed after its first step.
+    elastic = Path(shutil.copytree(folder / "two", folder / "elastic"))
+    (elastic / "model.keras").unlink()
+    (elastic / "metrics.json").unlink()
+    for path in (elastic / "checkpoints").iterdir():
+        if path.name != "step_00000001":
+            shutil.rmtree(path)
+    with contextlib.suppress(CutError):
+        run_training(config, elastic, callbacks=[CutAt(4)])
+    newest = Checkpoints(elastic / "checkpoints").last_step()
+    assert newest == 3, newest
+    run_training(with_changes(config, TWO), elastic)
+    return {
+        "one step": steps[0],
+        "four steps": steps[3],
+        "two, one, two": difference(
+            read_weights(open_run(elastic, "last").model), stepwise["one"][3]
+        ),
+        "metrics": RunDirectory(folder / "two").metrics,
+    }
+
+
+def forms() -> dict[str, float]:
+    """Dropped branches and values, looped units, activations computed twice.
+
+    What is dropped is keyed by the position in the global batch.
+    """
+
+    def weights(changes: dict[str, Any]) -> Weights:
+        return weights_after(with_changes(BASE, UNITS | changes))
+
+    stacked, remat = {"model.stacked": True}, {"runtime.remat": "unit"}
+    one, two = weights(SYNC), weights(SYNC | TWO)
+    looped, twice = weights(SYNC | TWO | stacked), weights(SYNC | TWO | remat)
+    own, own_looped = weights(TWO), weights(TWO | stacked)
+    kept = weights(SYNC | {"model.spec.stochastic_depth": 0.0, "model.spec.head_dropout": 0.0})
+    start = initial_weights(with_changes(BASE, UNITS))
+    return {
+        "drops": difference(one, two),
+        "drops, stacked": difference(one, looped),
+        "drops, remat": difference(one, twice),
+        "drops, none": difference(kept, two),
+        "remat, sync": difference(two, twice),
+        "remat, sync, update": difference(twice, start),
+        "stacked, own": difference(own, own_looped),
+        "own statistics": difference(own, one),
+        "stacked, own and sync": difference(own_looped, one),
+    }
+
+
+def rematerialized_half() -> dict[str, float]:
+    """With own statistics and loss scaling."""
+    net = DROPS | ONE_UNIT
+    half = net | TWO | {"runtime.precision": "mixed_float16"}
+    plain, unit = (
+        weights_after(with_changes(BASE, half | {"runtime.remat": remat}))
+        for remat in ("none", "unit")
+    )
+    return {
+        "remat, half": difference(plain, unit),
+        "remat, half, update": difference(plain, initial_weights(with_changes(BASE, net))),
+    }
+
+
+def accumulated() -> dict[str, float]:
+    """Equal to the whole batch without batch norm; with it, the parts have own statistics."""
+    parts = {"optimizer.accumulate": 2}
+    group = DROPS | {
+        "model.spec.norm": "group",
+        "model.spec.depths": [1],
+        "model.spec.widths": [32],
+        "steps": 2,
+    }
+    whole = weights_after(with_changes(BASE, group))
+    quarters = {"optimizer.accumulate": 4}
+    found = {
+        "accumulated": difference(whole, weights_after(with_changes(BASE, group | TWO | quarters)))
+    }
+    looped = UNITS | {"model.stacked": True}
+    for name, changes in {"sync": SYNC | ONE_UNIT, "own": looped}.items():
+        config = with_changes(BASE, TWO | parts | changes)
+        found[f"accumulated, {name}, update"] = difference(
+            weights_after(config), initial_weights(config)
+        )
+    return found
+
+
 def averages(folder: Path) -> dict[str, Any]:
-    """Averages of weights and of each replica's own statistics, by LAMB with decaying rates."""
+    """Averages of weights and of each replica's own statistics, by LAMB with decaying rates.
+
+    Of epochs of three steps, so that there is a best checkpoint where the cut run resumes. It is
+    cut within the second epoch, and until then saved at every second step only.
+    """
     config = with_changes(
         BASE,
         TWO
+        | DROPS
+        | ONE_UNIT
+        | STEPWISE
         | {
-            "steps": 6,
+            "batch_size": 420,
+            "steps": 7,
             "optimizer.name": "lamb",
             "optimizer.layer_decay": 0.5,
             "optimizer.ema": 0.5,
             "optimizer.recompute_batch_norm": 100,
-            "runtime.steps_per_call": 1,
-            "checkpoint.every_steps": 1,
-            "checkpoint.keep": 9,
         },
     )
     run_training(config, folder / "averages")
     model = open_run(folder / "averages").model
     expected, seen = [np.zeros(1)] * len(model.weights), []
-    for step, path in enumerate(Checkpoints(folder / "averages/checkpoints").steps()):
+    whole = Checkpoints(folder / "averages/checkpoints")
+    for step, path in enumerate(whole.steps()):
         model.load_weights(path / "model.weights.h5")
         decay = min(0.5, (1 + step) / (10 + step)) if step else 0.0
         expected = [
@@ -205,68 +243,27 @@ def averages(folder: Path) -> dict[str, Any]:
         model.load_weights(path / "averaged.weights.h5")
         pairs = zip(expected, model.get_weights(), strict=True)
         seen.append(max(float(np.abs(e - w).max()) for e, w in pairs))
-    # Saved at its end alone.
-    rarely = with_changes(config, {"checkpoint.every_steps": 6, "runtime.steps_per_call": 6})
-    run_training(rarely, folder / "rarely")
-    try:
-        run_training(config, folder / "cut", callbacks=[CutAt(4)])
-    except CutError:
-        run_training(config, folder / "cut")
-    last = {}
-    for name in ("averages", "rarely", "cut"):
-        last[name] = read_weights(open_run(folder / name, "last").model)
-        last[f"{name}, final"] = read_weights(open_run(folder / name).model)
-    return {
-        "averages": max(seen),
-        "averages, saved once": difference(last["averages"], last["rarely"]),
-        "averages, resumed": difference(last["averages"], last["cut"])
-        + difference(last["averages, final"], last["cut, final"]),
-        "averages, statistics anew": difference(last["averages"], last["averages, final"]),
-    }
-
-
-def resumed_after_an_epoch(folder: Path) -> dict[str, float]:
-    """Resumed within an epoch, when there is a best checkpoint of the one before."""
-    config = with_changes(
-        BASE,
-        TWO
-        | DROPS
-        | {
-            "batch_size": 420,
-            "steps": 7,
-            "optimizer.ema": 0.9,
-            "runtime.steps_per_call": 1,
-            "checkpoint.every_steps": 1,
-            "checkpoint.keep": 9,
-        },
+    rarely = {"checkpoint.every_steps": 2, "runtime.steps_per_call": 2}
+    with contextlib.suppress(CutError):
+        run_training(with_changes(config, rarely), folder / "cut", callbacks=[CutAt(5)])
+    cut = Checkpoints(folder / "cut/checkpoints")
+    assert [path.name[-1] for path in cut.steps()] == ["2", "4"]
+    assert (folder / "cut/checkpoints/best").is_dir()
+    run_training(config, folder / "cut")
+    last, final = (
+        [read_weights(open_run(folder / name, which).model) for name in ("averages", "cut")]
+        for which in ("last", "best")
     )
-    run_training(config, folder / "epochs")
-    try:
-        run_training(config, folder / "broken", callbacks=[CutAt(5)])
-    except CutError:
-        assert (folder / "broken" / "checkpoints" / "best").is_dir()
-        run_training(config, folder / "broken")
-    last = [Checkpoints(folder / name / "checkpoints") for name in ("epochs", "broken")]
     # Before the end of an epoch, which assigns the means.
-    rows = [each.replica_rows(5) for each in last]
+    rows = [each.replica_rows(5) for each in (whole, cut)]
     assert rows[0] is not None
     assert rows[1] is not None
-    return {"statistics, resumed": float(np.abs(rows[0] - rows[1]).max())}
-
-
-def elastic(folder: Path) -> dict[str, float]:
-    """A run with dropped branches on two replicas, then on one device, then on two again."""
-    config = with_changes(
-        BASE, DROPS | SYNC | {"steps": 3, "checkpoint.every_steps": 1, "runtime.steps_per_call": 1}
-    )
-    for step, changes in ((1, TWO), (2, {}), (3, TWO)):
-        cut = [CutAt(step + 1)] if step < 3 else []
-        with contextlib.suppress(CutError):
-            run_training(with_changes(config, changes), folder / "elastic", callbacks=cut)
-        newest = Checkpoints(folder / "elastic/checkpoints").last_step()
-        assert newest == step, newest
-    last = read_weights(open_run(folder / "elastic", "last").model)
-    return {"two, one, two": difference(last, weights_after(config))}
+    return {
+        "averages": max(seen),
+        "averages, resumed": difference(*last) + difference(*final),
+        "averages, statistics anew": difference(last[0], final[0]),
+        "statistics, resumed": float(np.abs(rows[0] - rows[1]).max()),
+    }
 
 
 def numbers() -> dict[str, Any]:
@@ -395,13 +392,10 @@ def norm_and_optimizer() -> dict[str, float]:
 if __name__ == "__main__":
     report = {
         **whole_runs(Path(sys.argv[1])),
-        **rematerialized(),
-        **stacked(),
-        **drops(),
+        **forms(),
+        **rematerialized_half(),
         **accumulated(),
         **averages(Path(sys.argv[1])),
-        **resumed_after_an_epoch(Path(sys.argv[1])),
-        **elastic(Path(sys.argv[1])),
         **numbers(),
         **gradient_sums(),
         **overflow(),

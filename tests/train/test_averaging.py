@@ -117,7 +117,8 @@ def test_a_moving_average_is_as_good_as_the_weights(decay: float, tmp_path: path
         epochs=4,
         steps=None,
         optimizer__ema=decay,
-        model__spec__widths=[8, 16, 16],
+        model__spec__depths=[1, 1],
+        model__spec__widths=[8, 16],
         data__validation=0.2,
         checkpoint__every_steps=0,
     )

@@ -31,7 +31,9 @@ MEAN, STD = (120.0, 110.0, 100.0), (60.0, 50.0, 40.0)
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """A net's own file: a net that is not in the catalog, for RGB images of 8 x 8 pixels."""
-    spec = keras_resnet.get_spec("cifar_resnet8").replace(widths=(4, 8, 8), name="small")
+    spec = keras_resnet.get_spec("cifar_resnet8").replace(
+        depths=(1, 1), widths=(4, 8), name="small"
+    )
     net = keras_resnet.build(spec, classes=7, input_shape=(8, 8, 3), seed=5)
     net.preprocess = PreprocessSpec((8, 8), MEAN, STD, crop_fraction=0.875)
     path = tmp_path_factory.mktemp("weights") / "small.keras"
@@ -57,7 +59,7 @@ def test_a_run_from_a_file(
 ) -> None:
     """Another classifier, one channel, frozen stages and norms; it resumes without the file."""
     file = pathlib.Path(shutil.copy(weights, tmp_path / "small.keras"))
-    config = from_file(file, model__freeze="2")
+    config = from_file(file, model__freeze="1")
     output = tmp_path / "run"
     run_training(config, output)
     record = json.loads((output / "weights.json").read_text())
@@ -68,7 +70,7 @@ def test_a_run_from_a_file(
     ]
     assert len(record["files"][0]["sha256"]) == 64
     stored = load_config(output / "config.json")
-    assert (stored.model.spec["widths"], stored.data.mean) == ([4, 8, 8], MEAN)
+    assert (stored.model.spec["widths"], stored.data.mean) == ([4, 8], MEAN)
     run = open_run(output)
     assert (run.preprocess.size, run.preprocess.crop_fraction) == ((8, 8), 0.875)
     assert run.preprocess.mean == pytest.approx([110.0])
@@ -83,7 +85,7 @@ def test_a_run_from_a_file(
         for name, arrays in after.items()
         if all(np.array_equal(*pair) for pair in zip(arrays, before[name], strict=True))
     }
-    assert same == {name for name in after if not name.startswith("stage3")}
+    assert same == {name for name in after if not name.startswith("stage2")}
     file.unlink()
     (output / "model.keras").unlink()
     run_training(config, output)
@@ -187,10 +189,10 @@ def test_a_run_with_the_same_classes_keeps_its_classifier(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model.freeze": "4"}, r"`--freeze` must be 'all' or a stage of small, 0 .* to 3. .*: 4"),
+        ({"model.freeze": "4"}, r"`--freeze` must be 'all' or a stage of small, 0 .* to 2. .*: 4"),
         ({"model.freeze": "two"}, r"`model.freeze` must be 'all' or a number .*'two'"),
         ({"model.spec": {"norm_eps": 0.1}}, r"`model.spec.norm_eps` must be as in .*1e-05. .*0.1"),
-        ({"model.name": "resnet18"}, r"does not hold resnet18: its net has depths=\(1, 1, 1\)"),
+        ({"model.name": "resnet18"}, r"does not hold resnet18: its net has depths=\(1, 1\)"),
         (
             {"model.weights": "torchvision/v2"},
             r"choose one with --model \(resnet50, ",
@@ -232,7 +234,7 @@ def test_settings_follow_the_number_of_images(
     """The net, its preprocessing and what fits 1,077 images; options win; a run keeps its own."""
     given = {"model.weights": str(weights), "data.dataset": "digits"}
     config = finetuning("auto", None, given, tmp_path)
-    assert (config.recipe, config.model.spec["widths"]) == ("finetune", [4, 8, 8])
+    assert (config.recipe, config.model.spec["widths"]) == ("finetune", [4, 8])
     assert (config.batch_size, config.epochs, config.optimizer.head_factor) == (32, 30, 10)
     assert config.schedule.learning_rate == pytest.approx(0.01)
     assert (config.data.mean, config.data.crop_fraction, config.data.image_size) == (MEAN, 0.875, 8)

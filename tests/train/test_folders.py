@@ -87,7 +87,7 @@ def test_files_that_are_added_move_no_others() -> None:
         assert count - 1 <= counts.min() <= counts.max() <= count + 1
 
 
-def test_a_run_keeps_its_splits(tmp_path: pathlib.Path) -> None:
+def test_a_run_keeps_its_splits(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Resumed and evaluated by the stored list, wherever the folder lies."""
     root = fill(tmp_path / "data", {"a": 20, "b": 20})
     config = RunConfig(steps=1, data=DataConfig(dataset=str(root), image_size=8, validation=0.2))
@@ -102,7 +102,7 @@ def test_a_run_keeps_its_splits(tmp_path: pathlib.Path) -> None:
 
     moved = tmp_path / "elsewhere"
     root.rename(moved)
-    os.chdir(tmp_path)
+    monkeypatch.chdir(tmp_path)
     for path in (str(moved), "elsewhere", "elsewhere/"):
         again = RunConfig(steps=1, data=DataConfig(dataset=path, image_size=8, validation=0.2))
         run.check(again, "auto")

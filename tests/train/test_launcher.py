@@ -33,23 +33,37 @@ start = len(starts.read_text()) if starts.exists() else 0
 starts.write_text("x" * (start + 1))
 print("start", start, *sys.argv[3:])
 sys.stdout.flush()
+ready = pathlib.Path(sys.argv[1], f"ready{index}").touch
 exec(sys.argv[2])
 """
 
 
 @pytest.fixture
 def launch(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple]:
-    """Runs two workers: `launch("sys.exit(1)", max_restarts=2)` is status and lines."""
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setattr(module, "_NOTICE", 0.3)
+    """Runs two workers: `launch("sys.exit(1)", max_restarts=2)` is status and lines.
 
-    def run(code: str, *, stop_after: float = 0, **options: object) -> tuple[int, list[str]]:
+    With `notice` one that still runs when the other has ended is killed after that time. With
+    `stop` the launcher gets SIGTERM once both workers have called `ready()`.
+    """
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+    def stop_when_ready() -> None:
+        deadline = time.monotonic() + 60
+        while len(list(tmp_path.glob("ready*"))) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def run(
+        code: str, *, stop: bool = False, notice: float = 60, **options: object
+    ) -> tuple[int, list[str]]:
+        monkeypatch.setattr(module, "_NOTICE", notice)
+        for path in tmp_path.glob("ready*"):
+            path.unlink()
         said = io.StringIO()
         command = [sys.executable, "-S", "-c", WORKER, str(tmp_path), code]
         launcher = Launcher(command, 2, stream=said, words_again=("again",), **options)
-        if stop_after:
-            stop = threading.Timer(stop_after, os.kill, (os.getpid(), signal.SIGTERM))
-            stop.start()
+        if stop:
+            threading.Thread(target=stop_when_ready).start()
         status = launcher.run()
         assert all(process.poll() is not None for process in launcher.processes)
         return status, said.getvalue().splitlines()
@@ -73,7 +87,7 @@ def test_workers_that_end_well(launch: Callable[..., tuple]) -> None:
 
 def test_all_workers_start_again_when_one_is_lost(launch: Callable[..., tuple]) -> None:
     killed = "start or (os.kill(os.getpid(), 9) if index else time.sleep(60))"
-    status, lines = launch(killed)
+    status, lines = launch(killed, notice=0.3)
     assert status == 0
     assert any(
         line == "[launch] worker 1 was ended by SIGKILL; starting all workers again from the last "
@@ -111,13 +125,13 @@ while index == 1 and not starts.with_name("starts0").exists():
 
 def test_a_signal_is_passed_on(launch: Callable[..., tuple]) -> None:
     """Workers that end by it, and workers that ignore it."""
-    handled = "signal.signal(15, lambda *_: sys.exit(130)); time.sleep(60)"
-    status, lines = launch(handled, stop_after=0.6)
+    handled = "signal.signal(15, lambda *_: sys.exit(130)); ready(); time.sleep(60)"
+    status, lines = launch(handled, stop=True)
     assert status == 130
     assert "[launch] SIGTERM: passing it on to the workers" in lines
-    ignored = "signal.signal(15, signal.SIG_IGN); time.sleep(60)"
+    ignored = "signal.signal(15, signal.SIG_IGN); ready(); time.sleep(60)"
     started = time.monotonic()
-    status, lines = launch(ignored, stop_after=0.6, grace=0.3)
+    status, lines = launch(ignored, stop=True, grace=0.3)
     assert status == 130
     assert "[launch] killing worker 0, 1, which did not end" in lines
     assert time.monotonic() - started < 30

@@ -80,7 +80,12 @@ def test_from_csv_to_files(tmp_path: pathlib.Path, command: Callable[..., Any]) 
     pytest.importorskip("ai_edge_litert", reason="exports a LiteRT file")
     file, run = write_pictures(tmp_path), tmp_path / "run"
     words = ("--task", "multilabel", "--dataset", file, "--steps", 12, "--batch-size", 16)
-    settings = ("data.label_separator=;", "model.spec.widths=[4,8,8]", "data.validation=0.2")
+    settings = (
+        "data.label_separator=;",
+        "model.spec.widths=[4,8]",
+        "model.spec.depths=[1,1]",
+        "data.validation=0.2",
+    )
     words += tuple(word for each in settings for word in ("--set", each))
     words += ("--model", "cifar_resnet8", "--image-size", 8)
     ended = command("train", *words, "--output", run)

@@ -32,8 +32,9 @@ def test_spaces_and_names_beyond_ascii(tmp_path: pathlib.Path, command: Callable
                 image.save(folder / f"bild {number} ü{split}.png")
     run = home / "mein lauf"
     words = ("--model", "cifar_resnet8", "--dataset", home / "data", "--steps", 2)
-    size = ("--batch-size", 8, "--image-size", 16, "--set", "model.spec.widths=[4,4,4]")
-    ended = command("train", *words, *size, "--output", run)
+    size = ("--batch-size", 8, "--image-size", 8)
+    net = ("--set", "model.spec.depths=[1]", "--set", "model.spec.widths=[4]")
+    ended = command("train", *words, *size, *net, "--output", run)
     assert ended.status == 0, ended.err
     assert (run / "labels.txt").read_text(encoding="utf-8").split("\n")[:2] == [*NAMES]
     image = home / "data" / "test" / NAMES[1] / "bild 0 ütest.png"

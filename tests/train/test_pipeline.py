@@ -119,11 +119,12 @@ def labels_of(batches: Batches) -> np.ndarray:
 
 
 KINDS = ["array", "larger array", "files", "stream"]
+# Files and larger images come in the order of arrays.
+ORDERS = ["array", "stream"]
 CASES = [
     ("array", PAD),
     ("array", RESIZED),
     ("larger array", PAD),
-    ("files", RESIZED),
     ("files", SCALE),
     ("stream", PAD),
 ]
@@ -140,19 +141,12 @@ def test_batches_are_a_function_of_the_step(
     assert alone[0][0].shape == (BATCH, 8, 8, 3)
     assert alone[0][0].dtype == np.float32
     assert alone[0][1].dtype == np.int64
-    assert_equal(whole(lambda s: take(source, s, augment), 2, 2), alone)
-    assert_equal(take(source, Share(BATCH), augment, start=5), alone[5:])
+    assert_equal(whole(lambda s: take(source, s, augment, start=3), 2, 2), alone[3:])
 
 
-@pytest.mark.parametrize(
-    ("kind", "workers", "replicas"), [("array", 1, 2), ("files", 2, 1), ("stream", 1, 2)]
-)
-def test_workers_or_replicas(
-    kind: str, workers: int, replicas: int, sources: dict[str, Source]
-) -> None:
-    alone = take(sources[kind], Share(BATCH), PAD, start=3)
-    shares = whole(lambda s: take(sources[kind], s, PAD, start=3), workers, replicas)
-    assert_equal(shares, alone)
+def test_workers_of_one_replica(sources: dict[str, Source]) -> None:
+    alone = take(sources["files"], Share(BATCH), PAD)
+    assert_equal(whole(lambda s: take(sources["files"], s, PAD), 2, 1), alone)
 
 
 @pytest.mark.parametrize(
@@ -164,8 +158,9 @@ def test_workers_or_replicas(
             {"crop": "pad", "pad": 2, "policy": "none", "color_jitter": 0, "erasing": 0},
             (2, 2),
         ),
-        ("files", {"crop": "resized", "policy": "trivial"}, (1, 2)),
-        ("stream", {"crop": "scale", "policy": "autoaugment"}, (2, 2)),
+        # A policy of three operations: tracing all of them takes most of the time.
+        ("files", {"crop": "resized", "policy": "three"}, (1, 2)),
+        ("stream", {"crop": "scale", "policy": "three"}, (2, 2)),
     ],
     ids=str,
 )
@@ -180,8 +175,7 @@ def test_everything_at_once_is_a_function_of_the_step(
     assert [part.dtype for part in alone[0]] == [np.float32, np.float32]
     assert alone[0][1].shape == (BATCH, SIZE)
     np.testing.assert_allclose(alone[0][1].sum(axis=1), 1, atol=1e-6)
-    assert_equal(whole(lambda s: take(source, s, augment), *several), alone)
-    assert_equal(take(source, Share(BATCH), augment, start=5), alone[5:])
+    assert_equal(whole(lambda s: take(source, s, augment, start=3), *several), alone[3:])
 
 
 @pytest.mark.parametrize("kind", ["array", "stream"])
@@ -201,15 +195,12 @@ def test_repeats(kind: str, sources: dict[str, Source]) -> None:
     assert np.mean([len({copy.tobytes() for copy in each}) for each in copies]) > 2.8
 
 
-@pytest.mark.parametrize("kind", ["array", "files"])
-def test_balanced_sampling_shows_each_class_equally_often(
-    kind: str, sources: dict[str, Source]
-) -> None:
+def test_balanced_sampling_shows_each_class_equally_often(sources: dict[str, Source]) -> None:
     """3 classes of 3, 7 and 20 images: each batch of 6 has 2 of each; passes of each class."""
     labels = np.repeat([0, 2, 4], [3, 7, 20])
     order = np.random.default_rng(0).permutation(SIZE)
-    source = sources[kind]
-    assert isinstance(source, ArraySource | FileSource)
+    source = sources["files"]
+    assert isinstance(source, FileSource)
     labelled = dataclasses.replace(source, labels=labels[order], balanced=True)
     batches = take(labelled, Share(6), steps=70)
     for _, found in batches:
@@ -257,7 +248,7 @@ def test_an_augmentation_that_does_not_fit_is_refused(sources: dict[str, Source]
         take(sources["array"], Share(BATCH, replicas=8), AugmentConfig(mixup=0.2))
 
 
-@pytest.mark.parametrize("count", [4, 5, 16])
+@pytest.mark.parametrize("count", [5, 16])
 def test_augmented_examples(count: int, sources: dict[str, Source]) -> None:
     """The first images of the run, with normalisation undone."""
     data = ImageData("x", tuple(map(str, range(SIZE))), 3, sources["array"], None, None)
@@ -267,7 +258,7 @@ def test_augmented_examples(count: int, sources: dict[str, Source]) -> None:
     np.testing.assert_array_equal(images, arrays()[0][labels])
     expected = labels_of(take(sources["array"], Share(12), steps=2))
     np.testing.assert_array_equal(labels[: min(count, 4)], expected[: min(count, 4)])
-    mixed = dataclasses.replace(config, augment=AugmentConfig(mixup=1.0, policy="rand"))
+    mixed = dataclasses.replace(config, augment=AugmentConfig(mixup=1.0, policy="three"))
     images, labels = augmented_examples(mixed, data, PREPROCESS, count)
     assert labels.shape == (count, SIZE)
     picture = grid(images[:3], columns=2, space=1)
@@ -293,7 +284,7 @@ def test_a_streams_order_follows_the_seed_it_is_given_alone(sources: dict[str, S
     assert_equal(*found)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ORDERS)
 def test_every_epoch_has_every_example_once(kind: str, sources: dict[str, Source]) -> None:
     seen = labels_of(take(sources[kind], Share(BATCH), steps=15))  # 4 epochs of 30
     epochs = seen.reshape(4, SIZE)
@@ -309,7 +300,7 @@ def test_images_belong_to_their_labels(kind: str, sources: dict[str, Source]) ->
         np.testing.assert_array_equal(images, PREPROCESS.normalize(stored[labels]))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ORDERS)
 def test_seeds(kind: str, sources: dict[str, Source]) -> None:
     first, again, other = (
         take(sources[kind], Share(BATCH), PAD, seed=seed, steps=4) for seed in (3, 3, 4)
@@ -336,7 +327,7 @@ def test_order_does_not_depend_on_the_batch_size_or_the_source(sources: dict[str
 
 
 def test_a_batch_larger_than_the_data(sources: dict[str, Source]) -> None:
-    for kind in KINDS:
+    for kind in ORDERS:
         ((_, labels),) = take(sources[kind], Share(64), steps=1)
         assert sorted(labels[:SIZE]) == sorted(labels[SIZE : 2 * SIZE]) == list(range(SIZE))
 
@@ -351,8 +342,7 @@ def test_a_batch_larger_than_the_data(sources: dict[str, Source]) -> None:
         ("array", 2, 2),
         ("larger array", 1, 2),
         ("files", 2, 2),
-        ("stream", 1, 1),
-        ("stream", 2, 2),
+        ("stream", 2, 1),
     ],
 )
 def test_evaluation_has_every_example_once(
@@ -372,11 +362,11 @@ def test_evaluation_has_every_example_once(
     np.testing.assert_array_equal(images[:SIZE], PREPROCESS.normalize(stored))
 
 
-def test_evaluation_in_batches_that_divide_the_data(sources: dict[str, Source]) -> None:
-    for kind in KINDS:
-        data = evaluation_batches(sources[kind], PREPROCESS, 3, Share(10))
-        found = list(data.as_numpy_iterator())
-        assert [weights.sum() for _, _, weights in found] == [10, 10, 10]
+@pytest.mark.parametrize("kind", ["array", "stream"])
+def test_evaluation_in_batches_that_divide_the_data(kind: str, sources: dict[str, Source]) -> None:
+    data = evaluation_batches(sources[kind], PREPROCESS, 3, Share(10))
+    found = list(data.as_numpy_iterator())
+    assert [weights.sum() for _, _, weights in found] == [10, 10, 10]
 
 
 @pytest.mark.parametrize("kind", KINDS)

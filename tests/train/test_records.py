@@ -26,13 +26,14 @@ from keras_resnet_train.tracking import make_tracker
 pytestmark = pytest.mark.tf
 
 Tiny = Callable[..., RunConfig]
+SMALL = {"model__spec__depths": [1], "model__spec__widths": [4]}
 
 
 def test_metrics_by_call(
     tiny: Tiny, train_until: Callable[..., None], tmp_path: pathlib.Path
 ) -> None:
     """One line per call; a resumed run replaces the lines after its checkpoint."""
-    config = tiny(steps=8, checkpoint__every_steps=4, runtime__steps_per_call=2)
+    config = tiny(**SMALL, steps=8, checkpoint__every_steps=4, runtime__steps_per_call=2)
     config = with_changes(config, {"schedule.kind": "constant"})
     train_until(6, config, tmp_path)
     file = tmp_path / "metrics.jsonl"
@@ -54,7 +55,7 @@ def test_metrics_by_call(
 def test_profile_of_steps(
     tiny: Tiny, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = tiny(steps=6, runtime__profile="2:3")
+    config = tiny(**SMALL, steps=6, runtime__profile="2:3")
     run_training(config, tmp_path)
     assert "Profile of steps 2 to 3: tensorboard --logdir" in capsys.readouterr().out
     assert list((tmp_path / "logs" / "plugins" / "profile").rglob("*.xplane.pb"))
@@ -185,7 +186,7 @@ def test_plot_in_characters() -> None:
 def test_dry_run(tiny: Tiny, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Everything is resolved and printed; only the pictures are written."""
     pictures, output = tmp_path / "pictures", tmp_path / "run"
-    config = tiny(steps=40, optimizer__ema=0.9)
+    config = tiny(**SMALL, steps=40, optimizer__ema=0.9)
     estimate = dry_run(config, pictures, output)
     text = capsys.readouterr().out
     assert json.loads(text[text.index("{") : text.index("\n}") + 2])["steps"] == 40
@@ -207,7 +208,8 @@ def test_dry_run(tiny: Tiny, tmp_path: pathlib.Path, capsys: pytest.CaptureFixtu
 
 def test_training_images_of_another_size(tiny: Tiny, tmp_path: pathlib.Path) -> None:
     """Growing images, and evaluation at the net's size."""
-    config = tiny(steps=4, data__image_size=16, augment__start_size=8, augment__crop="none")
+    sizes = {"data__image_size": 16, "augment__start_size": 8}
+    config = tiny(**SMALL, **sizes, steps=4, augment__crop="none")
     run_training(config, tmp_path)
     assert open_run(tmp_path).model.input_shape == (None, 16, 16, 1)
     assert len(read_log(tmp_path / "metrics.jsonl")) == 1

@@ -43,6 +43,7 @@ TINY = {
     "augment.pad": 1,
     "optimizer.label_smoothing": 0.0,
 }
+ONE_UNIT = {"model.spec.depths": [1], "model.spec.widths": [2]}
 BUDGET = Budget("digits", "digits", (0,), steps=30, batch_size=64, settings=TINY)
 ARMS = (
     Arm("plain8", "plain-8", "cifar_plain8", group="plain"),
@@ -161,7 +162,7 @@ def test_a_trial_resumes_where_it_was_interrupted(tmp_path: pathlib.Path) -> Non
             if batch >= 19:
                 raise TrainingStoppedError("as a signal does")
 
-    settings = TINY | {"checkpoint.every_steps": 10}
+    settings = TINY | ONE_UNIT | {"checkpoint.every_steps": 10}
     plan = trials(ARMS[1:], dataclasses.replace(BUDGET, settings=settings))
     with pytest.raises(TrainingStoppedError, match="as a signal does"):
         run_trials(plan, tmp_path / "cut", callbacks=lambda trial, path: [Stop()])
@@ -178,7 +179,9 @@ def test_a_trial_resumes_where_it_was_interrupted(tmp_path: pathlib.Path) -> Non
 def test_divergence_is_recorded_and_not_retried(
     tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    budget = dataclasses.replace(BUDGET, settings=TINY | {"schedule.learning_rate": 1e30})
+    budget = dataclasses.replace(
+        BUDGET, settings=TINY | ONE_UNIT | {"schedule.learning_rate": 1e30}
+    )
     plan = trials(ARMS[1:], budget)
     (result,) = run_trials(plan, tmp_path)
     assert not result.finished
@@ -516,7 +519,9 @@ def test_study_degradation(command: Command, tmp_path: pathlib.Path) -> None:
         "--set",
         "data.image_size=8",
         "--set",
-        "model.spec.widths=[2,2,2]",
+        "model.spec.widths=[2]",
+        "--set",
+        "model.spec.depths=[1]",
         "--output",
         tmp_path / "study",
     ]
@@ -562,7 +567,9 @@ def test_study_alternatives(
         "--set",
         "data.image_size=8",
         "--set",
-        "model.spec.widths=[2,2,2]",
+        "model.spec.widths=[2]",
+        "--set",
+        "model.spec.depths=[2]",
         "--set",
         "schedule.learning_rate=1.5e-4",
         "--output",
@@ -570,7 +577,7 @@ def test_study_alternatives(
     )
     assert (ended.status, ended.err) == (0, "")
     assert [(query.size, query.channels, query.classes) for query in asked] == [(8, 1, 10)] * 2
-    assert asked[0].spec["widths"] == [2, 2, 2]
+    assert asked[0].spec["widths"] == [2]
     results = json.loads((tmp_path / "study/results.json").read_text())
     add, highway = results["tables"]["alternatives"]
     assert (add["Net"], highway["Net"], add["Step (ms)"]) == ("add", "highway", 250.0)

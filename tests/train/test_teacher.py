@@ -97,10 +97,17 @@ def test_a_run_learns_from_a_run_and_resumes_with_it(
     finished_run: pathlib.Path,
     tiny: Callable[..., RunConfig],
     train_until: Callable[..., None],
+    train_model: Callable[[RunConfig], Any],
     tmp_path: pathlib.Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    net = {
+        "model__spec__depths": [1],
+        "model__spec__widths": [4],
+        "model__spec__stochastic_depth": 0.2,
+    }
     config = tiny(
+        **net,
         steps=6,
         loss__teacher=str(finished_run),
         loss__teacher_alpha=0.9,
@@ -108,7 +115,6 @@ def test_a_run_learns_from_a_run_and_resumes_with_it(
         checkpoint__every_steps=3,
         runtime__steps_per_call=3,
         optimizer__accumulate=2,
-        model__spec__stochastic_depth=0.2,
     )
     run_training(config, tmp_path / "whole")
     assert "Teacher: cifar_resnet8 of" in capsys.readouterr().out
@@ -122,9 +128,7 @@ def test_a_run_learns_from_a_run_and_resumes_with_it(
     )
     for one, other in zip(whole.get_weights(), cut.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
-    plain = tmp_path / "plain"
-    run_training(tiny(steps=6, model__spec__stochastic_depth=0.2), plain)
-    other = keras.saving.load_model(plain / "model.keras")
+    other, _ = train_model(tiny(**net, steps=6))
     assert np.abs(other.get_weights()[0] - whole.get_weights()[0]).max() > 1e-4
 
 

@@ -6,7 +6,6 @@ import argparse
 import csv
 import dataclasses
 import json
-import os
 import pathlib
 import re
 import signal
@@ -579,31 +578,28 @@ def test_a_search_whose_trials_all_diverge(
 
 @pytest.mark.slow
 @pytest.mark.multi_process
-def test_a_chief_gives_trials_to_workers(tmp_path: pathlib.Path) -> None:
+def test_a_chief_gives_trials_to_workers(
+    tmp_path: pathlib.Path, command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     words = ("--space", "recipe", "--tuner", "random", "--trials", 1, "--steps", 3)
     line = (*TINY, *words, "--output", tmp_path / "search")
-    command = [sys.executable, "-m", "keras_resnet_train.cli", "tune", *map(str, line)]
-
-    def start(name: str) -> subprocess.Popen[str]:
-        variables = {
-            "KERASTUNER_TUNER_ID": name,
-            "KERASTUNER_ORACLE_IP": "127.0.0.1",
-            "KERASTUNER_ORACLE_PORT": str(port),
-        }
-        return subprocess.Popen(
-            command,
-            env={**os.environ, "KERAS_BACKEND": "tensorflow", **variables},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    with start("worker0") as worker, start("chief") as chief:
-        told, said = worker.communicate()[0], chief.communicate()[0]
-    assert (worker.returncode, chief.returncode) == (0, 0), f"{told}\n{said}"
+    for name, value in {
+        "KERAS_BACKEND": "tensorflow",
+        "KERASTUNER_TUNER_ID": "worker0",
+        "KERASTUNER_ORACLE_IP": "127.0.0.1",
+        "KERASTUNER_ORACLE_PORT": str(port),
+    }.items():
+        monkeypatch.setenv(name, value)
+    program = [sys.executable, "-m", "keras_resnet_train.cli", "tune", *map(str, line)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(program, **pipes) as worker:
+        monkeypatch.setenv("KERASTUNER_TUNER_ID", "chief")  # which is this process
+        chief = command("tune", *line)
+        told, said = worker.communicate()[0], chief.out
+    assert (worker.returncode, chief.status) == (0, 0), f"{told}\n{said}\n{chief.err}"
     assert re.search(r"Trial 0000 at \d+ s, 3 steps: the base", told)
     assert "the chief writes the results" in told
     assert "Trial 0000 has the highest accuracy" in said
