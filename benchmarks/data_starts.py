@@ -17,8 +17,8 @@ import numpy as np
 from keras_resnet import get_spec
 from keras_resnet_train.config import DataConfig
 from keras_resnet_train.data import load_data
+from keras_resnet_train.data.array_record_files import WRITER_OPTIONS, array_record_module
 from keras_resnet_train.data.known import Read
-from keras_resnet_train.data.record_files import WRITER_OPTIONS, array_record_module
 from keras_resnet_train.data.shard_format import Row, Shard
 from keras_resnet_train.data.shard_images import Stored, record_of
 from keras_resnet_train.data.shard_origin import Example

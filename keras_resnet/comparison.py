@@ -19,7 +19,7 @@ EXACT = 1e-4
 _LEAST_SPREAD = 1 / 16
 # Two float32 computations may differ by this many times what rounding the input anew changes, up
 # to a share of the spread that a wrong net exceeds.
-_ROUNDINGS, _MOST_ROUNDING = 4, 5e-3
+ROUNDINGS, _MOST_ROUNDING = 4, 5e-3
 
 
 def centred(logits: np.ndarray) -> np.ndarray:
@@ -51,7 +51,7 @@ def ratio(value: float, unit: float) -> float:
 
 def permitted_by(sensitivity: float) -> float:
     """Returns the difference that a net's own sensitivity to rounding explains."""
-    return min(_ROUNDINGS * sensitivity, _MOST_ROUNDING)
+    return min(ROUNDINGS * sensitivity, _MOST_ROUNDING)
 
 
 def largest(one: np.ndarray, other: np.ndarray) -> float:

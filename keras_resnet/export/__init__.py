@@ -21,13 +21,13 @@ from keras_resnet.export.onnx_file import export_onnx as export_onnx
 from keras_resnet.export.pipeline import ExportError as ExportError
 from keras_resnet.export.pipeline import Rejected as Rejected
 from keras_resnet.export.pipeline import export as export
+from keras_resnet.export.reference import Reference as Reference
 from keras_resnet.export.request import ExportRequest as ExportRequest
 from keras_resnet.export.saved_model_directory import export_saved_model as export_saved_model
 from keras_resnet.export.single import onnx as onnx
 from keras_resnet.export.single import saved_model as saved_model
 from keras_resnet.export.single import tflite as tflite
-from keras_resnet.export.verify import Reference as Reference
-from keras_resnet.export.verify import Verification as Verification
+from keras_resnet.export.verification import Verification as Verification
 from keras_resnet.export.verify import verify as verify
 from keras_resnet.export.versions import export_version as export_version
 

@@ -21,7 +21,7 @@ from keras_resnet.export.net_outputs import check_image_classifier
 from keras_resnet.export.pipeline import ExportError, export
 from keras_resnet.export.request import ExportRequest
 from keras_resnet.export.runtimes import load
-from keras_resnet.export.verify import Verification
+from keras_resnet.export.verification import Verification
 
 _ROUNDS, _RUNS = 7, 5
 # Of files that are as fast within this share, the smallest is chosen.
@@ -35,7 +35,9 @@ class Wanted:
 
     Attributes:
         accuracy_drop: Largest loss of top-1 accuracy, as a share of the images; without labels, the
-            largest share of images whose class changes. None for any.
+            largest share of images whose class changes; with several labels per image, the largest
+            share of the labels that the net or the file gives which the other does not. None for
+            any.
         latency_ms: Largest median time for one image on this machine, milliseconds; None for any.
         bytes: Largest size of the file; None for any.
 
@@ -224,7 +226,8 @@ def _candidates(
         ]
     latencies = _latencies_ms([staging / v.file for v in verifications], request)
     right = [
-        _judged(v, latency, wanted) for v, latency in zip(verifications, latencies, strict=True)
+        _judged(v, latency, wanted, request.several_labels)
+        for v, latency in zip(verifications, latencies, strict=True)
     ]
     return right + refused
 
@@ -250,10 +253,12 @@ def loss_of(verification: Verification) -> float:
     return 1 - verification.agreement if drop is None else drop
 
 
-def _judged(v: Verification, latency: float, wanted: Wanted) -> Candidate:
+def _judged(v: Verification, latency: float, wanted: Wanted, several: bool) -> Candidate:
     """Returns a candidate with the limits that it exceeds."""
     loss, points = loss_of(v), 100 * loss_of(v)
-    name = "classes changed" if v.accuracy is None else "accuracy drop"
+    name = "labels changed" if several else "classes changed"
+    if v.accuracy is not None:
+        name = "accuracy drop"
     measured = (
         (loss, wanted.accuracy_drop, f"{name} {points:.2f} points", 100.0, "points"),
         (latency, wanted.latency_ms, f"latency {latency:.3g} ms", 1.0, "ms"),

@@ -31,7 +31,7 @@ from keras_resnet.export.pipeline import ExportError, Rejected, export
 from keras_resnet.export.request import SAVED_MODEL, ExportRequest
 from keras_resnet.export.runtimes import load
 from keras_resnet.export.serving import check_serving
-from keras_resnet.export.verify import Verification
+from keras_resnet.export.verification import Verification
 from keras_resnet.export.versions import export_version
 from keras_resnet.texts import label_text
 

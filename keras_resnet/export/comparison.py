@@ -67,6 +67,24 @@ def changed_margins(outputs: np.ndarray, expected: np.ndarray) -> np.ndarray:
     return np.sort(margins)[::-1]
 
 
+def changed_labels(
+    outputs: np.ndarray, expected: np.ndarray, threshold: float
+) -> tuple[float, np.ndarray, int]:
+    """Compares the labels that nets of several labels per image give: outputs above a threshold.
+
+    Labels that neither gives do not count: nearly all of many labels are such.
+
+    Returns:
+        The share of the labels that either gives which both give, the reference's distances from
+        the threshold where only one does, largest first, and the number that either gives.
+    """
+    ours, theirs = outputs > threshold, expected > threshold
+    either = int(np.sum(ours | theirs))
+    margins = np.abs(expected[ours != theirs].astype("float64") - threshold)
+    agreement = 1 - len(margins) / either if either else 1.0
+    return agreement, np.sort(margins)[::-1], either
+
+
 def exceeds_by_more_than_chance(count: int, total: int, share: float) -> bool:
     """Whether `count` of `total` is more than a share that chance explains (binomial test, 5 %)."""
     if count <= share * total:

@@ -16,10 +16,10 @@ SAME_SCALE = frozenset(
 # Operators with weights per output channel.
 WEIGHTED = frozenset(("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"))
 # Values of the schema's `ActivationFunctionType`.
-_ACTIVATIONS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
-    0: lambda x: x,
-    1: lambda x: np.maximum(x, 0),
-    3: lambda x: np.clip(x, 0, 6),
+_ACTIVATIONS: dict[int, Callable[[np.ndarray, np.ndarray | None], np.ndarray]] = {
+    0: lambda x, out: x,
+    1: lambda x, out: np.maximum(x, 0, out=out),
+    3: lambda x, out: np.clip(x, 0, 6, out=out),
 }
 
 
@@ -47,8 +47,14 @@ def activation_of(operator: Operator) -> int:
 
 
 def activate(operator: Operator, values: np.ndarray) -> np.ndarray:
-    """Applies the fused activation of an operator."""
-    return _ACTIVATIONS[activation_of(operator)](values)
+    """Applies the fused activation of an operator; in place, where nothing else has the values."""
+    apply = _ACTIVATIONS[activation_of(operator)]
+    return apply(values, values if is_own(values) else None)
+
+
+def is_own(values: np.ndarray) -> bool:
+    """Whether an array can be written and is no view of another."""
+    return values.base is None and values.flags.writeable
 
 
 def compute(graph: LiteRTGraph, operator: Operator, inputs: list[np.ndarray]) -> np.ndarray:
@@ -60,8 +66,10 @@ def compute(graph: LiteRTGraph, operator: Operator, inputs: list[np.ndarray]) ->
         inputs: Values of its inputs, constants included.
     """
     if operator.name in WEIGHTED:
-        bias = inputs[2] if len(inputs) > 2 else np.float32(0)
-        return weighted(operator, inputs[0], inputs[1]) + bias
+        outputs = weighted(operator, inputs[0], inputs[1])
+        if len(inputs) > 2:
+            outputs += inputs[2]
+        return outputs
     return np.asarray(_OPERATORS[operator.name](operator.options, *inputs), "float32")
 
 

@@ -24,6 +24,7 @@ from keras_resnet.export.float_operators import (
     activate,
     check_operators,
     compute,
+    is_own,
     weighted,
 )
 from keras_resnet.export.litert_graph import LiteRTGraph, Operator
@@ -50,22 +51,33 @@ class _Value:
     waiting: bool = False
 
 
-def fit_ranges(int8: bytes, float32: bytes, images: np.ndarray) -> bytes:
+def fit_ranges(int8: bytes, float32: bytes, images: np.ndarray, ends: tuple[float, float]) -> bytes:
     """Returns an int8 file with fitted ranges and biases.
 
     Args:
         int8: The file of the converter, integers from end to end.
         float32: The float file of the same graph, which takes the same images as float32.
-        images: Calibration images as the float file takes them.
+        images: Calibration images as the float file takes them, at most `fitted_images(float32)`.
+        ends: Smallest and largest value of all calibration images.
 
     Raises:
         UnsupportedOperator: If the graph has an operator that is not known here, or the two
             files do not have the same operators. The converter's ranges are right then too.
 
     Example:
-        >>> content = fit_ranges(int8, float32, pixels.astype("float32"))
+        >>> content = fit_ranges(int8, float32, pixels.astype("float32"), (0.0, 255.0))
     """
-    return _Fit(int8, float32).run(images)
+    return _Fit(int8, float32).run(images, ends)
+
+
+def fitted_images(float32: bytes) -> int:
+    """Returns the number of images whose tensors fit into memory side by side.
+
+    The largest tensor has at most 2^25 values: 2,048 images of ResNet-20, 41 of ResNet-50.
+    """
+    graph = LiteRTGraph(float32)
+    sizes = [abs(math.prod(graph.shape(each.outputs[0]))) for each in graph.operators]
+    return max(1, _LARGEST_TENSOR // max(sizes))
 
 
 class _Fit:
@@ -84,12 +96,10 @@ class _Fit:
                 self.twin.setdefault(tensor, its)
             self.twin[operator.outputs[0]] = other.outputs[0]
 
-    def run(self, images: np.ndarray) -> bytes:
+    def run(self, images: np.ndarray, ends: tuple[float, float]) -> bytes:
         first = self.pairs[0][0].inputs[0]
-        count = max(1, _LARGEST_TENSOR // self._largest())
-        exact = images[:count].astype("float32")
+        exact = images.astype("float32")
         if self.rounded.scales(self.twin[first])[0] != 1:  # pixels keep their own steps
-            ends = float(images.min()), float(images.max())
             self._set_range(first, _scale_and_zero_point(*ends))
             self._follow(self.rounded.inputs[0], self.twin[first])
         self.values[first] = _Value(exact, self._round(first, exact))
@@ -99,10 +109,6 @@ class _Fit:
             self.values = {key: value for key, value in self.values.items() if key in later}
         self._follow(self.rounded.outputs[0], self.pairs[-1][1].outputs[0])
         return bytes(self.rounded.content)
-
-    def _largest(self) -> int:
-        outputs = [pair[0].outputs[0] for pair in self.pairs]
-        return max(abs(math.prod(self.exact.shape(tensor))) for tensor in outputs)
 
     def _apply(self, operator: Operator, other: Operator) -> None:
         """Computes an operator on both sides and chooses the range of its output."""
@@ -128,7 +134,7 @@ class _Fit:
                 value.waiting = True
                 return
             self._set_range(output, _best_range(_sampled(value.rounded)[0]))
-        value.rounded = self._round(output, value.rounded)
+        value.rounded = self._round(output, value.rounded, in_place=True)
 
     def _sums(self, operator: Operator) -> bool:
         """Whether an operator adds two tensors of one shape that are not constants."""
@@ -144,7 +150,8 @@ class _Fit:
                 continue
             sample, beside = _sampled(value.rounded, self.values[other].rounded)
             self._set_range(tensor, _best_range(sample, beside, operator))
-            value.rounded, value.waiting = self._round(tensor, value.rounded), False
+            value.rounded = self._round(tensor, value.rounded, in_place=True)
+            value.waiting = False
 
     def _weighted(self, operator: Operator, other: Operator, exact: np.ndarray) -> np.ndarray:
         """Writes weights and bias of a layer, and returns what the int8 file computes."""
@@ -157,12 +164,14 @@ class _Fit:
         rounded = weighted(operator, x, stored.astype("float32"))
         if len(other.inputs) < 3 or other.inputs[2] < 0:
             return rounded  # the converter leaves out a bias of zeros
-        bias = (exact - rounded).mean(tuple(range(exact.ndim - 1)), dtype="float64")
+        axes = tuple(range(exact.ndim - 1))
+        bias = exact.mean(axes, dtype="float64") - rounded.mean(axes, dtype="float64")
         steps = self.rounded.scales(other.inputs[0]).astype("float64") * scales
         self.rounded.scales(other.inputs[2])[:] = steps
         whole = np.clip(np.round(bias / steps), -(2**31), 2**31 - 1)
         self.rounded.constant(other.inputs[2])[:] = whole
-        return rounded + (whole * steps).astype("float32")
+        rounded += (whole * steps).astype("float32")
+        return rounded
 
     def _inputs(self, operator: Operator, *, exact: bool) -> list[np.ndarray]:
         found = []
@@ -189,12 +198,13 @@ class _Fit:
         shift = 128 if self.rounded.dtype(end) == np.uint8 else 0
         self.rounded.zero_points(end)[:] = self.rounded.zero_points(twin) + shift
 
-    def _round(self, tensor: int, values: np.ndarray) -> np.ndarray:
+    def _round(self, tensor: int, values: np.ndarray, *, in_place: bool = False) -> np.ndarray:
         twin = self.twin[tensor]
         if not self.rounded.is_quantized(twin):
             return values
         zero_point = int(self.rounded.zero_points(twin)[0])
-        return _rounded(values, self.rounded.scales(twin)[0], zero_point)
+        out = values if in_place and is_own(values) else None
+        return _rounded(values, self.rounded.scales(twin)[0], zero_point, out)
 
 
 def check_operators_of(graph: LiteRTGraph) -> None:
@@ -226,9 +236,11 @@ def _pairs(exact: LiteRTGraph, rounded: LiteRTGraph) -> list[tuple[Operator, Ope
     return list(zip(exact.operators, others, strict=True))
 
 
-def _rounded(values: np.ndarray, scale: float, zero_point: int) -> np.ndarray:
+def _rounded(
+    values: np.ndarray, scale: float, zero_point: int, out: np.ndarray | None = None
+) -> np.ndarray:
     """Returns values on the grid of a quantised tensor."""
-    steps = np.divide(values, np.float32(scale), dtype="float32")
+    steps = np.divide(values, np.float32(scale), dtype="float32", out=out)
     np.rint(steps, out=steps)
     np.clip(steps, _LOWEST - zero_point, _HIGHEST - zero_point, out=steps)
     return np.multiply(steps, np.float32(scale), out=steps)

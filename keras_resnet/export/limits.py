@@ -11,7 +11,8 @@ from keras_resnet.export.comparison import (
     loses_by_more_than_chance,
     permitted_by,
 )
-from keras_resnet.export.verify import Verification
+from keras_resnet.export.reference import Reference
+from keras_resnet.export.verification import Verification
 
 # Fields with the smallest signal-to-noise ratio, by precision.
 SIGNAL_TO_NOISE: dict[Precision, str] = {
@@ -93,6 +94,23 @@ class Limits:
             highest = 1.0 if name.endswith("agreement") else math.inf
             if not 0 <= value <= highest:
                 raise ValueError(f"`{name}` must lie in [0, {highest}]. Received: {name}={value}")
+
+    def judged(
+        self, verification: Verification, reference: Reference
+    ) -> tuple[Verification, list[Failure]]:
+        """Returns the checks that an artifact fails.
+
+        Args:
+            verification: The measurements of the artifact.
+            reference: What it was compared with.
+
+        Returns:
+            The measurements, of a failed artifact with the sensitivity of the net; and the checks.
+        """
+        failures = self.failures(verification)
+        if failures:
+            verification = dataclasses.replace(verification, sensitivity=reference.sensitivity)
+        return verification, failures
 
     def failures(self, verification: Verification) -> list[Failure]:
         """Returns the checks that an artifact fails.
@@ -192,8 +210,8 @@ class Limits:
     def _agreement(self, v: Verification, least: float) -> tuple[bool, Failure]:
         permitted = _DEVIATIONS * 10 ** (-least / 20)
         changed = sum(margin > 2 * permitted for margin in v.changed_margins)
-        agreement, limit = 1 - changed / v.images, self.int8_agreement
-        failed = exceeds_by_more_than_chance(changed, v.images, 1 - limit)
+        agreement, limit = 1 - changed / max(1, v.decisions), self.int8_agreement
+        failed = exceeds_by_more_than_chance(changed, v.decisions, 1 - limit)
         name = "top-1 agreement beyond the noise"
         return not failed, Failure(name, agreement, limit, "int8_agreement")
 

@@ -31,7 +31,7 @@ from keras_resnet.export.interface import (
     network_input,
     served_outputs,
 )
-from keras_resnet.export.litert_quantized import convert_quantized
+from keras_resnet.export.litert_quantized import Samples, convert_quantized
 from keras_resnet.export.metadata import Description, with_metadata
 from keras_resnet.export.net_outputs import is_image_classifier, outputs_of
 from keras_resnet.export.planar_pooling import with_planar_pooling
@@ -50,8 +50,6 @@ _CALIBRATION_BATCH = 8
 
 # Of `mixed`, dB.
 _MIXED_SIGNAL_TO_NOISE = 32.0
-
-_Samples = Callable[[], Iterator[np.ndarray]]
 
 
 def export_tflite(
@@ -158,7 +156,8 @@ def export_tflite(
 
     samples = None
     if precision in CALIBRATED and calibration is not None:
-        samples = functools.partial(_calibration_samples, calibration, preprocess, interface)
+        batches = functools.partial(_calibration_samples, calibration, preprocess, interface)
+        samples = Samples(batches, len(calibration))
     lines: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         function = serve_quantized(model, preprocess, interface) if trained else serve
@@ -223,7 +222,7 @@ def _convert(
     folder: str,
     precision: Precision,
     interface: Interface,
-    samples: _Samples | None,
+    samples: Samples | None,
     signal_to_noise: float,
     report: Callable[[str], None],
 ) -> bytes:

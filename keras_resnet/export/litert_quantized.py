@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from keras_resnet.export.calibration import with_measured_ranges
 from keras_resnet.export.checks import Precision
 from keras_resnet.export.float_operators import UnsupportedOperator
-from keras_resnet.export.integer_ranges import fit_ranges
+from keras_resnet.export.integer_ranges import fit_ranges, fitted_images
 from keras_resnet.export.interface import Interface
 from keras_resnet.export.litert_graph import LiteRTGraph
 from keras_resnet.export.mixed_precision import (
+    COMPARED,
     Noise,
     file_signal_to_noise,
     float_nodes,
@@ -22,7 +23,17 @@ from keras_resnet.export.mixed_precision import (
 
 _NAMED = 5  # tensors that the report names
 
-Samples = Callable[[], Iterator[np.ndarray]]
+
+class Samples(NamedTuple):
+    """Calibration images as the float graph takes them.
+
+    Attributes:
+        batches: Returns them in batches.
+        count: Their number.
+    """
+
+    batches: Callable[[], Iterator[np.ndarray]]
+    count: int
 
 
 def convert_quantized(
@@ -39,7 +50,7 @@ def convert_quantized(
         converter: TensorFlow's converter of the float graph.
         precision: `"dynamic"`, `"int8"`, `"int16x8"` or `"mixed"`.
         interface: What the file takes and returns.
-        samples: Returns calibration images, as the graph takes them, in batches; None for dynamic.
+        samples: Calibration images; None for dynamic.
         signal_to_noise: What `mixed` must reach on the calibration images, dB.
         report: Called with a line about what was decided; or None.
     """
@@ -49,7 +60,9 @@ def convert_quantized(
     if samples is None:
         return converter.convert()
     if precision == "int16x8":
-        converter.representative_dataset = lambda: ({interface.input_name: x} for x in samples())
+        converter.representative_dataset = lambda: (
+            {interface.input_name: x} for x in samples.batches()
+        )
         converter.target_spec.supported_ops = [
             tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
         ]
@@ -60,13 +73,15 @@ def convert_quantized(
     converter.inference_output_type = tf.as_dtype(interface.output_type)
     # The two steps of TensorFlow's guide to its quantisation debugger: calibrate, then quantise.
     # The converter's own calibrator sees one sample, so that it marks the tensors that have ranges.
-    converter.representative_dataset = lambda: iter([{interface.input_name: next(samples())}])
+    converter.representative_dataset = lambda: iter(
+        [{interface.input_name: next(samples.batches())}]
+    )
     converter._experimental_calibrate_only = True
     calibrated = converter.convert()
     if precision == "int8":
         return _int8(calibrated, interface, samples, report)
-    images = np.concatenate(list(samples()))
-    calibrated = with_measured_ranges(calibrated, samples())
+    images = _first(samples, COMPARED)
+    calibrated = with_measured_ranges(calibrated, samples.batches())
     content, line = _mixed(calibrated, interface, images, signal_to_noise)
     if report is not None:
         report(line)
@@ -139,9 +154,33 @@ def _int8(
 ) -> bytes:
     """Returns an int8 file with fitted ranges; with the usual ones if an operator is unknown."""
     try:
-        images = np.concatenate(list(samples()))
-        return fit_ranges(_quantize(calibrated, interface), calibrated, images)
+        count = fitted_images(calibrated)
+        images = _first(samples, count)
+        if count < samples.count and report is not None:
+            report(
+                f"int8 ranges are fitted to {count} of {samples.count} calibration images, whose "
+                "tensors fit into memory side by side"
+            )
+        content = _quantize(calibrated, interface)
+        return fit_ranges(content, calibrated, images, _ends(samples))
     except UnsupportedOperator as error:
         if report is not None:
             report(f"int8 ranges are the smallest and largest values: {error} is not fitted")
-        return _quantize(with_measured_ranges(calibrated, samples()), interface)
+        return _quantize(with_measured_ranges(calibrated, samples.batches()), interface)
+
+
+def _first(samples: Samples, count: int) -> np.ndarray:
+    """Returns the first calibration images."""
+    found: list[np.ndarray] = []
+    for batch in samples.batches():
+        found.append(batch[:count])
+        count -= len(batch)
+        if count <= 0:
+            break
+    return np.concatenate(found)
+
+
+def _ends(samples: Samples) -> tuple[float, float]:
+    """Returns the smallest and the largest value of all calibration images."""
+    ends = [(float(batch.min()), float(batch.max())) for batch in samples.batches()]
+    return min(low for low, _ in ends), max(high for _, high in ends)

@@ -15,10 +15,8 @@ import numpy as np
 
 from keras_resnet.export.quiet import quiet
 from keras_resnet.export.runtime import (
-    InputDescription,
+    Opened,
     Runtime,
-    image_input,
-    interface_of,
     joined,
     only_one,
     read_outputs,
@@ -30,26 +28,9 @@ _TYPES = ("float32", "float16", "uint8", "int8", "int16")
 
 
 class LiteRTRuntime(Runtime):
-    """A `.tflite` file under `ai_edge_litert`'s interpreter.
+    """A `.tflite` file under `ai_edge_litert`'s interpreter, by default with all CPU cores."""
 
-    Args:
-        path: The file.
-        threads: Threads of the interpreter; all CPU cores where None.
-        foreign: Whether files of other programs are taken, which need no signature.
-        features: Names of outputs that are not classes, to be read one after another.
-
-    Raises:
-        ValueError: If the file is damaged, or is not a classifier of images.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        *,
-        threads: int | None = None,
-        foreign: bool = False,
-        features: Sequence[str] = (),
-    ) -> None:
+    def _open(self, path: Path, threads: int | None, foreign: bool) -> Opened:
         from ai_edge_litert.interpreter import Interpreter
 
         self._content = path.read_bytes()
@@ -65,39 +46,30 @@ class LiteRTRuntime(Runtime):
         if signature is None and not foreign:
             raise ValueError(f"{str(path)!r} has no signature 'serving_default'")
         source = _single(path, "input", self._interpreter.get_input_details())
-        self._features, self._outputs = features, self._read(path, features)
+        features = self._features
+        self._outputs = self._read(path, features)
         self._output = self._outputs[0]
         names = [source["name"], self._output["name"]]
         if signature is not None and len(signature["inputs"]) == len(signature["outputs"]) == 1:
             names = [next(iter(signature["inputs"])), next(iter(signature["outputs"]))]
         if features and signature is not None:
             names = [next(iter(signature["inputs"])), *features]
-        mode, activation = interface_of(names[0], names[1:], foreign=foreign, features=features)
-        self.own = mode is not None
-        self.activation = activation or "none"
         self._index = source["index"]
         self._own_shape = self._shape = tuple(int(side) for side in source["shape"])
         scale, zero_point = source["quantization"]
         # Files of early converters have no `shape_signature` of the rank of `shape`.
         signed = source["shape_signature"]
         signed = signed if len(signed) == len(source["shape"]) else source["shape"]
-        shape, first = image_input(
-            path,
-            names[0],
-            [None if size < 0 else int(size) for size in signed],
-            own=self.own and not foreign,
-        )
-        self.input = InputDescription(
-            names[0],
-            mode or "raw",
-            _type_of(path, source),
-            shape,
-            float(scale) if scale else None,
-            int(zero_point) if scale else None,
-            first,
-        )
         self.output_type = _type_of(path, self._output)
         self.output_scale = float(self._output["quantization"][0]) or None
+        return Opened(
+            names[0],
+            [None if size < 0 else int(size) for size in signed],
+            _type_of(path, source),
+            names[1:],
+            float(scale) if scale else None,
+            int(zero_point) if scale else None,
+        )
 
     @property
     def version(self) -> str:

@@ -22,7 +22,8 @@ from keras_resnet.export.litert_graph import LiteRTGraph, Operator
 
 _IMAGES = 32
 _VALUES = 1 << 27  # of all tensors of all images, which bounds the memory
-_COMPARED = 128
+# Images by which a file is compared.
+COMPARED = 128
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +93,7 @@ def file_signal_to_noise(content: bytes, exact: bytes, images: np.ndarray) -> fl
         exact: The float file.
         images: Images as the float file takes them.
     """
-    x = images[:_COMPARED].astype("float32")
+    x = images[:COMPARED].astype("float32")
     return signal_to_noise(_outputs(content, x), _outputs(exact, x))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.util
+import math
 import os
 import tempfile
 import warnings
@@ -41,6 +42,8 @@ from keras_resnet.preprocessing import PreprocessSpec
 # The newest opset that tf2onnx writes.
 _OPSET = 18
 _CALIBRATION_BATCH = 8
+# Input values of a batch whose activations are all kept.
+_BATCH_VALUES = 400_000
 _PACKAGES = ("onnx", "tf2onnx", "onnxruntime")
 
 
@@ -144,7 +147,7 @@ def export_onnx(
                 served.export(converted, format="onnx", opset_version=_OPSET, verbose=False)
             if precision == "int8" and calibration is not None:
                 samples = functools.partial(_samples, calibration, preprocess, interface)
-                quantize_onnx(converted, samples)
+                quantize_onnx(converted, samples, len(calibration))
             _write_checked(converted, Path(path), interface, description)
 
 
@@ -152,7 +155,8 @@ def _samples(
     calibration: np.ndarray, preprocess: PreprocessSpec | None, interface: Interface
 ) -> Iterator[np.ndarray]:
     """Yields batches of calibration images as the file takes them."""
-    size = interface.batch_size or _CALIBRATION_BATCH
+    values = math.prod(calibration.shape[1:])
+    size = interface.batch_size or max(1, min(_CALIBRATION_BATCH, _BATCH_VALUES // values))
     for start in range(0, len(calibration), size):
         pixels = calibration[start : start + size]
         if interface.batch_size is not None and len(pixels) < size:

@@ -5,17 +5,14 @@ from __future__ import annotations
 import collections
 import functools
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from keras_resnet.export.runtime import (
-    InputDescription,
+    Opened,
     Runtime,
-    image_input,
-    interface_of,
     joined,
     only_one,
     read_outputs,
@@ -33,29 +30,11 @@ _PASSING = ("Cast", "Flatten", "Identity", "Reshape", "Squeeze", "DequantizeLine
 
 
 class OnnxRuntime(Runtime):
-    """An `.onnx` file under ONNX Runtime, on the CPU.
+    """An `.onnx` file under ONNX Runtime, on the CPU, by default with all its cores."""
 
-    Args:
-        path: The file.
-        threads: Threads of one operator; all CPU cores where None.
-        foreign: Whether files of other programs are taken, with any names.
-        features: Names of outputs that are not classes, to be read one after another.
-
-    Raises:
-        ValueError: If the file is damaged, or is not a classifier of images.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        *,
-        threads: int | None = None,
-        foreign: bool = False,
-        features: Sequence[str] = (),
-    ) -> None:
+    def _open(self, path: Path, threads: int | None, foreign: bool) -> Opened:
         import onnxruntime
 
-        self._path = path
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or os.cpu_count() or 1
         options.log_severity_level = 4  # fatal errors only
@@ -69,22 +48,14 @@ class OnnxRuntime(Runtime):
         sources = {each.name: each for each in self._session.get_inputs()}
         outputs = [each.name for each in self._session.get_outputs()]
         source = sources[only_one(path, "input", list(sources))]
-        self._features, self._outputs = features, read_outputs(path, outputs, features)
-        mode, activation = interface_of(
-            source.name, self._outputs, foreign=foreign, features=features
-        )
-        self.own = mode is not None
-        self.activation = activation or "none"
+        self._outputs = read_outputs(path, outputs, self._features)
         if source.type not in _TYPES:
             raise ValueError(
                 f"The input of {str(path)!r} must be one of {', '.join(_TYPES)}. "
                 f"Received: {source.name!r}, {source.type}"
             )
         given = [size if isinstance(size, int) and size > 0 else None for size in source.shape]
-        shape, first = image_input(path, source.name, given, own=self.own and not foreign)
-        self.input = InputDescription(
-            source.name, mode or "raw", _TYPES[source.type], shape, channels_first=first
-        )
+        return Opened(source.name, given, _TYPES[source.type], self._outputs)
 
     @property
     def version(self) -> str:

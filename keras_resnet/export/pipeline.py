@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 import hashlib
 import importlib
 import os
@@ -20,12 +19,15 @@ from keras_resnet.export import artifacts
 from keras_resnet.export.interface import OUTPUT_NAMES
 from keras_resnet.export.limits import Failure
 from keras_resnet.export.litert_file import export_tflite
+from keras_resnet.export.memory import release
 from keras_resnet.export.metadata import Description
 from keras_resnet.export.net_outputs import input_kind, outputs_of
 from keras_resnet.export.onnx_file import export_onnx
+from keras_resnet.export.reference import Reference
 from keras_resnet.export.request import ExportRequest, Target, check_request, notes
 from keras_resnet.export.saved_model_directory import export_saved_model
-from keras_resnet.export.verify import Reference, Verification, verify
+from keras_resnet.export.verification import Verification
+from keras_resnet.export.verify import verify
 from keras_resnet.reparam import deploy
 from keras_resnet.texts import label_text
 
@@ -74,8 +76,16 @@ class Rejected:
             checks.append(f"{check} ({named})" if named else check)
         return (
             f"{self.file} ({v.format}, {v.precision}) differs from the Keras model on {v.images} "
-            f"images: {'; '.join(checks)}"
+            f"images: {'; '.join(checks)}{_amplified(v) if v.amplified else ''}"
         )
+
+
+def _amplified(v: Verification) -> str:
+    return (
+        ". The likely cause is the net, not the file: rounding its input otherwise, by 2^-22 of "
+        f"each value, changes its own outputs by {v.sensitivity:.2g} of their spread, so no two "
+        "computations of it agree. Check that its preprocessing is the one that it was trained with"
+    )
 
 
 class ExportError(ValueError):
@@ -158,7 +168,13 @@ def export(
     for note in notes(model, request):
         _report(request, note)
     _report(request, f"Keras: running {model.name} on {len(request.images)} images")
-    reference = Reference.of(model, request.images, request.labels, request.preprocess)
+    reference = Reference.of(
+        model,
+        request.images,
+        request.labels,
+        request.preprocess,
+        several_labels=request.several_labels,
+    )
     _report(request, "Folding batch norm")
     folded, weights = deploy(model), _weights_sha256(model)
     directory.mkdir(parents=True, exist_ok=True)
@@ -213,16 +229,16 @@ def _export_verified(
     """Writes one artifact and verifies it."""
     try:
         _report(request, f"Exporting {path.name}")
-        gc.collect()  # graphs of earlier conversions hold their weights in cycles
+        release()
         _convert(model, path, target, request, weights)
         _report(request, f"Verifying {path.name}")
-        gc.collect()
+        release()
         verification = verify(path, reference, precision=target.precision)
     except (OSError, MemoryError):
         raise  # of the machine, not of the file
     except Exception as error:  # converters raise what they like
         return Rejected(path.name, error=error)
-    failures = request.limits.failures(verification)
+    verification, failures = request.limits.judged(verification, reference)
     if failures:
         return Rejected(path.name, verification, tuple(failures))
     return verification

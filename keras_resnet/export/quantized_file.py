@@ -14,13 +14,8 @@ from keras_resnet.nets.model import deep_graph
 from keras_resnet.nets.tensor import Tensor
 from keras_resnet.preprocessing import PreprocessSpec
 from keras_resnet.quantize.grid import LEVELS, exact_range
-from keras_resnet.quantize.layers import (
-    LARGEST,
-    ActivationRange,
-    ChannelScale,
-    QuantizedConv2D,
-    QuantizedDense,
-)
+from keras_resnet.quantize.layers import LARGEST, ChannelScale, QuantizedConv2D, QuantizedDense
+from keras_resnet.quantize.ranges import ActivationRange
 
 # The file's integers: 4-bit kernels are those of -7..7 among them.
 _LARGEST = LARGEST[8]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -38,8 +39,38 @@ class InputDescription:
     channels_first: bool = False
 
 
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """What a runtime found when it loaded a file.
+
+    Attributes:
+        name: Name of the input.
+        shape: Its shape, as stored; None where open.
+        dtype: NumPy name of its type.
+        outputs: Names of the outputs that are read.
+        scale: As in `InputDescription`.
+        zero_point: As in `InputDescription`.
+    """
+
+    name: str
+    shape: Sequence[int | None]
+    dtype: str
+    outputs: Sequence[str]
+    scale: float | None = None
+    zero_point: int | None = None
+
+
 class Runtime(abc.ABC):
     """A file that is loaded and ready to run.
+
+    Args:
+        path: The file.
+        threads: Threads that compute; the runtime's choice where None.
+        foreign: Whether files of other programs are taken, with any names.
+        features: Names of outputs that are not classes, to be read one after another.
+
+    Raises:
+        ValueError: If the file is damaged, or is not a classifier of images.
 
     Attributes:
         input: The file's input.
@@ -55,6 +86,30 @@ class Runtime(abc.ABC):
     output_type: str = "float32"
     output_scale: float | None = None
     own: bool = True
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        threads: int | None = None,
+        foreign: bool = False,
+        features: Sequence[str] = (),
+    ) -> None:
+        self._path, self._features = path, features
+        found = self._open(path, threads, foreign)
+        mode, activation = interface_of(
+            found.name, found.outputs, foreign=foreign, features=features
+        )
+        self.own = mode is not None
+        self.activation = activation or "none"
+        shape, first = image_input(path, found.name, found.shape, own=self.own and not foreign)
+        self.input = InputDescription(
+            found.name, mode or "raw", found.dtype, shape, found.scale, found.zero_point, first
+        )
+
+    @abc.abstractmethod
+    def _open(self, path: Path, threads: int | None, foreign: bool) -> Opened:
+        """Loads the file, for the constructor."""
 
     @property
     def integer(self) -> bool:

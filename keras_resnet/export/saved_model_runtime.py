@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import collections
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from keras_resnet.export.runtime import (
-    InputDescription,
+    Opened,
     Runtime,
-    image_input,
-    interface_of,
     joined,
     only_one,
     read_outputs,
@@ -30,25 +28,14 @@ _PLUMBING = frozenset(
 class SavedModelRuntime(Runtime):
     """A SavedModel directory under `tf.saved_model.load`.
 
-    Args:
-        path: The directory.
-        threads: Threads of TensorFlow, which are those of the process.
-        foreign: Whether directories of other programs are taken, with any names.
-        features: Names of outputs that are not classes, to be read one after another.
+    Threads are those of the whole process.
 
     Raises:
         ValueError: If it is not a SavedModel, or not a classifier of images.
         RuntimeError: If `threads` is given and TensorFlow has begun to compute.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        threads: int | None = None,
-        foreign: bool = False,
-        features: Sequence[str] = (),
-    ) -> None:
+    def _open(self, path: Path, threads: int | None, foreign: bool) -> Opened:
         import tensorflow as tf
 
         if threads is not None:
@@ -70,16 +57,10 @@ class SavedModelRuntime(Runtime):
         sources = self._function.structured_input_signature[1]
         name = only_one(path, "input", list(sources))
         outputs = list(self._function.structured_outputs)
-        self._features, self._outputs = features, read_outputs(path, outputs, features)
-        mode, activation = interface_of(name, self._outputs, foreign=foreign, features=features)
-        self.own = mode is not None
-        self.activation = activation or "none"
+        self._outputs = read_outputs(path, outputs, self._features)
         spec = sources[name]
         rank = () if spec.shape.rank is None else tuple(spec.shape.as_list())
-        shape, first = image_input(path, name, rank, own=self.own and not foreign)
-        self.input = InputDescription(
-            name, mode or "raw", spec.dtype.name, shape, channels_first=first
-        )
+        return Opened(name, rank, spec.dtype.name, self._outputs)
 
     @property
     def version(self) -> str:

@@ -25,9 +25,11 @@ from keras_resnet.export.litert_file import export_tflite
 from keras_resnet.export.net_outputs import as_float32, input_kind
 from keras_resnet.export.onnx_file import export_onnx
 from keras_resnet.export.pipeline import ExportError, Rejected
+from keras_resnet.export.reference import Reference
 from keras_resnet.export.request import few_images
 from keras_resnet.export.saved_model_directory import export_saved_model
-from keras_resnet.export.verify import Reference, Verification, verify
+from keras_resnet.export.verification import Verification
+from keras_resnet.export.verify import verify
 from keras_resnet.nets.model import ResNet
 from keras_resnet.preprocessing import PreprocessSpec
 from keras_resnet.quantize import is_quantize_aware
@@ -254,7 +256,7 @@ def _verified(
         reference = Reference.of(model, images, labels, preprocess)
         write(deploy(model), staging / path.name, preprocess)
         verification = verify(staging / path.name, reference, precision=precision)
-        failures = (limits or Limits()).failures(verification)
+        verification, failures = (limits or Limits()).judged(verification, reference)
         if failures:
             raise ExportError([Rejected(path.name, verification, tuple(failures))], [])
         replace(staging / path.name, path)

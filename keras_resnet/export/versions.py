@@ -14,7 +14,7 @@ import keras
 from keras_resnet.export import artifacts
 from keras_resnet.export.pipeline import export
 from keras_resnet.export.request import SAVED_MODEL, ExportRequest
-from keras_resnet.export.verify import Verification
+from keras_resnet.export.verification import Verification
 
 
 def export_version(

@@ -2,7 +2,7 @@
 
 from keras_resnet.quantize.calibrate import calibrate as calibrate
 from keras_resnet.quantize.convert import quantize_aware as quantize_aware
-from keras_resnet.quantize.layers import holds_quantized as holds_quantized
-from keras_resnet.quantize.layers import is_quantize_aware as is_quantize_aware
+from keras_resnet.quantize.ranges import holds_quantized as holds_quantized
+from keras_resnet.quantize.ranges import is_quantize_aware as is_quantize_aware
 
 __all__ = ["calibrate", "holds_quantized", "is_quantize_aware", "quantize_aware"]

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_resnet.quantize.layers import ActivationRange
+from keras_resnet.quantize.ranges import ActivationRange
 
 _BATCH = 64
 

@@ -15,16 +15,8 @@ from keras_resnet.nets.model import ResNet, deep_graph
 from keras_resnet.nets.tensor import Tensor
 from keras_resnet.quantize.calibrate import calibrate
 from keras_resnet.quantize.grid import mean_shift
-from keras_resnet.quantize.layers import (
-    LARGEST,
-    ActivationRange,
-    ChannelScale,
-    ProductRange,
-    QuantizedConv2D,
-    QuantizedDense,
-    SumRange,
-    is_quantize_aware,
-)
+from keras_resnet.quantize.layers import LARGEST, ChannelScale, QuantizedConv2D, QuantizedDense
+from keras_resnet.quantize.ranges import ActivationRange, ProductRange, SumRange, is_quantize_aware
 from keras_resnet.reparam import deploy
 from keras_resnet.reparam.folding import producers, scale_and_shift
 

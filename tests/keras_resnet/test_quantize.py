@@ -20,7 +20,8 @@ from keras_resnet.quantize.grid import (
     rounded_means,
     wide_enough,
 )
-from keras_resnet.quantize.layers import LARGEST, ActivationRange
+from keras_resnet.quantize.layers import LARGEST
+from keras_resnet.quantize.ranges import ActivationRange
 
 TINY = keras_resnet.get_spec("cifar_resnet20").replace(depths=(1, 1), widths=(8, 16))
 NETS = {

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from keras_resnet.quantize import is_quantize_aware
-from keras_resnet.quantize.layers import ActivationRange
+from keras_resnet.quantize.ranges import ActivationRange
 from keras_resnet_train.config import RunConfig, with_changes
 from keras_resnet_train.finetuning import finetuning
 from keras_resnet_train.rundir import open_run

@@ -24,11 +24,11 @@ from keras_resnet_train.data import (
     ImageData,
     Share,
     TrainingPlan,
+    array_record_files,
     evaluation_batches,
     load_data,
     naming_files,
     raw_images,
-    record_files,
     shard_writer,
     training_batches,
 )
@@ -348,7 +348,7 @@ def prepare_tfds(root: pathlib.Path, name: str, suffix: str, count: int) -> None
                 for record in records:
                     writer.write(record)
         else:
-            module = record_files.array_record_module("this test")
+            module = array_record_files.array_record_module("this test")
             writer = module.ArrayRecordWriter(file, "group_size:1")
             for record in records:
                 writer.write(record)

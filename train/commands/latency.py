@@ -69,9 +69,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     _check(args)
-    from ..latency.findings import findings, stored_bytes
+    from ..latency.findings import findings, for_terminal, stored_bytes
     from ..latency.turns import Timed, time_in_turns
-    from ..presentation.findings import print_findings, publish, write_findings
+    from ..presentation.findings import print_findings, write_findings
 
     found = [_found(text) for text in args.files]
     threads = args.threads or tuple(dict.fromkeys((1, os.cpu_count() or 1)))
@@ -90,15 +90,14 @@ def _run(args: argparse.Namespace) -> int:
             progress=progress,
         )
     results = findings(timings, _facts(args))
+    report = None if args.output is None else write_findings(args.output, results)
     if args.json:
         for each in timings:
             print(json.dumps({**each.to_dict(), "bytes": stored_bytes(each.timed.path)}))
-        if args.output is not None:
-            write_findings(args.output, results)
         return 0
-    if args.output is not None:
-        return publish(args.output, results)
-    print_findings(results)
+    print_findings(for_terminal(results, timings))
+    if report is not None:
+        print(f"Report: {report}")
     return 0
 
 

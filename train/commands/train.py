@@ -89,7 +89,13 @@ def _run_in(args: argparse.Namespace, mirror: Mirror | None) -> int:
     from ..strategies import is_chief
 
     config = resumed(configuration(args), args, args.output)
-    for line in unused_settings(config, given_settings(args)):
+    given = given_settings(args)
+    if "quantize.bits" in given and not config.quantize.enabled:
+        raise ValueError(
+            "`--bits` applies to quantise-aware training: give --quantize int8 and --weights. "
+            f"Received: --bits {config.quantize.bits}"
+        )
+    for line in unused_settings(config, given):
         print(f"Note: {line}")
     choice = describe_choice(config)
     if choice and is_chief(config.runtime.strategy):

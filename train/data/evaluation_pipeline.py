@@ -7,10 +7,11 @@ from typing import Any
 
 from keras_resnet import PreprocessSpec
 
-from .batches import Share, on_host, stored_examples
+from .batches import Share, on_host
 from .images import fit, normalize
 from .scaled import decode_and_fit
 from .sources import ArraySource, Source, StreamSource
+from .stored import stored_examples
 
 
 def evaluation_batches(

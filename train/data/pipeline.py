@@ -27,13 +27,14 @@ from ..augment import (
 from .batch_changes import changes_batches, make_batch_change
 from .batches import Share as Share
 from .batches import TrainingPlan as TrainingPlan
-from .batches import label_of, stored_examples
+from .batches import label_of
 from .evaluation_pipeline import evaluation_batches as evaluation_batches
 from .hand_over import crops_originals, make_finish, normalized_by_host
 from .image_changes import make_image_change, open_image, place_images
 from .images import normalize
 from .order import ORDER, make_balanced_order, shuffled
 from .sources import ArraySource, FileSource, RecordSource, Source, StreamSource
+from .stored import stored_examples
 from .streams import parted_records
 
 

@@ -9,13 +9,13 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from .array_record_files import DAMAGED
 from .decoding import Decoding
 from .index import FileIndex
 from .known import Read
 from .listing import printable
 from .reading import Say, digest, problem_of, read_files, read_one
 from .reading import reason as reason
-from .record_files import DAMAGED
 from .sources import ArraySource, FileSource, Source, Split
 from .walk import counted
 

@@ -47,12 +47,12 @@ def read_files(
         if exchange is not None and index is not None:
             exchange.begin(len(missing))
             own = exchange.share_of(missing)
-            work.read(own, exchange.sign)
+            work.read(own, "reading this worker's share of the images", exchange.sign)
             share = (index.name(source.paths[n]) for n in exchange.share_of(range(len(source))))
             mine = {name: index.records[name] for name in share if name in index.records}
             index.merge(exchange.gather(mine, needed=len(own) < len(missing)))
             missing = work.look(number for number in missing if work.found[number] is None)
-        work.read(missing)
+        work.read(missing, "reading images before training")
     return [each for each in work.found if each is not None]
 
 
@@ -84,15 +84,19 @@ class _Reading:
                 missing.append(number)
         return missing
 
-    def read(self, numbers: Sequence[int], tick: Callable[[], None] = lambda: None) -> None:
+    def read(
+        self, numbers: Sequence[int], what: str, tick: Callable[[], None] = lambda: None
+    ) -> None:
         """Reads images, and writes the index every two minutes.
 
         Args:
             numbers: The images.
+            what: What this is, for the lines on progress.
             tick: Is called from time to time.
         """
-        index, total = self._index, len(self._source)
-        progress = Progress(len(numbers), total, self._say, "reading images before training")
+        index = self._index
+        known = sum(each is not None for each in self.found)
+        progress = Progress(len(numbers), known, self._say, what)
         written = time.monotonic()
         read = functools.partial(_read_some, source=self._source, channels=self._channels)
         chunks = [numbers[start : start + _CHUNK] for start in range(0, len(numbers), _CHUNK)]
@@ -279,13 +283,13 @@ class Progress:
 
     Args:
         missing: Number of images to do.
-        total: Number of images, with those that were done before.
+        known: Number of images that were done before.
         say: Prints a line.
         what: What is done, for the lines.
     """
 
-    def __init__(self, missing: int, total: int, say: Say | None, what: str) -> None:
-        self._missing, self._total, self._say, self._what = missing, total, say, what
+    def __init__(self, missing: int, known: int, say: Say | None, what: str) -> None:
+        self._missing, self._known, self._say, self._what = missing, known, say, what
         self._done, self._begun = 0, time.monotonic()
         self._said = self._begun
 
@@ -298,9 +302,8 @@ class Progress:
         self._said = now
         rate = self._done / (now - self._begun)
         left = (self._missing - self._done) / rate
-        known = self._total - self._missing
         self._say(
             f"{self._what}: {self._done:,} of {self._missing:,}"
-            + (f" ({known:,} known from before)" if known else "")
+            + (f" ({self._known:,} known from before)" if self._known else "")
             + f", {rate:,.0f} per second, about {left:,.0f} s left"
         )

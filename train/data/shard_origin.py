@@ -25,7 +25,7 @@ from .shard_format import Shard
 from .sources import FileSource, Split, Task
 from .table import is_table
 from .tar_shards import find_shards
-from .tfds_by_number import is_by_number, record_source
+from .tfds_array_record import is_by_number, record_source
 from .tfds_source import image_and_label, open_builder, test_split
 
 _SAMPLE = 256

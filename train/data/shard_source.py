@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from ..config import DataConfig
+from .array_record_files import ArrayRecordFiles, Part
 from .decoding import Decoding
 from .divide import Files, divided
 from .known import Read
-from .record_files import Part, RecordFiles
 from .request import Request
 from .shard_format import (
     REFUSED,
@@ -134,7 +134,7 @@ class Images(Contained):
         starts = itertools.accumulate(sizes, initial=0)
         self._starts = dict(zip(rows, starts, strict=False))
         parts = [Part(str(folder / name), 0, len(each)) for name, each in rows.items()]
-        self._records = RecordFiles(parts, str(folder))
+        self._records = ArrayRecordFiles(parts, str(folder))
 
     def read(self, path: str) -> bytes:
         """Returns the encoded image of a path."""

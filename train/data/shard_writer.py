@@ -21,9 +21,9 @@ from keras_resnet.version import __version__
 from keras_resnet.weights.files.file_system import flush, lock, replace, unlock
 
 from ..files import read_object, write_json, write_text
+from .array_record_files import WRITER_OPTIONS, array_record_module
 from .listing import examples
 from .reading import Progress, in_order
-from .record_files import WRITER_OPTIONS, array_record_module
 from .shard_format import (
     FORMAT,
     MANIFEST,
@@ -96,7 +96,7 @@ def check_shards(folder: Path, say: Say) -> Manifest:
     manifest = read_manifest(folder)
     shards = [shard for each in manifest.splits.values() for shard in each]
     images = sum(shard.examples for shard in shards)
-    progress = Progress(images, images, say, "checking shards")
+    progress = Progress(images, 0, say, "checking shards")
     damaged = []
     with concurrent.futures.ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
         problems = pool.map(lambda shard: problem_of_shard(folder, shard, content=True), shards)
@@ -130,7 +130,8 @@ class _Writer:
         self._check_space(left)
         write_json(self._folder / PLAN, settings)
         (self._folder / MANIFEST).unlink(missing_ok=True)
-        progress = Progress(left, sum(self._origin.sizes.values()), self._say, "writing shards")
+        known = sum(self._origin.sizes.values()) - left
+        progress = Progress(left, known, self._say, "writing shards")
         for shard in missing:
             facts[shard.stem] = self._write(shard, keys[shard.stem], progress)
         return self._finish(shards, facts, settings)

@@ -27,7 +27,7 @@ from .sources import (
     hold_out,
     no_images,
 )
-from .tfds_by_number import is_by_number, record_source
+from .tfds_array_record import is_by_number, record_source
 from .tfds_directory import check_tfds_directory
 from .tfds_records import record_files
 

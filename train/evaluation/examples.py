@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from ..data import ArraySource, Source
-from ..data.batches import stored_examples
 from ..data.images import decode
 from ..data.sources import FileSource
+from ..data.stored import stored_examples
 
 # Images of different shapes are kept decoded, at every scale, until their chunk is done.
 _CHUNK_BYTES = 256 * 2**20

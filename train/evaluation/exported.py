@@ -12,6 +12,7 @@ from keras_resnet import PreprocessSpec
 from keras_resnet.export.runtimes import Runtime, load, saved_model_directory
 from keras_resnet.export.stated import stated
 
+from ..data import Listing, read_listing
 from ..files import read_object
 from .file_values import FileSettings as FileSettings
 from .file_values import preprocess_of, returns_of
@@ -33,6 +34,18 @@ class FileMember(Member):
     classes_: int = 0
     returns: str = "logits"
     several: bool = False
+
+    @property
+    def listing(self) -> Listing | None:
+        """The files of each split of the run whose directory, or a client's in it, the file is in.
+
+        They are taken for this file's run's only if their content is that of the data.
+        """
+        path = Path(self.name).absolute()
+        for folder in (path.parent, path.parent.parent):
+            if (folder / "config.json").is_file() and (folder / "manifest.json").is_file():
+                return read_listing(folder / "data_files.csv.gz")
+        return None
 
     @property
     def multilabel(self) -> bool:

@@ -16,6 +16,8 @@ from .classes import check_channels
 from .imagenet import imagenet_classes
 from .members import Member
 
+# How the note of a folder that is measured as a whole begins.
+WITHOUT_SPLITS = "the folder has no splits"
 _NO_TEST = re.compile(r"has no test split\. It has: (?=.*validation)")
 
 
@@ -99,9 +101,14 @@ def _open(
         member.spec.replace(input_channels=member.channels),
         splits=(split,),  # type: ignore[arg-type]
         class_names=names,
-        stored=None if member.run is None else member.run.directory.listing,
+        stored=member.listing,
         whole=other,
     )
+    if member.listing is None and any(note.startswith(WITHOUT_SPLITS) for note in data.notes):
+        notes.append(
+            f"{member.name} does not say which images it was trained on: if some of these are "
+            "among them, the figures are too good"
+        )
     data.split(split)  # an error of a missing split comes before one of its classes
     if names is None:
         data, note = _unnamed(data, member, config.dataset)

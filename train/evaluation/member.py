@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_resnet import PreprocessSpec, ResNetSpec
 
+from ..data import Listing
 from ..data.decoding import Decoding
 from ..rundir import Run
 
@@ -46,6 +47,11 @@ class Member:
         if self.run is None:
             return Decoding(scaled=True)
         return Decoding.of(self.run.config.data)
+
+    @property
+    def listing(self) -> Listing | None:
+        """The files of each split of the run that it comes from; None if unknown."""
+        return None if self.run is None else self.run.directory.listing
 
     @property
     def multilabel(self) -> bool:

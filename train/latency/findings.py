@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,8 @@ from ..presentation.formats import milliseconds, size
 from ..presentation.plots import Line, Plot
 from .turns import Timing
 from .worker import folder_bytes
+
+_NAME = 28  # characters of a name in the terminal
 
 
 def findings(timings: Sequence[Timing], facts: dict[str, object]) -> Findings:
@@ -36,6 +39,14 @@ def names_of(paths: Sequence[str]) -> dict[str, str]:
         if len(set(names.values())) == len(set(paths)):
             return names
     return {path: path for path in paths}
+
+
+def shortened(name: str) -> str:
+    """Returns a name that fits into a column: its start and its end, with the format."""
+    if len(name) <= _NAME:
+        return name
+    end = 2 * _NAME // 3
+    return f"{name[: _NAME - end - 1]}…{name[-end:]}"
 
 
 def stored_bytes(path: str) -> int | None:
@@ -73,8 +84,43 @@ def _table(timings: Sequence[Timing]) -> Table:
         "latency",
         "Times of a batch, timed in turns; memory of the file, and peak of its process",
         rows,
+        shown=False,
         formats={**times, **sizes, "Relative": "{:.2f}".format, "Images/s": _rate},
     )
+
+
+def for_terminal(results: Findings, timings: Sequence[Timing]) -> Findings:
+    """Returns the findings with the columns that a terminal has room for.
+
+    A number of threads or images that all rows have is in the caption, the runtimes in a sentence.
+
+    Args:
+        results: From `findings`.
+        timings: The files, in the order of their rows.
+    """
+    runtimes = f"Runtimes: {results.facts['Runtimes']}."
+    words = (runtimes, *results.words)
+    return dataclasses.replace(results, tables=(_short_table(timings),), words=words)
+
+
+def _short_table(timings: Sequence[Timing]) -> Table:
+    whole = _table(timings)
+    rows = whole.records()
+    single = [heading for heading in ("Threads", "Batch") if len({r[heading] for r in rows}) == 1]
+    same = [f"{heading.lower()} {rows[0][heading]}" for heading in single]
+    names = {str(row["File"]): shortened(str(row["File"])) for row in rows}
+    if len({*names.values()}) < len(names):
+        names = {name: name for name in names}
+    left_out = {"Runtime", "Least", "CPU", "Peak", *single}
+    records = [
+        {
+            **{heading: value for heading, value in row.items() if heading not in left_out},
+            "File": names[str(row["File"])],
+        }
+        for row in rows
+    ]
+    caption = ", ".join(["Times of a batch, timed in turns; memory of the file", *same])
+    return Table.of("latency-short", caption, records, formats=whole.formats)
 
 
 def _rate(value: float) -> str:

@@ -55,7 +55,7 @@ class Part(NamedTuple):
     take: int
 
 
-class RecordFiles:
+class ArrayRecordFiles:
     """Records of several files, numbered through.
 
     Files are opened when they are needed and at most 256 of them at once. Methods may be called

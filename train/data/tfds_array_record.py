@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from .array_record_files import ArrayRecordFiles, Part
 from .decoding import STANDARD, Decoding
-from .record_files import Part, RecordFiles
 from .sources import RecordSource, read_in_graph
 
 
@@ -20,7 +20,7 @@ def is_by_number(builder: Any) -> bool:
     return bool(builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD)
 
 
-def records_of(builder: Any, split: str) -> RecordFiles:
+def records_of(builder: Any, split: str) -> ArrayRecordFiles:
     """Returns the records of a split, or of a part of it such as `train[:100]`.
 
     Raises:
@@ -28,7 +28,7 @@ def records_of(builder: Any, split: str) -> RecordFiles:
     """
     instructions = builder.info.splits[split].file_instructions
     parts = [Part(os.fspath(each.filename), each.skip, each.take) for each in instructions]
-    return RecordFiles(parts, f"The data set {builder.info.full_name} of TFDS (array_record)")
+    return ArrayRecordFiles(parts, f"The data set {builder.info.full_name} of TFDS (array_record)")
 
 
 def record_source(builder: Any, split: str, decoding: Decoding = STANDARD) -> RecordSource:
