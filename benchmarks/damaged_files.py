@@ -246,6 +246,8 @@ _NETS = {
     "train": _fine_tune,
     "convert": _convert,
 }
+# They do not state how images are prepared, as `predict` and `evaluate` need it.
+_CHECKPOINTS = {way: _NETS[way] for way in ("load", "from_pretrained", "convert")}
 _FILES = {"predict": _predict_file, "evaluate": _evaluate_file}
 _IMAGES = {"predict": _predict_image, "evaluate": _evaluate_image, "train": _train_image}
 _RUN = {"predict": _predict_run, "evaluate": _evaluate_run, "report": _report}
@@ -267,8 +269,8 @@ KINDS = {
     ),
     "h5": Kind("net.h5", {"read": _read}),
     "safetensors": Kind("net.safetensors", _NETS),
-    "pth": Kind("net.pth", _NETS),
-    "pth of old": Kind("old.pth", _NETS),
+    "pth": Kind("net.pth", _CHECKPOINTS),
+    "pth of old": Kind("old.pth", _CHECKPOINTS),
     "config.json beside weights": Kind(
         "hub/config.json",
         {

@@ -112,9 +112,12 @@ def _of_kind(folder: Path, kind: str, files: int, every_way: bool) -> Iterator[E
         )
         try:
             said = _line(process, _START_SECONDS)
-            if said != "ready":
-                yield Ended(kind, "", 0, "not answered", f"the sound file: {said}")
+            if not said:
+                yield Ended(kind, "", 0, "not answered", "the sound file: no word")
                 return
+            for way, text in json.loads(said).items():
+                yield Ended(kind, way, 0, "not answered", f"the sound file: {text}")
+                waiting = collections.deque(case for case in waiting if case[1] != way)
             while waiting:
                 index, way = waiting.popleft()
                 line = _line(process, _WAIT_SECONDS)
@@ -153,14 +156,16 @@ def _work(folder: Path, kind: str, cases: Sequence[tuple[int, str]]) -> None:
     out = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sound = Sound(folder, kind)
+    refused = {}
     for way in dict.fromkeys(way for _, way in cases):
         open_one(sound, way, sound.content)  # imports and traces
         first = open_one(sound, way, sound.content)
         if first["how"] != "answer":
-            out.write(f"{way}: {first}\n")
-            return
-    out.write("ready\n")
+            refused[way] = str(first)
+    out.write(json.dumps(refused) + "\n")
     for index, way in cases:
+        if way in refused:
+            continue
         out.write(json.dumps(open_one(sound, way, damaged(sound.content, index))) + "\n")
 
 

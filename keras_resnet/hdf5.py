@@ -73,6 +73,10 @@ def unpack(path: str, size: int) -> io.BytesIO:
         info = archive.getinfo(KERAS_MEMBER)
         if info.file_size > allowed_bytes(size):
             raise ValueError(f"its {KERAS_MEMBER!r} would expand to {info.file_size} bytes")
+        # Keras unpacks the other members to the disk where one of them is an asset.
+        total = sum(member.file_size for member in archive.infolist())
+        if total > allowed_bytes(size):
+            raise ValueError(f"its members would expand to {total} bytes")
         return io.BytesIO(archive.read(info))
 
 

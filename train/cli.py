@@ -16,6 +16,7 @@ from typing import Any
 from .commands import COMMANDS, Entry
 from .errors import reported
 from .remote.arguments import remote_arguments
+from .signals import stopped_by_signals
 from .terminal import escaping_terminal
 
 # In order of preference. Training needs the first; `list` and `info` run on any.
@@ -40,7 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
     parser.add_commands(COMMANDS)
     debug = "--debug" in words
-    with escaping_terminal(), reported(words[0] if words else "", debug=debug) as outcome:
+    name = words[0] if words else ""
+    # A training is stopped by one status also while TensorFlow and the weights are loaded.
+    stops = stopped_by_signals() if name == "train" else contextlib.nullcontext()
+    with escaping_terminal(), reported(name, debug=debug) as outcome, stops:
         args, unknown = parser.parse_known_args(words)
         if unknown:
             args.parser.error(f"unrecognized arguments: {' '.join(unknown)}")

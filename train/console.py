@@ -9,6 +9,10 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from keras_resnet.texts import escaped
+
+from .terminal import own_stream
+
 _SECONDS_BETWEEN_LINES = 30.0
 
 
@@ -31,7 +35,7 @@ class Console:
         if self._quiet:
             return
         if self._bar is not None:
-            self._bar.console.print(text, markup=False, highlight=False)
+            self._bar.console.print(escaped(text), markup=False, highlight=False)
         else:
             print(text, flush=True)
 
@@ -43,6 +47,7 @@ class Console:
         if self._quiet or not sys.stdout.isatty():
             yield
             return
+        import rich.console
         from rich import progress
 
         columns = (
@@ -52,7 +57,8 @@ class Console:
             progress.TimeElapsedColumn(),
             progress.TimeRemainingColumn(),
         )
-        with progress.Progress(*columns) as self._bar:
+        console = rich.console.Console(file=own_stream(sys.stdout))
+        with progress.Progress(*columns, console=console) as self._bar:
             self._task = self._bar.add_task("train", total=total, completed=done, note="starting")
             try:
                 yield

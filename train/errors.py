@@ -93,11 +93,19 @@ def reported(command: str, *, debug: bool) -> Iterator[Outcome]:
             raise
         text = " ".join(str(error).split()) or type(error).__name__
         print(f"Error: {text}", file=sys.stderr)
+    except MemoryError as error:
+        if debug:
+            raise
+        print(f"Error: Out of memory: {_first_line(error)}", file=sys.stderr)
     except Exception as error:
         # An operation of TensorFlow failed: an image that cannot be decoded, no memory left.
         if debug or not type(error).__module__.startswith("tensorflow"):
             raise
         print(f"Error: {_summary(error)}", file=sys.stderr)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _missing(command: str, error: ModuleNotFoundError) -> str:

@@ -90,11 +90,13 @@ def run_training(
     directory = RunDirectory(output, None if mirror is None else mirror.check)
     console = Console(quiet=not chief)
     others = peers() if config.runtime.strategy == "multi-worker" else []
-    checkpoints = Checkpoints(directory.checkpoints)
+    saved_step = Checkpoints(directory.checkpoints).last_step
+    if mirror is not None:  # each worker's own directory has what it started from
+        saved_step = mirror.last_step
     with contextlib.ExitStack() as stack:
         stack.enter_context(stopped_by_signals())
         watch = stack.enter_context(Watch(others, config.runtime.worker_timeout))
-        stack.enter_context(naming_lost_peers(others, checkpoints.last_step))
+        stack.enter_context(naming_lost_peers(others, saved_step))
         if chief:
             stack.enter_context(directory.locked())
         directory.check(config, resume)
@@ -244,6 +246,7 @@ def prepare(
         check_memory(
             spec,
             preprocess,
+            config.augment,
             batch=-(-config.batch_size // (len(peers()) + 1 if several else 1)),
             classes=len(data.class_names),
             channels=data.channels,

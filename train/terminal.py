@@ -10,8 +10,10 @@ from typing import Any
 
 from keras_resnet.texts import escaped
 
-# What this package and Rich write themselves: line ends, colours, and the end of a line erased.
-_OWN = re.compile(r"([\n\t]|\r\n|^\r|\x1b\[[0-9;]*m|\x1b\[K)")
+# What this package, Rich and tqdm write: line ends, colours, and the end of a line erased.
+_OWN = re.compile(r"([\n\t]|\r\n|^\r|\r$|\x1b\[[0-9;]*m|\x1b\[K)")
+# tqdm's moves between the bars of TFDS, which are nothing but moves.
+_MOVES = re.compile(r"[\r\n]*(\x1b\[\d*A)*[\r\n]*")
 
 
 class EscapingStream:
@@ -24,15 +26,17 @@ class EscapingStream:
     """
 
     def __init__(self, stream: Any) -> None:
-        self._stream = stream
+        self.behind = stream
 
     def write(self, text: str) -> int:
         """Writes a text."""
         if text.isprintable():
-            return int(self._stream.write(text))
-        own = self._stream.isatty()
+            return int(self.behind.write(text))
+        own = self.behind.isatty()
+        if own and _MOVES.fullmatch(text):
+            return int(self.behind.write(text))
         parts = _OWN.split(text) if own else re.split(r"([\n\t])", text)
-        self._stream.write("".join(p if n % 2 else escaped(p) for n, p in enumerate(parts)))
+        self.behind.write("".join(p if n % 2 else escaped(p) for n, p in enumerate(parts)))
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
@@ -42,7 +46,12 @@ class EscapingStream:
 
     def __getattr__(self, name: str) -> Any:
         """Returns any other attribute of the stream."""
-        return getattr(self._stream, name)
+        return getattr(self.behind, name)
+
+
+def own_stream(stream: Any) -> Any:
+    """Returns the stream behind an `EscapingStream`, for Rich's bars, which move the cursor."""
+    return stream.behind if isinstance(stream, EscapingStream) else stream
 
 
 @contextlib.contextmanager

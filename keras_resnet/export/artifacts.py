@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_resnet.weights.files.file_system import replace
+from keras_resnet.weights.files.json_object import read_object
 
 MANIFEST = "manifest.json"
 LABELS = "labels.txt"
@@ -47,7 +48,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))["artifacts"]
+        entries = read_object(str(path))["artifacts"]
         return {name: entry for name, entry in entries.items() if (directory / name).exists()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(

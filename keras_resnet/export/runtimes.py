@@ -44,6 +44,8 @@ def load(
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"No artifact at {str(path)!r}")
+    if not path.is_file() and not path.is_dir():  # a pipe would wait for a writer
+        raise ValueError(f"An exported file must be a regular file. Received: {str(path)!r}")
     kind = format_of(path)
     if kind == "saved_model":
         return SavedModelRuntime(path, threads=threads, foreign=foreign, features=features)

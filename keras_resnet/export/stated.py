@@ -6,7 +6,7 @@ import dataclasses
 import io
 import struct
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from keras_resnet.export.artifacts import LABELS, manifest_entry, size_and_sha25
 from keras_resnet.export.onnx_runtime import OnnxRuntime
 from keras_resnet.export.runtime import Runtime
 from keras_resnet.preprocessing import PreprocessSpec
-from keras_resnet.texts import label_lines, read_label_file, read_label_member
+from keras_resnet.texts import escaped, label_lines, read_label_file, read_label_member
 
 _METADATA = b"TFLITE_METADATA"
 # Values of unions and enumerations in `metadata_schema.fbs` of tflite-support.
@@ -90,9 +90,32 @@ def _manifest(
             f"manifest.json is not used, as it describes another {path.name}: the hashes differ"
         )
         return None, None, None
-    names = entry.get("class_names")
-    spec = entry["preprocess"] and PreprocessSpec.from_dict(entry["preprocess"])
-    return spec, None if names is None else tuple(names), entry.get("several_labels")
+    try:
+        return stated_by(entry)
+    except ValueError as error:
+        notes.append(f"manifest.json is damaged, and not used: {error}")
+        return None, None, None
+
+
+def stated_by(
+    entry: Mapping[str, Any],
+) -> tuple[PreprocessSpec | None, tuple[str, ...] | None, bool | None]:
+    """Returns preprocessing, names, and whether an image has several labels, of an entry.
+
+    Raises:
+        ValueError: If it is not what was written.
+    """
+    names, spec, several = (
+        entry.get(key) for key in ("class_names", "preprocess", "several_labels")
+    )
+    if names is not None and not (
+        isinstance(names, list) and all(isinstance(name, str) for name in names)
+    ):
+        raise ValueError("`class_names` is no list of names")
+    if not isinstance(several, bool | None):
+        raise ValueError(f"`several_labels` must be true or false. Received: {several!r}")
+    preprocess = None if spec is None else PreprocessSpec.from_dict(spec)
+    return preprocess, None if names is None else tuple(map(escaped, names)), several
 
 
 def _beside(path: Path) -> Iterator[tuple[str, tuple[str, ...] | None]]:

@@ -9,6 +9,8 @@ import zipfile
 
 import pytest
 
+from keras_resnet.export.artifacts import read_manifest
+from keras_resnet.export.stated import stated_by
 from keras_resnet.texts import (
     check_class_names,
     escaped,
@@ -70,3 +72,34 @@ def test_a_bomb_in_an_archive() -> None:
         pytest.raises(ValueError, match="longer than the 16777216 bytes"),
     ):
         read_label_member(archive, "labels.txt")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"class_names": "abc"},
+        {"class_names": [1, 2]},
+        {"preprocess": []},
+        {"preprocess": {"size": [10**9, 1]}},
+        {"several_labels": "no"},
+    ],
+)
+def test_a_damaged_entry_of_a_manifest(change: dict[str, object]) -> None:
+    entry = {"class_names": ["a", "b\x1b"], "preprocess": {"size": [8, 8]}}
+    assert stated_by(entry)[1:] == (("a", "b\\x1b"), None)
+    assert stated_by({}) == (None, None, None)
+    with pytest.raises(ValueError, match=".+"):
+        stated_by(entry | change)
+
+
+@pytest.mark.parametrize("content", [b"[" * 10**5, b"\xff", b'{"artifacts": []}', None])
+def test_a_damaged_manifest(content: bytes | None, tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "manifest.json"
+    if content is not None:
+        path.write_bytes(content)
+    elif hasattr(os, "mkfifo"):
+        os.mkfifo(path)
+    else:
+        path.write_text("")
+    with pytest.raises(ValueError, match=r"manifest.json. is not a manifest of exports"):
+        read_manifest(tmp_path)

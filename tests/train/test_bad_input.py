@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import re
 from collections.abc import Callable
@@ -76,6 +77,21 @@ def folder(root: pathlib.Path, *classes: str) -> pathlib.Path:
         ((*DIGITS, "--image-size", 3), "cifar_resnet8 needs images of at least 4 x 4 .*size=3"),
         ((*DIGITS, "--classes", 7), "'digits' has 10 classes. Received: classes=7"),
         ((*DIGITS, "--batch-size", 10**12), "`batch_size`: 1,000,000,000,000 images of 32 x 32"),
+        ((*DIGITS, "--set", "augment.pad=1000000"), "images of 2000032 x 2000032 x 1 take"),
+        (
+            (
+                "--dataset",
+                "synthetic",
+                "--steps",
+                1,
+                "--model",
+                "cifar_resnet8",
+                "--image-size",
+                65536,
+            ),
+            "96 synthetic images of 65536 x 65536 x 3 take 1,237.0 GB",
+        ),
+        ((*DIGITS, "--set", "augment.policy_operations=1000000"), r"must be in \[1, 100\]"),
         ((*DIGITS, "--image-size", 10**9), "`size` must be .* from 1 to 65536"),
         ((*DIGITS, "--image-size", 65536), "`size` must have at most 67,108,864 pixels"),
         ((*DIGITS, "--set", "model.spec.widths=[65536,65536,65536]"), "weights .*GB|of memory"),
@@ -163,6 +179,7 @@ def test_errors_of_tensorflow(capsys: pytest.CaptureFixture[str]) -> None:
             "Out of memory: lower --batch-size. OOM when allocating",
         ),
         (RuntimeError("two\nlines"), "two lines"),
+        (MemoryError("Unable to allocate 9 GiB\nx"), "Out of memory: Unable to allocate 9 GiB"),
         (OSError(), "OSError"),
     ):
         with reported("train", debug=False) as outcome:
@@ -212,6 +229,35 @@ def test_outputs(
     assert "holds another run, which differs in" in refused(*words, "--output", finished_run)
     words = ("train", "--config", finished_run / "config.json", "--output", finished_run)
     assert "--resume is never" in refused(*words, "--resume", "never")
+
+
+def test_pipes_and_devices(tmp_path: pathlib.Path, refused: Callable[..., str]) -> None:
+    """Each command that takes a file, with one of which reading would never end."""
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("this system has no pipes")
+    image = tmp_path / "image.png"
+    Image.new("L", (8, 8)).save(image)
+    for ending in ("", ".csv", ".tar", ".parquet", ".json", ".keras", ".pth", ".tflite", ".onnx"):
+        pipe = tmp_path / f"pipe{ending}"
+        os.mkfifo(pipe)
+        for words in (
+            ("train", "--dataset", pipe, "--steps", 1),
+            ("train", "--config", pipe),
+            ("train", "--weights", pipe, "--dataset", "digits", "--steps", 1),
+            ("evaluate", pipe, "--dataset", "digits"),
+            ("evaluate", "--weights", pipe, "--dataset", "digits"),
+            ("predict", pipe, image),
+            ("predict", "--weights", pipe, image),
+            ("convert", pipe, "--to", tmp_path / "new.safetensors"),
+            ("export", pipe),
+            ("latency", pipe),
+            ("demo", pipe),
+            ("prune", pipe, "--output", tmp_path / "pruned"),
+            ("report", pipe),
+            ("compare", pipe, tmp_path),
+            ("publish", pipe, tmp_path / "published"),
+        ):
+            assert refused(*words)
 
 
 @pytest.mark.parametrize("name", ["evaluate", "export", "report", "predict"])

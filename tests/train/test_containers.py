@@ -178,6 +178,19 @@ def test_saved_datasets(tmp_path: pathlib.Path) -> None:
         load(tmp_path / "several")
 
 
+def test_a_table_that_unfolds(tmp_path: pathlib.Path) -> None:
+    """Two million rows in 23 kB."""
+    arrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    same = arrow.repeat("a/very/long/path/of/an/image.png", 2_000_000).dictionary_encode()
+    path = tmp_path / "labels.parquet"
+    parquet.write_table(arrow.table({"image": same, "label": same}), path)
+    assert path.stat().st_size < 50_000
+    with pytest.raises(ValueError, match=r"labels.parquet cannot be read: its .* 2,000,000 rows"):
+        load(path)
+
+
 def test_parquet(tmp_path: pathlib.Path) -> None:
     pyarrow = pytest.importorskip("pyarrow", reason="writes a Parquet file")
     from pyarrow import parquet

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import pathlib
+import re
 import shutil
 from typing import Any
 
@@ -556,6 +558,41 @@ def test_a_tfds_directory_that_names_another_module(
     text = json.dumps(features).replace("pythonClassName", "python\\u0043lassName")
     path.write_text(text)
     with pytest.raises(ValueError, match=f"names the class '{name}', which TFDS would import"):
+        load_data(DataConfig(dataset="colours", data_dir=str(tmp_path)), SPEC)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value", "message"),
+    [
+        (
+            "features.json",
+            '"numClasses": "3"',
+            '"numClasses": "1000000000"',
+            "1,000,000,000 classes",
+        ),
+        ("dataset_info.json", '"12"', '"1000000000000"', "states 2,000,000,000,000 examples"),
+    ],
+)
+def test_absurd_numbers_of_tfds(
+    name: str, key: str, value: str, message: str, prepared: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    shutil.copytree(prepared / "colours", tmp_path / "colours")
+    path = tmp_path / "colours" / "1.0.0" / name
+    text = path.read_text()
+    path.write_text(re.sub(r'(?<="shardLengths": \[)\s*"\d+"', value, text).replace(key, value))
+    assert value in path.read_text()
+    with pytest.raises(ValueError, match=message):
+        load_data(DataConfig(dataset="colours", data_dir=str(tmp_path)), SPEC)
+
+
+def test_a_pipe_in_a_tfds_directory(prepared: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("this system has no pipes")
+    shutil.copytree(prepared / "colours", tmp_path / "colours")
+    labels = tmp_path / "colours" / "1.0.0" / "label.labels.txt"
+    labels.unlink()
+    os.mkfifo(labels)
+    with pytest.raises(ValueError, match=r"label\.labels\.txt is neither a regular file nor"):
         load_data(DataConfig(dataset="colours", data_dir=str(tmp_path)), SPEC)
 
 

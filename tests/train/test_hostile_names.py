@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_resnet_train.console import Console
 from keras_resnet_train.evaluation.classes import class_csv, class_table, confusion_csv
 from keras_resnet_train.evaluation.pictures import mistakes_png
 from keras_resnet_train.evaluation.tally import Mistake
@@ -24,7 +26,7 @@ from keras_resnet_train.prediction.predict import Prediction
 from keras_resnet_train.presentation import Table
 from keras_resnet_train.run_report.card import Published, model_card
 from keras_resnet_train.rundir import open_run
-from keras_resnet_train.terminal import EscapingStream, escaping_terminal
+from keras_resnet_train.terminal import EscapingStream, escaping_terminal, own_stream
 
 pytestmark = pytest.mark.tf
 
@@ -120,3 +122,12 @@ def test_the_terminal(capsys: pytest.CaptureFixture[str], command: Callable[...,
     terminal = Terminal()
     EscapingStream(terminal).write("\r\x1b[1mbold\x1b[0m\x1b[K\x1b[2J\x1b]0;title\x07\n")
     assert terminal.getvalue() == "\r\x1b[1mbold\x1b[0m\x1b[K\\x1b[2J\\x1b]0;title\\x07\n"
+    terminal = Terminal()
+    stream = EscapingStream(terminal)
+    for moves in ("\n\n\x1b[A\x1b[A", "\r   \r", "a\x1b[Ab"):
+        stream.write(moves)
+    assert terminal.getvalue() == "\n\n\x1b[A\x1b[A\r   \ra\\x1b[Ab"
+    assert own_stream(stream) is terminal
+    with contextlib.redirect_stdout(stream), Console().progress(4, 0):
+        print("epoch", flush=True)
+    assert "\\x1b" not in terminal.getvalue().partition("a\\x1b[Ab")[2]

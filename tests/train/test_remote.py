@@ -179,6 +179,7 @@ def test_an_interrupted_upload_leaves_the_last_good_checkpoint(
             assert Checkpoints(worker.path / "checkpoints").last_step() == earlier
             worker.refresh()
             worker.check()
+            assert worker.last_step() == int(newest.name.removeprefix("step_"))
     assert not store.entries("lock")
     assert "stale" not in store.entries()
 

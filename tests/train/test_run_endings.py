@@ -19,6 +19,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_resnet_train.command import Command
 from keras_resnet_train.config import RunConfig, load_config
 from keras_resnet_train.data import read_listing
 from keras_resnet_train.files import read_json, write_json
@@ -83,7 +84,7 @@ class Remove(keras.callbacks.Callback):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("", "was removed while the run trained in it"),
+        ("", "was removed while the run trained in it. If it was moved, give the same command"),
         (".lock", ".lock was removed while the run trained: another process may train"),
     ],
 )
@@ -200,6 +201,25 @@ def test_a_stop_is_one_wherever_it_comes(name: str) -> None:
         assert signals.received == number
         with contextlib.suppress(KeyboardInterrupt):
             signal.raise_signal(number)
+    assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_stop_before_the_run_begins(
+    name: str, command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    """While weights are downloaded or data is looked for."""
+    if not hasattr(signal, name):
+        pytest.skip(f"this system has no {name}")
+    number = getattr(signal, name)
+    before = signal.getsignal(number)
+
+    def stop(*_: object) -> None:
+        signal.raise_signal(number)
+
+    monkeypatch.setattr("keras_resnet_train.commands.train.COMMAND", Command(lambda _: None, stop))
+    ended = command("train")
+    assert (ended.status, ended.err) == (130, "Interrupted\n")
     assert signal.getsignal(number) is before
 
 

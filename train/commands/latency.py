@@ -119,7 +119,11 @@ def _found(text: str) -> tuple[str, str]:
     """Returns the path of a file or run, and its format."""
     from keras_resnet.export.runtimes import format_of, is_exported, saved_model_directory
 
+    from ..data.walk import is_special
+
     path = Path(text)
+    if is_special(text):
+        raise ValueError(f"Only regular files and folders are timed. Received: {text!r}")
     if not is_exported(path):
         if path.is_dir() and not (path / "config.json").is_file():
             raise ValueError(f"{text} is neither a run nor a SavedModel directory")

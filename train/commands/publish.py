@@ -94,7 +94,7 @@ def write_folder(
     from keras_resnet.texts import label_text
 
     from ..run_report.card import Published, curves_png, model_card
-    from ..run_report.write import read_history
+    from ..run_report.write import naming_damage, read_history
     from ..rundir import open_run
 
     run = open_run(path, checkpoint)
@@ -123,7 +123,8 @@ def write_folder(
             repository,
             picture is not None,
         )
-        write_text(target / "README.md", model_card(run, published))
+        with naming_damage(path):
+            write_text(target / "README.md", model_card(run, published))
         write_text(target / "labels.txt", label_text(run.class_names))
         write_json(target / "training.json", _public_config(run.config))
         if (path / "history.csv").is_file():

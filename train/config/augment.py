@@ -59,7 +59,9 @@ class AugmentConfig(Section):
     policy_spread: float = setting(
         0.5, "Standard deviation of the magnitude of `rand`.", AT_LEAST_0
     )
-    policy_operations: int = setting(2, "Operations per image of `rand`.", AT_LEAST_1)
+    policy_operations: int = setting(
+        2, "Operations per image of `rand`.", Bounds(minimum=1, maximum=100)
+    )
     policy_probability: float = setting(
         0.5, "Probability of each operation of `rand`.", Bounds(minimum=0, maximum=1)
     )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from .memory import free_memory
 from .sources import ArraySource, ImageData
+
+_LEAST_SYNTHETIC = 96  # 64 for training, 16 each for validation and test
 
 
 def load_digits() -> ImageData:
@@ -46,6 +49,12 @@ def make_synthetic(size: int, channels: int, classes: int, examples: int = 2048)
         examples: Number of training images, at most 256 MiB; validation and test have an eighth
             as many each, at least 16.
     """
+    needed = _LEAST_SYNTHETIC * size * size * channels
+    if needed > free_memory():
+        raise ValueError(
+            f"`image_size`: {_LEAST_SYNTHETIC} synthetic images of {size} x {size} x {channels} "
+            f"take {needed / 1e9:,.1f} GB, and {free_memory() / 1e9:,.1f} GB of memory are free"
+        )
     rng = np.random.Generator(np.random.Philox(0))
     examples = max(64, min(examples, 2**28 // (size * size * channels)))
     patterns = rng.integers(64, 192, (classes, 4, 4, channels))

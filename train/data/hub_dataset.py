@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import DataConfig
+from ..files import read_bytes
 from .contained import Row, contained_files
 from .divide import divided
 from .layout import split_named
@@ -27,7 +28,7 @@ class _Images(Contained):
         image = self._columns[table][row]
         if image["bytes"] is not None:
             return bytes(image["bytes"])
-        return Path(image["path"]).read_bytes()
+        return read_bytes(Path(image["path"]))  # no pipe or device
 
 
 def is_saved_dataset(path: Path) -> bool:

@@ -49,7 +49,7 @@ def notable_by_pillow(content: bytes) -> list[str]:
     try:
         from PIL import Image
 
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content), formats=[format_of(content)]) as image:
             mode, frames = image.mode, getattr(image, "n_frames", 1)
             transparent = mode in ("LA", "PA", "RGBA") or "transparency" in image.info
     except Exception:  # damaged, or no Pillow: decoding says so
@@ -98,7 +98,8 @@ def _picture(content: bytes, channels: int) -> np.ndarray:
             f"images of the format {format_of(content)} need Pillow: pip install pillow"
         ) from None
     try:
-        with Image.open(io.BytesIO(content)) as opened:
+        # Of the 40 other formats that Pillow would try, one starts Ghostscript.
+        with Image.open(io.BytesIO(content), formats=[format_of(content)]) as opened:
             against = too_many(opened.height, opened.width, len(content))
             if against:
                 raise ValueError(against)
@@ -111,6 +112,8 @@ def _picture(content: bytes, channels: int) -> np.ndarray:
             if channels == 3:
                 return np.asarray(image.convert("RGB"))
             pixels = np.asarray(image.convert("RGB") if image.mode == "P" else image)
+    except KeyError:
+        raise ValueError(f"this Pillow cannot read the format {format_of(content)}") from None
     except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise ValueError(str(error) or type(error).__name__) from error
     if pixels.dtype == bool:

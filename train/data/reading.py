@@ -135,7 +135,7 @@ def problem_of(content: bytes, channels: int, decoding: Decoding) -> str:
 
     if not content:
         return "the file is empty"
-    reason_against = excess(content)
+    reason_against = excess(content, frames=not decoding.accurate)
     if reason_against:
         return reason_against
     kind = format_of(content)

@@ -96,8 +96,9 @@ def _rows(path: Path, separator: str) -> Mapping[str, Sequence[str]]:
         except ImportError:
             raise ValueError(f"{path} needs PyArrow: pip install pyarrow") from None
         try:
+            _check_parquet(path)
             table = parquet.read_table(path).to_pydict()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError) as error:
             raise ValueError(f"{path} cannot be read: {error}") from error
         return {name: [_text(cell, separator) for cell in cells] for name, cells in table.items()}
     try:
@@ -107,6 +108,24 @@ def _rows(path: Path, separator: str) -> Mapping[str, Sequence[str]]:
     if not columns or not next(iter(columns.values())):
         raise ValueError(f"{path} has no rows: expected a first line `image,label` and rows")
     return columns
+
+
+def _check_parquet(path: Path) -> None:
+    """Refuses a file that unfolds to much more than it holds, before it is read.
+
+    Raises:
+        ValueError: If its columns would take more than 64 times its size and 256 MiB, or it states
+            more than 16 rows for each byte and a million rows.
+    """
+    from pyarrow import parquet
+
+    size, stated = path.stat().st_size, parquet.read_metadata(path)
+    groups = (stated.row_group(number) for number in range(stated.num_row_groups))
+    unfolded = sum(group.total_byte_size for group in groups)
+    if unfolded > 64 * size + (256 << 20) or stated.num_rows > 16 * size + 1_000_000:
+        raise ValueError(
+            f"its {size:,} bytes would become {stated.num_rows:,} rows and {unfolded:,} bytes"
+        )
 
 
 def _text_columns(path: Path) -> dict[str, list[str]]:

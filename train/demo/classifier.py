@@ -14,6 +14,7 @@ from keras_resnet import PreprocessSpec
 from keras_resnet.export.artifacts import LABELS, manifest_entry
 from keras_resnet.export.metadata import read_labels
 from keras_resnet.export.runtimes import LiteRTRuntime
+from keras_resnet.export.stated import stated_by
 from keras_resnet.texts import read_label_file
 
 from . import graph
@@ -103,7 +104,10 @@ def open_classifier(
     entry, notes = _manifest_entry(path, content)
     preprocess = PreprocessSpec((height, width))
     if entry is not None:
-        preprocess = PreprocessSpec.from_dict(entry["preprocess"])
+        try:
+            preprocess = stated_by(entry)[0] or preprocess
+        except ValueError as error:
+            raise ValueError(f"manifest.json beside {str(path)!r} is damaged: {error}") from error
     elif runtime.input.mode == "normalized":
         raise ValueError(
             f"{str(path)!r} takes normalised values, and no manifest.json beside it says how to "

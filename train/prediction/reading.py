@@ -71,7 +71,9 @@ def _reader(
     def read(path: str) -> np.ndarray | str:
         try:
             content = Path(path).read_bytes()
-            against = excess(content) if content else "the file is empty"
+            against = (
+                excess(content, frames=not decoding.accurate) if content else "the file is empty"
+            )
             return against or np.asarray(resize(tf.constant(content)))
         except OSError as error:
             return error.strerror or str(error)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from keras_resnet.texts import escaped
+
 from .markup import ILLEGAL, Html, escape
 from .plots import Line, Plot
 from .style import COLOURS, SERIES
@@ -136,7 +138,7 @@ def _draw_line(axes: Axes, line: Line, colour: str) -> None:
     x, y = np.asarray(line.x, "float64"), np.asarray(line.y, "float64")
     kept = np.isfinite(x) & np.isfinite(y)
     x, y = x[kept], y[kept]
-    style: dict[str, Any] = {"color": colour, "label": line.label or "_", "linewidth": 1.6}
+    style: dict[str, Any] = {"color": colour, "label": escaped(line.label) or "_", "linewidth": 1.6}
     if line.form == "ring":
         axes.plot(x, y, "o", markersize=8, markerfacecolor="none", **style)
         return
@@ -147,7 +149,7 @@ def _draw_line(axes: Axes, line: Line, colour: str) -> None:
     names = np.asarray(line.names or [""] * len(kept))[kept]
     for position, value, name in zip(x, y, names, strict=True):
         axes.annotate(
-            name,
+            escaped(name),
             (position, value),
             xytext=(5, 4),
             textcoords="offset points",
@@ -171,7 +173,8 @@ def _scale_x(axes: Axes, plot: Plot) -> None:
 
     if plot.categories:
         slanted = len(plot.categories) > 6 and sum(map(len, plot.categories)) > 70
-        names = [name if slanted else textwrap.fill(name, 18) for name in plot.categories]
+        names = [escaped(name) for name in plot.categories]
+        names = names if slanted else [textwrap.fill(name, 18) for name in names]
         axes.set_xticks(
             range(len(names)),
             names,

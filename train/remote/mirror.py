@@ -10,10 +10,12 @@ from pathlib import Path
 
 from keras_resnet.weights.files.file_system import lock, unlock
 
+from ..checkpoint import Checkpoints
 from ..errors import NotUploadedError
 from ..files import read_object, write_json
 from ..signals import stopped_by_signals
 from .address import remote_url, short_name
+from .layout import FOLDER, committed_steps
 from .lease import Lease
 from .pull import pull_state
 from .store import Store
@@ -143,6 +145,14 @@ class Mirror:
         """Brings a later state here, which the chief may have uploaded since this worker began."""
         if not self._chief:
             pull_state(self._store, self.path, self._say)
+
+    def last_step(self) -> int:
+        """Returns the step of the newest checkpoint, here or in the store, or 0."""
+        steps = [Checkpoints(self.path / FOLDER).last_step()]
+        with contextlib.suppress(OSError):  # the store cannot be reached
+            found = committed_steps(self._store.entries(FOLDER))
+            steps += [int(name.removeprefix("step_")) for name in found]
+        return max(steps)
 
     @property
     def _marks_file(self) -> Path:

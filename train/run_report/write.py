@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,32 @@ def write_run_report(path: Path) -> Path:
 
     Raises:
         FileNotFoundError: If there is no finished run.
+        ValueError: If one of its files is damaged.
     """
+    with naming_damage(path):
+        return _write(path)
+
+
+@contextlib.contextmanager
+def naming_damage(path: Path) -> Iterator[None]:
+    """Turns the errors of values of wrong types, in files of a run, into one that names the run.
+
+    Raises:
+        ValueError: In their place.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
+        raise ValueError(
+            f"A file of {path} is not what was written, metrics.json or dataset.json: {error!r}"
+        ) from error
+    except ValueError as error:
+        if str(path) in str(error):
+            raise
+        raise ValueError(f"A file of {path} is not what was written: {error}") from error
+
+
+def _write(path: Path) -> Path:
     run = open_run(path)
     metrics = run.directory.metrics
     split = next((name for name in ("test", "validation") if name in metrics), None)

@@ -22,6 +22,7 @@ from keras_resnet.weights.files.torch_checkpoint import read_checkpoint
 Kind = Literal["safetensors", "torch", "hdf5"]
 
 _INSTALL = "safetensors files need another package: pip install 'keras3-resnet[weights]'"
+_MAX_TENSORS = 100_000  # a ResNet-1202 has 6,010
 _ZIP = b"PK\x03\x04"
 # Other files that often have the name of a weights file, by their first bytes in lower case.
 _OTHER_FILES = (
@@ -220,6 +221,8 @@ def _read_safetensors(path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]
         raise ImportError(_INSTALL) from error
     try:
         with safe_open(path, framework="np") as file:
+            if len(file.keys()) > _MAX_TENSORS:
+                raise ValueError(f"it has {len(file.keys())} tensors, more than {_MAX_TENSORS}")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return tensors, dict(file.metadata() or {})
     except Exception as error:  # SafetensorError, and NumPy's errors about its types

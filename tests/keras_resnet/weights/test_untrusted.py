@@ -247,6 +247,18 @@ def test_nets_of_more_weights_than_are_built():
             build(spec, classes=classes)
 
 
+def test_an_archive_of_large_assets(tmp_path, nets):
+    """Keras would unpack them to the disk."""
+    path = tmp_path / "net.keras"
+    nets["unrolled"].save(path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("assets/x", b"0")
+        archive.getinfo("assets/x").file_size = 10**10
+    for way in (load_keras_file, keras_resnet.from_pretrained, read):
+        with pytest.raises(ValueError, match="its members would expand to 1000[0-9]{7} bytes"):
+            way(path)
+
+
 def test_a_right_archive_passes(tmp_path, nets):
     nets["unrolled"].save(tmp_path / "net.keras")
     for model in (load_keras_file(tmp_path / "net.keras"), build(SPEC)):
