@@ -33,7 +33,14 @@ def feed(
     """
     data, preprocess, _ = learner.trained
     plan = TrainingPlan(
-        preprocess, config.augment, data.channels, config.seed, step, steps, classes
+        preprocess,
+        config.augment,
+        data.channels,
+        config.seed,
+        step,
+        steps,
+        classes,
+        config.runtime.data_service,
     )
     replicas = strategy.num_replicas_in_sync
 

@@ -14,6 +14,7 @@ from keras_resnet.nets.draws import keyed_draws
 from .config import RunConfig
 from .losses import Loss, distilled, make_loss
 from .optimizers import l2_factors
+from .strategies import sum_options
 
 
 class TrainingSteps:
@@ -241,7 +242,11 @@ class TrainingSteps:
         if self._replicas == 1:
             return gradients
         context = tf.distribute.get_replica_context()
-        return list(context.all_reduce(tf.distribute.ReduceOp.SUM, gradients))
+        runtime = self._config.runtime
+        options = sum_options(
+            runtime.collective, runtime.collective_pack, runtime.collective_timeout
+        )
+        return list(context.all_reduce(tf.distribute.ReduceOp.SUM, gradients, options))
 
     def _clip(self, gradients: list[Any]) -> tuple[list[Any], Any]:
         """Clips summed gradients by their global norm.

@@ -39,8 +39,8 @@ def make_strategy(name: str, worker_timeout: float = 0.0, collective: Collective
             into N logical devices and mirrors over them (slower than one device; for tests of
             replication); or `multi-worker`, which reads TF_CONFIG.
         worker_timeout: Seconds that a worker waits for the others to start; 0 for no limit.
-        collective: How workers add their gradients: `ring` over TCP, `nccl` between GPUs, or
-            `auto`, which is TensorFlow's choice.
+        collective: How replicas add their gradients: `ring` over TCP, `nccl` between GPUs, or
+            `auto`, which is TensorFlow's choice; replicas of one CPU then add on one device.
 
     Raises:
         PeerLostError: If the other workers do not start in time.
@@ -65,10 +65,32 @@ def make_strategy(name: str, worker_timeout: float = 0.0, collective: Collective
                 "`--strategy mirrored` mirrors over GPUs, and TensorFlow sees none. "
                 "Use one-device, or cpu:2 to try replication on the CPU"
             )
-        return tf.distribute.MirroredStrategy()
+        return tf.distribute.MirroredStrategy()  # `sum_options` has the way of adding
     if name == "multi-worker":
         return _connected_workers(worker_timeout, collective, gpus=len(gpus))
-    return _mirrored_cpus(int(name.removeprefix("cpu:")))
+    return _mirrored_cpus(int(name.removeprefix("cpu:")), collective)
+
+
+def sum_options(collective: Collective, pack: float, timeout: float) -> Any:
+    """Returns how gradients are added, for `ReplicaContext.all_reduce`.
+
+    Args:
+        collective: As for `make_strategy`.
+        pack: Largest sum that is added at once, MiB; 0 for TensorFlow's choice.
+        timeout: Seconds that a sum may take; 0 for no limit.
+
+    Example:
+        >>> sum_options("ring", pack=50, timeout=120).bytes_per_pack
+        52428800
+    """
+    import tensorflow as tf
+
+    experimental = tf.distribute.experimental
+    return experimental.CommunicationOptions(
+        bytes_per_pack=round(pack * 2**20),
+        timeout_seconds=timeout or None,
+        implementation=experimental.CommunicationImplementation[collective.upper()],
+    )
 
 
 def check_strategy(
@@ -136,10 +158,7 @@ def _connected_workers(worker_timeout: float, collective: Collective, *, gpus: i
     check_cluster()
     if collective == "nccl" and not gpus:
         raise ValueError("`--collective nccl` adds gradients of GPUs, and TensorFlow sees none")
-    implementations = tf.distribute.experimental.CommunicationImplementation
-    options = tf.distribute.experimental.CommunicationOptions(
-        implementation=implementations[collective.upper()]
-    )
+    options = sum_options(collective, 0, 0)
     config = tf_config()
     os.environ["TF_CONFIG"] = json.dumps(config)  # TensorFlow reads no other variable
     meet(config, worker_timeout)
@@ -147,7 +166,7 @@ def _connected_workers(worker_timeout: float, collective: Collective, *, gpus: i
         return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
 
 
-def _mirrored_cpus(count: int) -> Any:
+def _mirrored_cpus(count: int, collective: Collective) -> Any:
     import tensorflow as tf
 
     cpu = tf.config.list_physical_devices("CPU")[0]
@@ -160,8 +179,13 @@ def _mirrored_cpus(count: int) -> Any:
             f"`--strategy cpu:{count}` must split the CPU before TensorFlow uses it: start it in "
             "a new process"
         ) from error
+    devices = [f"/cpu:{index}" for index in range(count)]
+    if collective == "nccl":
+        raise ValueError(f"`--collective nccl` adds gradients of GPUs, not of cpu:{count}")
+    if collective == "ring":
+        return tf.distribute.MirroredStrategy(devices)
     return tf.distribute.MirroredStrategy(
-        [f"/cpu:{index}" for index in range(count)],
+        devices,
         # The default fails inside loops on CPUs: "Shape mismatch in the collective instance".
         cross_device_ops=tf.distribute.ReductionToOneDevice(),
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .images import MEAN, STD, write_jpegs
+from .photographs import LARGE, USUAL, write_photographs
 from .workload import PhaseTimer, Runner, Workload
 
 SAVED_MODEL, TFLITE, TFLITE_INT8 = "ours.saved_model", "ours.tflite", "ours_int8.tflite"
@@ -129,6 +130,8 @@ WRITERS: Mapping[str, Callable[[Workload, Path], None]] = {
         _export_tflite, precision="int8", net=_applications_net
     ),
     JPEG: write_jpegs,
+    LARGE: write_photographs,
+    USUAL: write_photographs,
     ONNX: functools.partial(_export, exporter="export_onnx"),
     SAVED_MODEL: functools.partial(_export, exporter="export_saved_model"),
     TFLITE: functools.partial(_export_tflite, precision="float32"),

@@ -116,12 +116,22 @@ def mixing(workload: Workload, timer: PhaseTimer) -> Runner:
 
         from keras_resnet import PreprocessSpec
         from keras_resnet_train.config import AugmentConfig
-        from keras_resnet_train.data import Share, TrainingPlan
+        from keras_resnet_train.data import Share, TrainingPlan, make_finish
         from keras_resnet_train.data.batch_changes import make_batch_change
     augment, preprocess = AugmentConfig(mixup=0.2, cutmix=1.0), PreprocessSpec(workload.shape[:2])
     plan = TrainingPlan(preprocess, augment, 3, 0, 0, 10**6, workload.classes)
-    change = tf.function(make_batch_change(plan, Share(workload.batch)))
-    batch = tuple(map(tf.constant, random_batch(workload)))
+    decide, finish = (
+        make_batch_change(plan, Share(workload.batch)),
+        make_finish(preprocess, augment),
+    )
+    images, labels = map(tf.constant, random_batch(workload))
+    batch = {"images": images}, labels
+
+    @tf.function
+    def change(counter: Any, batch: Any) -> Any:
+        pixels, mixed_labels = decide(counter, batch)
+        return finish(pixels), mixed_labels
+
     change(tf.constant(0, tf.int64), batch)
     step = train(workload, timer).run
 

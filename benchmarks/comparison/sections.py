@@ -8,6 +8,7 @@ from dataclasses import replace
 from keras_resnet_train.config import RuntimeConfig
 
 from . import files
+from .photographs import LARGE, USUAL
 from .rounds import Contender
 from .settings import APPLICATIONS, OURS, PEERS, Comparison, Settings
 from .workload import Workload
@@ -180,6 +181,31 @@ def _pipeline(settings: Settings) -> list[Comparison]:
     return found
 
 
+def _photographs(settings: Settings) -> list[Comparison]:
+    """JPEG files to images of the net's size: images per second of processor time."""
+    sizes, found = settings.sizes, []
+    for mode, name, images in ((LARGE, "4,000 x 3,000", 1), (USUAL, "500 x 375", 10)):
+        workload = settings.workload("resnet50", sizes.imagenet_size, 1, 2)
+        contenders = _contenders(
+            replace(workload, processor_time=True),
+            [
+                (OURS, "TensorFlow's decoder alone", "photographs:bare", mode),
+                (OURS, "evaluation", "photographs:scaled", mode),
+                (OURS, "evaluation, all pixels", "photographs:whole", mode),
+                (OURS, "training, random crop", "photographs:cropped", mode),
+                ("Keras", "smart_resize", "photographs:keras_resize", mode),
+                ("PyTorch", "Pillow and v2", "photographs:pillow", mode),
+                ("PyTorch", "Pillow's draft and v2", "photographs:pillow_draft", mode),
+            ],
+        )
+        title = f"JPEG files of {name} to {workload.size} px, processor time"
+        units = images * sizes.batches[1]
+        found.append(
+            Comparison("photographs", title, tuple(contenders), units, {"": title}, baseline=True)
+        )
+    return found
+
+
 def _augment(settings: Settings) -> list[Comparison]:
     """Crop and flip alone, then with each augmentation: images/s relative to the first."""
     sizes = settings.sizes
@@ -329,10 +355,19 @@ SECTIONS: Mapping[str, Callable[[Settings], list[Comparison]]] = {
     "train": _train,
     "inference": _inference,
     "pipeline": _pipeline,
+    "photographs": _photographs,
     "augment": _augment,
     "start": _start,
     "checkpoint": _checkpoint,
     "options": _options,
     "remat": _remat,
 }
-BESIDE_PEERS = ("train", "inference", "pipeline", "augment", "start", "checkpoint")
+BESIDE_PEERS = (
+    "train",
+    "inference",
+    "pipeline",
+    "photographs",
+    "augment",
+    "start",
+    "checkpoint",
+)

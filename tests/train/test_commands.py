@@ -202,6 +202,7 @@ def test_each_option_sets_its_field() -> None:
         "--strategy": "cpu:2",
         "--worker-timeout": 60,
         "--collective": "ring",
+        "--data-service": "local",
         "--sync-batch-norm": False,
         "--precision": "mixed_bfloat16",
         "--xla": True,

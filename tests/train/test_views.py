@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import pathlib
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,8 +16,10 @@ from PIL import Image
 import keras_resnet
 from keras_resnet import PreprocessSpec, get_spec
 from keras_resnet_train.data import ArraySource
+from keras_resnet_train.data.decoding import Decoding, decode
 from keras_resnet_train.data.images import fit
-from keras_resnet_train.data.sources import FileSource, StreamSource
+from keras_resnet_train.data.scaled import decode_and_fit
+from keras_resnet_train.data.sources import Contained, FileSource, StreamSource
 from keras_resnet_train.evaluation import (
     Member,
     View,
@@ -26,6 +30,7 @@ from keras_resnet_train.evaluation import (
     measure,
     open_member,
 )
+from keras_resnet_train.evaluation.examples import chunks
 from keras_resnet_train.evaluation.views import parse_scales
 
 pytestmark = pytest.mark.tf
@@ -273,6 +278,35 @@ def test_averages_against_numpy(
             np.testing.assert_array_equal(case.image, shown)
         assert done[-1] == len(labels)
         assert len(done) >= 3  # no chunk held more than the batch
+
+
+@pytest.mark.parametrize("name", ["center", "ten-crop"])
+def test_large_photographs_are_decoded_at_a_fraction(name: Any) -> None:
+    """Also those of a container, which are no files of their own."""
+    noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, "JPEG")
+    content = file.getvalue()
+
+    class Container(Contained):
+        """One image."""
+
+        def read(self, path: str) -> bytes:
+            """Returns it."""
+            assert path == "shard.tar/1.jpg"
+            return content
+
+    scaled = Decoding(scaled=True)
+    paths, labels = ("shard.tar/1.jpg",), np.array([3])
+    source = FileSource(paths, labels, decoding=scaled, container=Container())
+    view = make_view(name, PreprocessSpec((16, 16), crop_fraction=0.8), SPEC)
+    ((versions, found),) = ((c.versions, c.labels) for c in chunks(source, 3, view.prepare, 4))
+    size, fraction = ((16, 16), 0.8) if name == "center" else ((20, 20), 1.0)
+    target = PreprocessSpec(size, crop_fraction=fraction)
+    expected = decode_and_fit(tf.constant(content), 3, target, scaled)
+    np.testing.assert_array_equal(versions[0], expected[None])
+    assert (expected.numpy() != fit(decode(tf.constant(content), 3), target)).any()
+    assert found.tolist() == [3]
 
 
 def test_images_in_memory_are_taken_as_they_are(photographs: list[np.ndarray]) -> None:

@@ -32,9 +32,32 @@ class RuntimeConfig(Section):
     )
     collective: Literal["auto", "ring", "nccl"] = setting(
         "auto",
-        "How workers add their gradients: `ring` over TCP, `nccl` between GPUs, or what TensorFlow "
-        "chooses.",
+        "How replicas add their gradients: `ring` over TCP, `nccl` between GPUs, or what "
+        "TensorFlow chooses. With cpu:N, `ring` takes the way that GPUs take; `auto` adds on one "
+        "device.",
         option="--collective",
+        free=True,
+    )
+    collective_pack: float = setting(
+        0.0,
+        "Largest sum of gradients that is added at once, MiB, so that adding begins before all "
+        "gradients are there; 0 for TensorFlow's choice.",
+        AT_LEAST_0,
+        free=True,
+    )
+    collective_timeout: float = setting(
+        0.0,
+        "Seconds after which a sum of gradients that has not ended is an error; 0 for no limit. "
+        "Each sum then costs a little more.",
+        AT_LEAST_0,
+        free=True,
+    )
+    data_service: str | None = setting(
+        None,
+        "Dispatcher of a tf.data service, `HOST:PORT`, whose workers prepare the training batches; "
+        "`local` starts one in this process, to try it. Only for image files.",
+        option="--data-service",
+        metavar="ADDRESS",
         free=True,
     )
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = setting(

@@ -58,6 +58,7 @@ class TrainingPlan:
         start_step: First step.
         total_steps: Number of steps of the run, counted from 0 and not from `start_step`.
         classes: Number of classes, for mixup and cutmix.
+        service: Address of a tf.data service that prepares the batches; None for this process.
     """
 
     preprocess: PreprocessSpec
@@ -67,6 +68,7 @@ class TrainingPlan:
     start_step: int
     total_steps: int
     classes: int = 0
+    service: str | None = None
 
     def different(self, batch: int) -> int:
         """Returns the number of different images in a global batch."""

@@ -33,6 +33,7 @@ from .hand_over import crops_originals, make_finish, normalized_by_host
 from .image_changes import make_image_change, open_image, place_images
 from .images import normalize
 from .order import ORDER, make_balanced_order, shuffled
+from .service import NUMBER, check_service, served
 from .sources import ArraySource, FileSource, RecordSource, Source, StreamSource
 from .stored import stored_examples
 from .streams import parted_records
@@ -89,6 +90,8 @@ def pixel_batches(source: Source, plan: TrainingPlan, share: Share) -> Any:
         per_replica=share.per_replica,
     )
 
+    if plan.service is not None:
+        check_service(source, plan.service)
     if isinstance(source, StreamSource):
         records = _streamed(source, plan, share)
         dataset = _augmented(records, plan, share.per_replica, source)
@@ -97,6 +100,9 @@ def pixel_batches(source: Source, plan: TrainingPlan, share: Share) -> Any:
     else:
         stored = stored_examples(_keys(source, plan, share), source)
         dataset = _augmented(stored, plan, share.per_replica, source)
+    if plan.service is not None:
+        first, last = (step * share.replicas for step in (plan.start_step, plan.total_steps))
+        dataset = served(dataset, plan.service, first, last)
     if changes_batches(plan.augment):
         counter = _counter(plan, share)
         dataset = tf.data.Dataset.zip(counter, dataset).map(
@@ -150,10 +156,12 @@ def _keys(source: ArraySource | FileSource | RecordSource, plan: TrainingPlan, s
         first = (share.worker * share.replicas + replica) * part
         rows = first + tf.range(part, dtype=tf.int64)
         positions = step * different + rows % different
+        changes = _rows(plan, share, step, first, part)
+        if plan.service is not None:
+            changes[NUMBER] = tf.fill([part], counter)
         if groups is not None:
-            return groups(positions), _rows(plan, share, step, first, part)
-        examples = shuffled(plan.seed, positions // size, positions % size, size)
-        return examples, _rows(plan, share, step, first, part)
+            return groups(positions), changes
+        return shuffled(plan.seed, positions // size, positions % size, size), changes
 
     return _counter(plan, share).map(keys, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
@@ -254,7 +262,7 @@ def _augmented(records: Any, plan: TrainingPlan, part: int, source: Source) -> A
 
 def _later(row: Any) -> Any:
     """Returns what of an image's row of `image_plan` is needed once it is in its batch."""
-    return {name: row[name] for name in ("place", "box") if name in row}
+    return {name: row[name] for name in ("place", "box", NUMBER) if name in row}
 
 
 def _batched(examples: Any, plan: TrainingPlan, part: int) -> Any:
@@ -265,6 +273,8 @@ def _batched(examples: Any, plan: TrainingPlan, part: int) -> Any:
 
     def hand_over(images: Any, labels: Any, rows: Any) -> Any:
         pixels = {"images": images} if placed else _padded(images, rows, plan)
+        if plan.service is not None:
+            pixels[NUMBER] = rows[NUMBER][0]
         if plan.augment.erasing and not normalized_by_host(plan.augment):
             height, width = tf.unstack(tf.shape(images)[1:3])
             top, left, high, wide = tf.unstack(rows["box"][:, None], axis=-1)

@@ -8,6 +8,7 @@ rest, with the geometry of the whole image.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,34 @@ MARGIN = 2.0
 """Fewest pixels that are decoded, along each axis, for a pixel of the resized image."""
 
 _REACH = {"bilinear": 1, "bicubic": 2, "lanczos3": 3}
+
+
+class Encoded:
+    """An encoded image in a graph, which is decoded as far as is needed, and once for each use.
+
+    Args:
+        content: The content of an image file, a scalar string.
+        channels: Number of channels.
+        decoding: Orientation and accuracy; `scaled` allows fractions.
+    """
+
+    def __init__(self, content: Any, channels: int, decoding: Decoding = STANDARD) -> None:
+        self._content, self._channels, self._decoding = content, channels, decoding
+        self._fitted: dict[Any, Any] = {}
+
+    @functools.cached_property
+    def pixels(self) -> Any:
+        """All pixels, uint8 `(height, width, channels)`."""
+        return decode(self._content, self._channels, self._decoding)
+
+    def fit(self, preprocess: PreprocessSpec) -> Any:
+        """Returns what `decode_and_fit` does, once for all that ask for the same."""
+        key = (preprocess.size, preprocess.crop_fraction, preprocess.interpolation)
+        if key not in self._fitted:
+            self._fitted[key] = decode_and_fit(
+                self._content, self._channels, preprocess, self._decoding
+            )
+        return self._fitted[key]
 
 
 def decode_and_fit(

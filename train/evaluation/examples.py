@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ..data import ArraySource, Source
-from ..data.images import decode
-from ..data.sources import FileSource
+from ..data import Source
+from ..data.scaled import Encoded
+from ..data.sources import StreamSource
 from ..data.stored import stored_examples
 
 # Images of different shapes are kept decoded, at every scale, until their chunk is done.
@@ -42,16 +42,17 @@ def chunks(source: Source, channels: int, prepare: Prepare, size: int) -> Iterat
     Args:
         source: The images.
         channels: Channels of the images.
-        prepare: Maps a decoded image, a uint8 tensor, to one or more images for the nets.
+        prepare: Maps an image, a uint8 tensor or `Encoded`, to one or more images for the nets.
         size: Largest number of images in a chunk.
     """
     import tensorflow as tf
 
-    data = _decoded(source, channels).map(
-        lambda image, label: (prepare(image), tf.cast(label, tf.int64)),
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=True,
-    )
+    def prepared(image: Any, label: Any) -> Any:
+        if image.dtype == tf.string:
+            image = Encoded(image, channels, source.decoding)
+        return prepare(image), tf.cast(label, tf.int64)
+
+    data = _stored(source).map(prepared, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     shapes = [spec.shape for spec in data.element_spec[0]]
     if not all(shape.is_fully_defined() for shape in shapes):
         yield from _of_many_shapes(data.prefetch(4), size)
@@ -91,20 +92,16 @@ def _of_many_shapes(data: Any, size: int) -> Iterator[Chunk]:
         yield Chunk(first, np.asarray(labels), tuple(zip(*rows, strict=True)))
 
 
-def _decoded(source: Source, channels: int) -> Any:
-    """Returns a `tf.data.Dataset` of (uint8 image, label)."""
+def _stored(source: Source) -> Any:
+    """Returns a `tf.data.Dataset` of (uint8 or encoded image, label)."""
     import tensorflow as tf
 
-    if isinstance(source, ArraySource):
-        return tf.data.Dataset.from_tensor_slices((source.images, source.labels))
-    if isinstance(source, FileSource):
-        numbers = tf.data.Dataset.range(len(source)).batch(1)
-        stored = stored_examples(numbers.map(lambda number: (number, number)), source)
-        encoded = stored.map(lambda image, label, _: (image, label))
-    else:
-        encoded = source.open(None)
-    return encoded.map(
-        lambda image, label: (decode(image, channels, source.decoding), label),
+    if isinstance(source, StreamSource):
+        return source.open(None)
+    numbers = tf.data.Dataset.range(len(source)).batch(1)
+    stored = stored_examples(numbers.map(lambda number: (number, number)), source)
+    return stored.map(
+        lambda image, label, _: (image, label),
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     )

@@ -11,6 +11,7 @@ import numpy as np
 from keras_resnet import PreprocessSpec, ResNetSpec
 
 from ..data.images import fit
+from ..data.scaled import Encoded
 
 ViewName = Literal["center", "ten-crop", "multi-scale"]
 VIEWS: tuple[ViewName, ...] = get_args(ViewName)
@@ -66,17 +67,21 @@ class View:
 
         Args:
             image: uint8 tensor `(height, width, channels)`; not resized if its static shape is
-                already the target's.
+                already the target's. Or an encoded image, of which a large JPEG is decoded at a
+                fraction of its size; `multi-scale` decodes all pixels.
 
         Returns:
             uint8 images: one for each scale, or one.
         """
         if self.name == "multi-scale":
+            image = image.pixels if isinstance(image, Encoded) else image
             method = self.preprocess.interpolation
             return tuple(_shorter_side(image, side, method) for side in self.scales)
         target = self.preprocess
         if self.name == "ten-crop":
             target = dataclasses.replace(target, size=self.frame, crop_fraction=1.0)
+        if isinstance(image, Encoded):
+            return (image.fit(target),)
         return (image if tuple(image.shape[:2]) == target.size else fit(image, target),)
 
     def patches(self, images: np.ndarray) -> Iterator[np.ndarray]:
