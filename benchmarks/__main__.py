@@ -112,6 +112,9 @@ def _parser() -> argparse.ArgumentParser:
     saving.set_defaults(
         run=lambda args: time_saving(args.net, args.size, args.batch, args.steps, args.repeats)
     )
+    streams = commands.add_parser("streams", help="read record files as several workers do")
+    _add_stream_options(streams)
+    streams.set_defaults(run=_streams)
     return parser
 
 
@@ -119,6 +122,30 @@ def _data(args: argparse.Namespace) -> int:
     from .data_starts import run
 
     return run(args.images, args.records, args.folder)
+
+
+def _add_stream_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--workers",
+        nargs="+",
+        type=_at_least(1),
+        default=[1, 2, 4],
+        help="numbers of workers that read files, a power of two each (default: 1 2 4)",
+    )
+    parser.add_argument("--files", type=_at_least(1), default=64, help="default: 64")
+    parser.add_argument("--records", type=_at_least(1), default=64, help="in each file (64)")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("saved_models/streams"),
+        help="directory of the tables (default: saved_models/streams)",
+    )
+
+
+def _streams(args: argparse.Namespace) -> int:
+    from .streams import run
+
+    return run(args.output, args.workers, args.files, args.records)
 
 
 def _flips(args: argparse.Namespace) -> int:

@@ -32,11 +32,11 @@ from .evaluation_pipeline import evaluation_batches as evaluation_batches
 from .hand_over import crops_originals, make_finish, normalized_by_host
 from .image_changes import make_image_change, open_image, place_images
 from .images import normalize
-from .order import ORDER, make_balanced_order, shuffled
+from .order import make_balanced_order, shuffled
 from .service import NUMBER, check_service, served
 from .sources import ArraySource, FileSource, RecordSource, Source, StreamSource
 from .stored import stored_examples
-from .streams import parted_records
+from .streams import parted_records, windowed_records
 
 
 def training_batches(source: Source, plan: TrainingPlan, share: Share) -> Any:
@@ -202,48 +202,12 @@ def _streamed(source: StreamSource, plan: TrainingPlan, share: Share) -> Any:
     per_worker = share.batch // share.workers
     own = share.worker * per_worker
     if source.parted is None:
-        records = _from_window(source, plan, share)
+        records = windowed_records(source, plan, share)
     else:
         records = parted_records(source.parted, plan, share)
     steps = tf.data.Dataset.range(plan.start_step, plan.total_steps)
     rows = steps.map(lambda step: _rows(plan, share, step, own, per_worker)).unbatch()
     return tf.data.Dataset.zip(records, rows).map(lambda record, row: (*record, row))
-
-
-def _from_window(source: StreamSource, plan: TrainingPlan, share: Share) -> Any:
-    """Yields (encoded image, label) of this process's positions, out of all records."""
-    import tensorflow as tf
-
-    size, per_worker = len(source), share.batch // share.workers
-    different = plan.different(share.batch)
-    start, end = plan.start_step * different, plan.total_steps * different
-    first = start // size
-
-    def epoch(number: Any) -> Any:
-        # Sets the seed of this function's graph only. `shuffle` combines it with its own seed, so
-        # that the process's seed would change the order; with 0, TensorFlow fails on a symbolic
-        # comparison.
-        tf.random.set_seed(1)
-        key = tf.random.experimental.stateless_fold_in([plan.seed, ORDER], number)
-        # Draws with the whole key: half of the key is the same in each epoch.
-        return source.open(tf.random.stateless_uniform((), key, None, None, tf.int64))
-
-    records = (
-        tf.data.Dataset.range(first, -(-end // size))
-        .flat_map(epoch)
-        .skip(start - first * size)  # records are still encoded: this costs reading only
-        .take(end - start)
-    )
-    if different < share.batch:
-        own = share.worker * per_worker
-        numbers = tf.range(own, own + per_worker) % different
-        records = records.batch(different).map(
-            lambda *parts: tuple(tf.gather(part, numbers) for part in parts)
-        )
-        return records.unbatch()
-    if share.workers > 1:
-        records = records.batch(per_worker).shard(share.workers, share.worker).unbatch()
-    return records
 
 
 def _augmented(records: Any, plan: TrainingPlan, part: int, source: Source) -> Any:

@@ -19,6 +19,9 @@ from .reading import reason as reason
 from .sources import ArraySource, FileSource, Source, Split
 from .walk import counted
 
+FEWER_RECORDS = "has fewer records than"
+"""In the error about a record file, which names the file."""
+
 _CONVERSIONS = {
     "grey": "are grey and get three equal channels",
     "transparency": "have transparency, which is dropped",
@@ -125,6 +128,8 @@ def naming_files(*sources: Source | None) -> Iterator[None]:
     try:
         yield
     except (tf.errors.InvalidArgumentError, tf.errors.UnknownError, tf.errors.NotFoundError) as e:
+        if FEWER_RECORDS in str(e):
+            raise
         if DAMAGED in str(e):  # it names the file
             raise ValueError(_named_record(str(e))) from e
         for source in sources:

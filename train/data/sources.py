@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -213,6 +214,13 @@ class RecordFiles:
     read: Callable[[Any], Any]
     parse: Callable[[Any], tuple[Any, Any]]
     window: int = 16_384
+
+    @property
+    def identity(self) -> str:
+        """What the order depends on: how many records each file has, wherever it lies."""
+        counts = np.array([(each.first, each.count) for each in self.files], "<i8")
+        digest = hashlib.sha256(counts.tobytes()).hexdigest()[:12]
+        return f"{len(self.files)} record file(s) {digest}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from .batches import Share, TrainingPlan
+from .order import ORDER
+from .readable import FEWER_RECORDS
 from .sources import RecordFiles, Source, StreamSource
 from .stream_parts import StreamParts
 from .walk import counted
@@ -58,9 +60,47 @@ def parted_records(files: RecordFiles, plan: TrainingPlan, share: Share) -> Any:
     )
     rows = int(parts.shares[numbers].sum())
     if rows != per_worker or (places != np.arange(rows)).any():
-        chosen = tf.constant(places)
-        records = records.batch(rows).map(lambda batch: tf.gather(batch, chosen)).unbatch()
+        records = records.batch(rows).map(lambda batch: tf.gather(batch, places)).unbatch()
     return records.map(files.parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
+def windowed_records(source: StreamSource, plan: TrainingPlan, share: Share) -> Any:
+    """Yields (encoded image, label) of this worker's rows, out of all records, which it reads.
+
+    The order of earlier versions: a window moves over the records as they are stored.
+    """
+    import tensorflow as tf
+
+    size, per_worker = len(source), share.batch // share.workers
+    different = plan.different(share.batch)
+    start, end = plan.start_step * different, plan.total_steps * different
+    first = start // size
+
+    def epoch(number: Any) -> Any:
+        # Sets the seed of this function's graph only. `shuffle` combines it with its own seed, so
+        # that the process's seed would change the order; with 0, TensorFlow fails on a symbolic
+        # comparison.
+        tf.random.set_seed(1)
+        key = tf.random.experimental.stateless_fold_in([plan.seed, ORDER], number)
+        # Draws with the whole key: half of the key is the same in each epoch.
+        return source.open(tf.random.stateless_uniform((), key, None, None, tf.int64))
+
+    records = (
+        tf.data.Dataset.range(first, -(-end // size))
+        .flat_map(epoch)
+        .skip(start - first * size)  # records are still encoded: this costs reading only
+        .take(end - start)
+    )
+    if different < share.batch:
+        own = share.worker * per_worker
+        numbers = tf.range(own, own + per_worker) % different
+        records = records.batch(different).map(
+            lambda *parts: tuple(tf.gather(part, numbers) for part in parts)
+        )
+        return records.unbatch()
+    if share.workers > 1:
+        records = records.batch(per_worker).shard(share.workers, share.worker).unbatch()
+    return records
 
 
 def reading_notes(source: Source, plan: TrainingPlan, share: Share) -> list[str]:
@@ -169,7 +209,7 @@ def _fewer(path: Any, count: Any) -> Any:
     import tensorflow as tf
 
     def fail(name: bytes, expected: int) -> bytes:
-        raise ValueError(f"{os.fsdecode(name)} has fewer than the {expected} records it should")
+        raise ValueError(f"{os.fsdecode(name)} {FEWER_RECORDS} the {expected} that are stated")
 
     return tf.ensure_shape(tf.numpy_function(fail, [path, count], tf.string), ())
 

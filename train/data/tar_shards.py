@@ -31,6 +31,7 @@ class _Member(NamedTuple):
     shard: Path
     start: int
     size: int
+    label: bytes = b""
 
 
 class _Shards(Contained):
@@ -157,7 +158,11 @@ def _examples(shard: Path) -> dict[str, dict[str, _Member]]:
                 key, _, ending = name.partition(".")
                 if member.isfile() and key:
                     key = f"{folder}/{key}".removeprefix("./").lstrip("/")
-                    place = _Member(shard, member.offset_data, member.size)
+                    # Labels are read here, where the shard is open.
+                    is_label = ending.lower() in _LABELS
+                    stream = file.extractfile(member) if is_label else None
+                    content = b"" if stream is None else stream.read()
+                    place = _Member(shard, member.offset_data, member.size, content)
                     found.setdefault(key, {})[ending.lower()] = place
     except tarfile.TarError as error:
         raise ValueError(
@@ -176,7 +181,7 @@ def _label(
         raise ValueError(
             f"{key} in {shard} has no label: none of {', '.join(f'.{e}' for e in _LABELS)}"
         )
-    text = _Shards({"": parts[ending]}).read("").decode("utf-8", "replace").strip()
+    text = parts[ending].label.decode("utf-8", "replace").strip()
     values: Any = _of_json(text) if ending == "json" else text
     if isinstance(values, str) and several:
         values = [part for part in values.split(config.label_separator) if part.strip()]

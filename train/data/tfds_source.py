@@ -100,8 +100,15 @@ def load_tfds(config: DataConfig, asked: Sequence[Split] = SPLITS) -> ImageData:
         validation,
         test,
         notes(size) if opened.cached else (),
-        identity=builder.info.full_name,
+        identity=_identity(builder.info.full_name, train),
     )
+
+
+def _identity(name: str, train: Source) -> str:
+    """Returns what a resumed run must find; with the files, where the order depends on them."""
+    if isinstance(train, StreamSource) and train.parted is not None:
+        return f"{name}, {train.parted.identity}"
+    return name
 
 
 @dataclasses.dataclass(frozen=True)
