@@ -73,7 +73,7 @@ def fit_ranges(int8: bytes, float32: bytes, images: np.ndarray, ends: tuple[floa
 def fitted_images(float32: bytes) -> int:
     """Returns the number of images whose tensors fit into memory side by side.
 
-    The largest tensor has at most 2^25 values: 2,048 images of ResNet-20, 41 of ResNet-50.
+    The largest tensor has at most 2^25 values: 2,048 images of ResNet-20, 40 of ResNet-50.
     """
     graph = LiteRTGraph(float32)
     sizes = [abs(math.prod(graph.shape(each.outputs[0]))) for each in graph.operators]

@@ -33,6 +33,7 @@ from keras_resnet.export.interface import (
     network_input,
     served_outputs,
 )
+from keras_resnet.export.memory import release
 from keras_resnet.export.metadata import Description
 from keras_resnet.export.onnx_quantized import quantize_onnx
 from keras_resnet.export.quiet import quiet
@@ -141,7 +142,13 @@ def export_onnx(
         served(keras.ops.zeros((size or 1, *shape), dtype))
         with tempfile.TemporaryDirectory() as folder:
             converted = Path(folder, "model.onnx")
-            with quiet(), _functions_inlined(), _lean_optimizer(), warnings.catch_warnings():
+            with (
+                quiet(),
+                _functions_inlined(),
+                _lean_freezing(),
+                _lean_optimizer(),
+                warnings.catch_warnings(),
+            ):
                 # Keras reads a NumPy name for tf2onnx that NumPy 2 has removed.
                 warnings.filterwarnings("ignore", message="In the future `np.object`")
                 served.export(converted, format="onnx", opset_version=_OPSET, verbose=False)
@@ -189,6 +196,45 @@ def _functions_inlined() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _lean_freezing() -> Iterator[None]:
+    """Makes tf2onnx freeze variables with fewer copies of the weights at a time.
+
+    By itself it holds the frozen graph, its import into a session and the input of TensorFlow's
+    optimizer side by side.
+    """
+    from tf2onnx import tf_loader
+
+    from_function = tf_loader.from_function
+    tf_loader.from_function = _frozen
+    try:
+        yield
+    finally:
+        tf_loader.from_function = from_function
+
+
+def _frozen(function: Any, inputs: list[str], outputs: list[str], large_model: bool = False) -> Any:
+    """Returns the frozen and optimized graph of a function, as tf2onnx's `from_function` does."""
+    from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+    from tensorflow.python.grappler import tf_optimizer
+
+    frozen = convert_variables_to_constants_v2(
+        function, lower_control_flow=False, aggressive_inlining=True
+    )
+    meta = meta_graph_pb2.MetaGraphDef()
+    meta.graph_def.CopyFrom(frozen.graph.as_graph_def(add_shapes=True))
+    del frozen
+    release()
+    meta.collection_def["train_op"].node_list.value.extend([*inputs, *outputs])
+    config = config_pb2.ConfigProto()
+    config.graph_options.infer_shapes = True
+    rewriting = config.graph_options.rewrite_options
+    rewriting.optimizers[:] = ["constfold", "function", "dependency"]
+    rewriting.experimental_disable_folding_quantization_emulation = True
+    return tf_optimizer.OptimizeGraph(config, meta)
+
+
+@contextlib.contextmanager
 def _lean_optimizer() -> Iterator[None]:
     """Makes tf2onnx's optimizer work on one graph, whose nodes are written once, at its end.
 
@@ -201,6 +247,7 @@ def _lean_optimizer() -> Iterator[None]:
     optimize_graph, update_proto = optimizer.optimize_graph, graph.Graph.update_proto
 
     def optimize(unoptimized: Any, catch_errors: bool = True, optimizers: Any = None) -> Any:
+        release()
         graph.Graph.update_proto = lambda self, external_tensor_storage=None: None
         try:
             return optimize_graph(unoptimized, False, optimizers)

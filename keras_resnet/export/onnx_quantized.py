@@ -63,8 +63,9 @@ def _ranges(path: Path, samples: Iterable[np.ndarray], count: int, folder: Path)
     """Returns the range of each activation, batch by batch, so that memory stays small.
 
     ONNX Runtime's own calibrator makes histograms of all values, which takes twice as long as the
-    net itself.
+    net itself, and runs the net without optimizations.
     """
+    import onnxruntime
     from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
 
     calibrator = create_calibrator(
@@ -72,7 +73,12 @@ def _ranges(path: Path, samples: Iterable[np.ndarray], count: int, folder: Path)
         augmented_model_path=os.fspath(folder),
         calibrate_method=CalibrationMethod.Percentile,
     )
-    session, wanted = calibrator.infer_session, set(calibrator.tensors_to_calibrate)
+    wanted = set(calibrator.tensors_to_calibrate)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(
+        os.fspath(folder), options, providers=["CPUExecutionProvider"]
+    )
     names = [each.name for each in session.get_outputs() if each.name in wanted]
     (source,) = session.get_inputs()
     tails = {name: _Tails() for name in names}

@@ -35,7 +35,7 @@ def fake_quantized_weights(kernel: Tensor, scale: Tensor, largest: int) -> Tenso
 
     The gradient reaches the weights inside the grid, and the scale.
 
-    Source: Esser et al. 2020 (arXiv:1902.08153), equations 1 to 3 (LSQ).
+    Source: Esser et al. 2020 (arXiv:1902.08153), section 2 (LSQ); there with one scale per layer.
 
     Args:
         kernel: Weights, output channels last.
@@ -126,7 +126,9 @@ def rounded_product(x: Tensor, unit: Tensor, minimum: Tensor, maximum: Tensor) -
     They multiply the integer sum of each channel by one float32 number. Dividing the rounded sum by
     the step instead differs in one result of about a hundred thousand.
 
-    Source: XNNPACK, `src/microparams-init.c`, "fp32" requantization of `qs8-qc8w` kernels.
+    Source: XNNPACK (commit 00a6530), `src/microparams-init.c`,
+    `xnn_init_qc8_conv_minmax_fp32_scalar_lrintf_params`: limits less the zero point in float, one
+    float scale per channel.
 
     Args:
         x: The result, channels last, in any float error of the sum below half a unit.
@@ -149,7 +151,9 @@ def rounded_sum(
     bits, which changes one result in several thousand. The ReLU behind an ADD is the lower end of
     its range.
 
-    Source: XNNPACK, `src/microparams-init.c`, the parameters of `qs8-vadd`.
+    Source: XNNPACK (commit 00a6530), `src/microparams-init.c`, `xnn_init_qs8_add_minmax_*_params`:
+    the shift is 20 less the exponent of the larger ratio, so that its multiplier lies between 2^20
+    and 2^21.
 
     Args:
         addends: Two tensors, each with the step of its grid.
@@ -180,8 +184,8 @@ def in_16_bits(x: Tensor) -> Tensor:
     255 times such a step is exact in float32, so that the converter finds the same step again when
     it divides a range by its levels.
 
-    Source: Dekker 1971, "A floating-point technique for extending the available precision",
-    section 5 (splitting a number).
+    Source: Dekker 1971, "A floating-point technique for extending the available precision"
+    (Veltkamp's splitting, with the factor 2^8 + 1).
     """
     large = x * 257.0
     return large - (large - x)

@@ -91,6 +91,7 @@ def test_keras_io_net_is_the_one_of_the_example() -> None:
     assert model.count_params() == 274_442
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_peers_have_our_net() -> None:
     work = workload(net="resnet50", size=64, classes=1000)
     applications = keras_peers.applications_net(work)

@@ -373,6 +373,7 @@ def test_cifar_repvgg_by_hand(units):
 
 
 @not_on_jax
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("name", [*BUILT, *COUNTED])
 def test_nets_have_the_published_counts(name):
     counts = count(build(name)) if name in BUILT else count_spec(name)
@@ -417,6 +418,7 @@ def test_every_kind_of_net_is_among_the_small_ones():
 
 
 @not_on_jax
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("small", SMALL, ids=list(SMALL.values()))
 def test_every_variant_builds(small):
     """Builds every combination of axes in the catalog."""
@@ -429,6 +431,7 @@ def test_every_variant_builds(small):
     assert counts.layers == _layers(small)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_totals_of_keras_applications_resnet50():
     counts = count_spec("keras_resnet50", input_shape=(32, 32, 3))
     assert counts.parameters == PARAMETERS["keras_resnet50"]

@@ -117,6 +117,7 @@ def test_a_trained_net_is_not_changed_and_the_copy_is_independent(tmp_path):
         np.testing.assert_array_equal(old, new)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_published_counts():
     """Ding et al. 2021 (arXiv:2101.03697), Table 3: millions of parameters, deployed."""
     plain = fuse(build(SPEC)).spec

@@ -65,6 +65,7 @@ def test_keras_applications_tests(tmp_path, monkeypatch, name):
 # Names of layers.
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("name", ["resnet50", "resnet50v2"])
 def test_names_of_keras_applications(monkeypatch, name):
     """Every layer of theirs has a counterpart of its kind here, except explicit padding."""

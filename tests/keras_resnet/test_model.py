@@ -150,6 +150,7 @@ def test_deep_nets_survive_saving(tmp_path, randomize):
     np.testing.assert_array_equal(output, wanted)
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "parameters"), [("cifar_resnet1202", 19_421_274), ("cifar_resnet1001v2", 10_327_706)]

@@ -1,5 +1,6 @@
 """Batch-norm folding: the same function with fewer layers, on any graph."""
 
+import inspect
 import sys
 
 import keras
@@ -345,14 +346,21 @@ def test_a_model_without_a_graph_is_refused():
 
 
 def test_graphs_deeper_than_the_recursion_limit():
-    limit = sys.getrecursionlimit()
-    inputs = x = keras.Input((4, 4, 3))
-    for _ in range(limit + 100):
-        x = keras.layers.ReLU()(x)
-    x = keras.layers.BatchNormalization(name="norm")(keras.layers.Conv2D(2, 3)(x))
-    with deep_graph():
-        model = randomize(keras.Model(inputs, x))
-    folded = fold_batch_norm(model)
+    before = sys.getrecursionlimit()
+    limit = len(inspect.stack(0)) + 300  # fewer layers than the usual 1,000 build sooner
+    sys.setrecursionlimit(limit)
+    try:
+        inputs = x = keras.Input((4, 4, 3))
+        for _ in range(limit + 100):
+            x = keras.layers.ReLU()(x)
+        x = keras.layers.BatchNormalization(name="norm")(keras.layers.Conv2D(2, 3)(x))
+        with pytest.raises(RecursionError, match="maximum recursion depth exceeded"):
+            keras.Model(inputs, x)
+        with deep_graph():
+            model = randomize(keras.Model(inputs, x))
+        folded = fold_batch_norm(model)
+        assert sys.getrecursionlimit() == limit
+    finally:
+        sys.setrecursionlimit(before)
     assert norms(folded) == []
     assert len(folded.layers) == limit + 102
-    assert sys.getrecursionlimit() == limit

@@ -159,12 +159,12 @@ def open_examples(source: Source, args: argparse.Namespace) -> Examples:
             f"random {kind}, which shows that they compute the same, not how accurate they are"
         )
         return _random(source, args)
-    data = _data(source, args)
     if source.preprocess is None:
         raise ValueError(
             f"`--dataset` needs a net that says how its images are prepared; {source.name} does "
             "not: give --examples FILE.npy with the values that it takes"
         )
+    data = _data(source, args)
     take = (source.preprocess, data.channels)
     images, labels = raw_images(data.split(args.split), *take, args.evaluation_images)
     measured = None if source.multilabel or source.features else labels

@@ -23,6 +23,7 @@ def tiny_head(name, **form):
     return net
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_config():
     net = tiny_head("resnet18")
     config = json.loads(
@@ -57,6 +58,7 @@ def test_config():
         timm_config(net, class_names=["a", "b", "c"])
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     ("name", "architecture", "first", "classifier"),
     [
@@ -94,6 +96,7 @@ def test_the_architecture_computes_the_nets_function():
         architecture(narrow)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_gray_images():
     net = tiny_head("resnet18", input_shape=(64, 64, 1))
     net.preprocess = keras_resnet.PreprocessSpec((64, 64), (127.5,), (51.0,))
@@ -113,6 +116,7 @@ def test_weights_with_the_config_are_read_back(tmp_path):
     assert again.preprocess == RGB
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
