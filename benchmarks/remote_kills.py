@@ -19,6 +19,7 @@ import numpy as np
 from .kills import final_weights
 
 _STEPS = 400
+_SECONDS = 600
 _TRAIN = (
     "train --recipe digits --dataset digits --model cifar_resnet8 --set data.image_size=8 "
     "--set model.spec.widths=[4,8,8] --set model.spec.stochastic_depth=0.1 --set augment.pad=1 "
@@ -39,23 +40,20 @@ def run(kills: int, seed: int, url: str | None) -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         place = url or f"file://{folder / 'store'}"
-        started = time.monotonic()
         _finish(folder / "whole.log", "--output", str(folder / "whole"))
-        seconds = time.monotonic() - started
         words = ("--output", place, "--work-dir", str(folder / "work"))
-        print(f"never killed: {_STEPS} steps in {seconds:.0f} s", flush=True)
-        for kill in range(kills):
-            ended = _kill_after(folder / "killed.log", draw.uniform(0.4, 1) * seconds, words)
+        print(f"never killed: {_STEPS} steps", flush=True)
+        targets = sorted(draw.randrange(4, _STEPS - 20) for _ in range(kills))
+        for kill, target in enumerate(targets):
+            ended = _kill_after(folder, target, draw.uniform(0, 0.3), words)
             wiped = kill % 2 == 1
             step = _step(folder / "work")
             if wiped:
                 for path in (folder / "work").iterdir():
                     if path.is_dir():
                         shutil.rmtree(path)
-            print(
-                f"kill {kill + 1}: {ended}, local step {step}{', then wiped' if wiped else ''}",
-                flush=True,
-            )
+            then = ", then wiped" if wiped else ""
+            print(f"kill {kill + 1}: {ended} after step {target}, at {step}{then}", flush=True)
         said = _finish(folder / "last.log", *words)
         resumed = [line for line in said.splitlines() if "Resuming" in line or "Download" in line]
         print("; ".join(resumed))
@@ -80,16 +78,25 @@ def _finish(log: Path, *words: str) -> str:
     return said
 
 
-def _kill_after(log: Path, seconds: float, words: tuple[str, ...]) -> str:
-    """Starts a training, kills it after a time; returns how it ended."""
-    with log.open("w", encoding="utf-8") as file:
+def _kill_after(folder: Path, target: int, pause: float, words: tuple[str, ...]) -> str:
+    """Starts a training and kills it some time after a step; returns how it ended."""
+    work, before, end = folder / "work", time.time(), time.monotonic() + _SECONDS
+    with (folder / "killed.log").open("w", encoding="utf-8") as file:
         process = subprocess.Popen(_words(words), stdout=file, stderr=file)
-        try:
-            return f"ended with status {process.wait(timeout=seconds)} before"
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            return f"killed after {seconds:.1f} s"
+        # A step that was saved in this session, so that each kill meets a run that trains.
+        while process.poll() is None and not _has_saved(work, target, before):
+            if time.monotonic() > end:
+                raise TimeoutError(f"No step {target} after {_SECONDS} s")
+            time.sleep(0.01)
+        time.sleep(pause)
+        process.kill()
+        status = process.wait()
+    return "killed" if status < 0 else f"ended with status {status} before"
+
+
+def _has_saved(work: Path, target: int, since: float) -> bool:
+    steps = work.glob("*/checkpoints/step_*")
+    return any(int(path.name[5:]) >= target and path.stat().st_mtime > since for path in steps)
 
 
 def _step(work: Path) -> int:

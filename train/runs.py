@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .files import read_json
+from .remote.layout import DEPTH, SUBFOLDERS
 
-DEPTH = 4  # folders of folders of runs
-SUBFOLDERS = ("checkpoints", "logs", "exports", "lock")
 _LARGEST = 1e15  # of steps and accuracies that are shown
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -62,6 +63,12 @@ def remote_url(value: object) -> str | None:
         return None
     lead = "/" if scheme == "file" else ""
     return f"{scheme}://{lead}{rest.strip('/')}"
+
+
+def home_folder() -> Path:
+    """Returns the folder of what is kept between runs: `$KERAS_HOME/keras_resnet`."""
+    home = os.environ.get("KERAS_HOME") or os.path.join(os.path.expanduser("~"), ".keras")
+    return Path(home) / "keras_resnet"
 
 
 def short_name(url: str) -> str:

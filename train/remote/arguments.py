@@ -137,7 +137,7 @@ def _copy_of(store: Any, url: str, which: Any) -> Path:
 
 def _summarize(store: Any, path: Path) -> None:
     """Copies the small files of all runs at or below a place."""
-    from ..runs import DEPTH, SUBFOLDERS
+    from .layout import DEPTH, SUBFOLDERS
     from .lease import is_alive
     from .pull import pull_summary
     from .store import Store

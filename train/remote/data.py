@@ -11,7 +11,7 @@ from keras_resnet.weights.files.file_system import lock, unlock
 
 from ..config import DataConfig
 from ..files import write_bytes
-from .address import remote_url, short_name
+from .address import home_folder, remote_url, short_name
 from .store import Entry, Store
 
 _SAY_EVERY = 2**30  # bytes
@@ -46,12 +46,10 @@ def copy_data(url: str, below: str, say: Callable[[str], None]) -> Path:
 
     Of a file, such as a table of images, the folder that it is in is copied.
     """
-    from ..data.index import cache_directory
-
     file = ""
     if Store(url).is_file():
         url, file = url.rsplit("/", 1)
-    root = cache_directory().parent / "copies" / short_name(url)
+    root = home_folder() / "copies" / short_name(url)
     marks = root.with_name(f"{root.name}.marks")
     marks.mkdir(parents=True, exist_ok=True)
     guard = marks / ".lock"

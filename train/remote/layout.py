@@ -23,6 +23,9 @@ from .store import Entry
 
 FOLDER = "checkpoints"
 LOCKS = "lock"
+# Runs are looked for in folders of folders, this deep, and not in these.
+DEPTH = 4
+SUBFOLDERS = (FOLDER, LOCKS, "logs", "exports")
 _STEP = re.compile(rf"{FOLDER}/(step_\d{{8,}})/{STATE}")
 _BEST = re.compile(rf"{FOLDER}/(best_(\d+)_[0-9a-f]{{8}})/{STATE}")
 _LAST = ("model.keras", "report.html")

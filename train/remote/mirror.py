@@ -14,7 +14,7 @@ from ..checkpoint import Checkpoints
 from ..errors import NotUploadedError
 from ..files import read_object, write_json
 from ..signals import stopped_by_signals
-from .address import remote_url, short_name
+from .address import home_folder, remote_url, short_name
 from .layout import FOLDER, committed_steps
 from .lease import Lease
 from .pull import pull_state
@@ -191,9 +191,7 @@ class Mirror:
 
 def work_folder() -> Path:
     """Returns the folder of local directories: `$KERAS_HOME/keras_resnet/runs`."""
-    from ..data.index import cache_directory
-
-    return cache_directory().parent / "runs"
+    return home_folder() / "runs"
 
 
 @contextlib.contextmanager
