@@ -131,8 +131,7 @@ def _fine_tune(folder: Path, path: Path) -> bool:
 
 def _convert(folder: Path, path: Path) -> bool:
     (folder / "again").mkdir(exist_ok=True)
-    ending = "safetensors" if path.suffix == ".keras" else "keras"
-    return _command("convert", path, "--to", folder / "again" / f"net.{ending}")
+    return _command("convert", path, "--to", folder / "again" / "net.keras")
 
 
 def _predict_file(folder: Path, path: Path) -> bool:
@@ -246,6 +245,7 @@ _NETS = {
     "train": _fine_tune,
     "convert": _convert,
 }
+_OWN = {way: _NETS[way] for way in _NETS if way != "convert"} | {"load_weights": _load_weights}
 # They do not state how images are prepared, as `predict` and `evaluate` need it.
 _CHECKPOINTS = {way: _NETS[way] for way in ("load", "from_pretrained", "convert")}
 _FILES = {"predict": _predict_file, "evaluate": _evaluate_file}
@@ -262,7 +262,7 @@ _PREPARED = "tfds/colours/1.0.0"
 _DIGITS_WEIGHTS = "run/checkpoints/best/model.weights.h5"
 
 KINDS = {
-    "keras": Kind("net.keras", _NETS | {"load_weights": _load_weights}),
+    "keras": Kind("net.keras", _OWN),
     "weights.h5": Kind(
         "net.weights.h5",
         {"load": _load, "load_weights": _load_weights, "from_pretrained": _from_pretrained},
@@ -386,7 +386,7 @@ def _split(file: Path, parts: Path) -> None:
     from keras_resnet.weights.files.tensor_file import read, write_safetensors
 
     parts.mkdir()
-    places = {}
+    places: dict[str, str] = {}
     for number in range(2):
         name = f"model-{number + 1:05}-of-00002.safetensors"
         tensors = dict(list(read(file).tensors.items())[number::2])

@@ -7,6 +7,7 @@ order in which a line is shown (CVE-2021-42574).
 
 from __future__ import annotations
 
+import io
 import re
 import unicodedata
 import zipfile
@@ -78,15 +79,27 @@ def label_lines(text: str) -> list[str]:
     return lines
 
 
-def read_label_member(archive: zipfile.ZipFile, name: str) -> list[str]:
+def read_label_member(content: bytes, name: str) -> list[str] | None:
     """Returns the names in a list of labels inside an archive; see `label_lines`.
 
+    Args:
+        content: The archive, perhaps behind another file.
+        name: The member.
+
+    Returns:
+        The names; None if it is no archive.
+
     Raises:
-        KeyError: If the archive has no such member.
-        ValueError: If it is not UTF-8, or longer than 16 MiB.
+        ValueError: If the archive is damaged or has no such member, or the list is not UTF-8 or
+            longer than 16 MiB.
     """
-    with archive.open(name) as member:
-        return label_lines(member.read(MAX_LABELS_BYTES + 1).decode("utf-8"))
+    if not zipfile.is_zipfile(io.BytesIO(content)):
+        return None
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive, archive.open(name) as member:
+            return label_lines(member.read(MAX_LABELS_BYTES + 1).decode("utf-8"))
+    except Exception as error:  # zipfile and zlib raise errors of many types
+        raise ValueError(f"its list of labels {name!r} is damaged: {error}") from error
 
 
 def read_label_file(path: Path) -> list[str]:

@@ -184,7 +184,8 @@ def _pipeline(settings: Settings) -> list[Comparison]:
 def _photographs(settings: Settings) -> list[Comparison]:
     """JPEG files to images of the net's size: images per second of processor time."""
     sizes, found = settings.sizes, []
-    for mode, name, images in ((LARGE, "4,000 x 3,000", 1), (USUAL, "500 x 375", 10)):
+    few = sizes.batches[1] // 4
+    for mode, name, units in ((LARGE, "4,000 x 3,000", few), (USUAL, "500 x 375", 8 * few)):
         workload = settings.workload("resnet50", sizes.imagenet_size, 1, 2)
         contenders = _contenders(
             replace(workload, processor_time=True),
@@ -199,7 +200,6 @@ def _photographs(settings: Settings) -> list[Comparison]:
             ],
         )
         title = f"JPEG files of {name} to {workload.size} px, processor time"
-        units = images * sizes.batches[1]
         found.append(
             Comparison("photographs", title, tuple(contenders), units, {"": title}, baseline=True)
         )

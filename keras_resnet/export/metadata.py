@@ -100,10 +100,7 @@ def with_metadata(
 
 def read_labels(content: bytes) -> list[str] | None:
     """Returns the labels that a LiteRT file holds; None without labels."""
-    if not zipfile.is_zipfile(io.BytesIO(content)):
-        return None
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        return read_label_member(archive, _LABELS)
+    return read_label_member(content, _LABELS)
 
 
 def _with_file(content: bytes, labels: Sequence[str]) -> bytes:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import struct
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -135,7 +133,7 @@ def _from_content(path: Path, runtime: Runtime, notes: list[str]) -> Stated:
         return Stated()
     try:
         return read_tflite(path.read_bytes())
-    except (struct.error, IndexError, KeyError, ValueError, zipfile.BadZipFile, TypeError):
+    except (struct.error, IndexError, KeyError, ValueError, TypeError):
         notes.append(f"the metadata of {path.name} cannot be read, and is not used")
         return Stated()
 
@@ -175,10 +173,8 @@ def _labels(content: bytes, scores: _Table | None) -> tuple[str, ...] | None:
     """Returns the lines of the associated file that names the values of the last axis."""
     files = () if scores is None else scores.tables(6)
     names = [file.text(0) for file in files if file.byte(2) == _AXIS_LABELS]
-    if not names or not zipfile.is_zipfile(io.BytesIO(content)):
-        return None
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        return tuple(read_label_member(archive, names[0]))
+    found = read_label_member(content, names[0]) if names else None
+    return None if found is None else tuple(found)
 
 
 class _Table:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import os
-import zipfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +18,7 @@ from keras_resnet.quantize.grid import (
     rounded_product,
     rounded_sum,
 )
+from keras_resnet.weights.files.json_object import read_member
 
 # The step of activations that are not rounded, while ranges are calibrated.
 _FINE = 1e-6
@@ -233,10 +234,10 @@ def holds_quantized(path: str | os.PathLike[str]) -> bool:
         False
     """
     try:
-        with zipfile.ZipFile(path) as file:
-            return f'"{ActivationRange.__name__}"'.encode() in file.read("config.json")
-    except (KeyError, OSError, zipfile.BadZipFile):
+        config = read_member(os.fspath(path), "config.json")
+    except (KeyError, ValueError):
         return False
+    return f'"{ActivationRange.__name__}"' in json.dumps(config)
 
 
 def is_quantize_aware(model: Any) -> bool:

@@ -224,9 +224,8 @@ def _read_spec(values: Any, kind: Any) -> Any:
 def _keras_config(path: str) -> dict[str, Any] | None:
     """Returns the config of a `.keras` archive; None for any other file."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            return read_member(archive, "config.json", repr(path))
-    except (KeyError, ValueError, OSError, zipfile.BadZipFile):
+        return read_member(path, "config.json")
+    except (KeyError, ValueError):
         return None
 
 
@@ -319,8 +318,7 @@ def stored_spec(path: str) -> ResNetSpec | None:
     if not path.endswith(".keras") or not os.path.isfile(path) or not zipfile.is_zipfile(path):
         return None
     try:
-        with zipfile.ZipFile(path) as archive:
-            config = read_member(archive, "config.json", repr(path))["config"]
+        config = read_member(path, "config.json")["config"]
         spec = ResNetSpec.from_dict(config["spec"])
         head = [
             layer["config"]["units"]
@@ -328,7 +326,7 @@ def stored_spec(path: str) -> ResNetSpec | None:
             if layer["class_name"] == "Dense" and layer["name"] in ("logits", "predictions")
         ]
         return spec.replace(classes=head[0]) if head else spec
-    except (KeyError, TypeError, ValueError, OSError, zipfile.BadZipFile):
+    except (KeyError, TypeError, ValueError):
         return None
 
 
@@ -342,8 +340,7 @@ def load_keras_file(path: str | os.PathLike[str]) -> Any:
     path = os.fspath(path)
     try:
         tensors = read(path).tensors
-        with zipfile.ZipFile(path) as archive:
-            config = read_member(archive, "config.json", repr(path))
+        config = read_member(path, "config.json")
         _find_saved(path, tensors, None)  # checks the spec of a net of this package
         _check_variables(config, os.path.getsize(path))
         return keras.saving.load_model(path, compile=False)

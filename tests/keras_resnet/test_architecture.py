@@ -75,9 +75,10 @@ RANKS = {
 # The application's modules from the bottom up, folders as a whole: a module imports only modules of
 # lower layers.
 APPLICATION_LAYERS = (
+    {"terminal"},
     {
         *("console", "errors", "files", "local_cluster", "measurement", "profiler", "provenance"),
-        *("background", "replica_statistics", "signals", "snapshot", "terminal"),
+        *("background", "replica_statistics", "signals", "snapshot"),
     },
     {"checkpoint_files", "launcher", "rendezvous", "slurm"},
     {"run_log", "strategies", "throughput"},

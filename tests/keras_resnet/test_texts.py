@@ -63,15 +63,25 @@ def test_lists_of_labels(tmp_path: pathlib.Path) -> None:
                 read_label_file(special)
 
 
-def test_a_bomb_in_an_archive() -> None:
-    content = io.BytesIO()
+def test_archives() -> None:
+    """A bomb, a method of compression that Python does not have, a later version, no member."""
+    content = io.BytesIO(b"a flatbuffer")
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("labels.txt", bytes(1 << 26))
-    with (
-        zipfile.ZipFile(content) as archive,
-        pytest.raises(ValueError, match="longer than the 16777216 bytes"),
-    ):
-        read_label_member(archive, "labels.txt")
+        archive.writestr("bomb.txt", bytes(1 << 26))
+        archive.writestr("labels.txt", "a\nb\n")
+    whole = content.getvalue()
+    assert read_label_member(whole, "labels.txt") == ["a", "b"]
+    assert read_label_member(b"TFL3", "labels.txt") is None
+    with pytest.raises(ValueError, match="longer than the 16777216 bytes"):
+        read_label_member(whole, "bomb.txt")
+    with pytest.raises(ValueError, match="There is no item named 'none'"):
+        read_label_member(whole, "none")
+    place = whole.rindex(b"PK\1\2")
+    for offset, value in ((6, 200), (10, 77), (8, 1)):  # version, method, encryption
+        damaged = bytearray(whole)
+        damaged[place + offset] = value
+        with pytest.raises(ValueError, match="its list of labels 'labels.txt' is damaged"):
+            read_label_member(bytes(damaged), "labels.txt")
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,8 @@ Weights = dict[str, Any]
 def weights_after(config: Any) -> Weights:
     """The weights after all steps, by the names of the unrolled net."""
     data, preprocess = resolve_data(config, spec_of(config))
-    strategy, unused = make_strategy(config.runtime.strategy), RunDirectory(Path("/none"))
+    runtime, unused = config.runtime, RunDirectory(Path("/none"))
+    strategy = make_strategy(runtime.strategy, collective=runtime.collective)
     with dtype_policy(config.runtime.precision):
         trainer = Trainer(config, data, preprocess, unused, strategy, Console(quiet=True))
     trainer.train_steps(iter(trainer.batches()), config.steps)

@@ -76,8 +76,11 @@ def folder(root: pathlib.Path, *classes: str) -> pathlib.Path:
         (("--dataset", "synthetic", "--head-epochs", 1), "--weights|model.weights"),
         ((*DIGITS, "--image-size", 3), "cifar_resnet8 needs images of at least 4 x 4 .*size=3"),
         ((*DIGITS, "--classes", 7), "'digits' has 10 classes. Received: classes=7"),
-        ((*DIGITS, "--batch-size", 10**12), "`batch_size`: 1,000,000,000,000 images of 32 x 32"),
-        ((*DIGITS, "--set", "augment.pad=1000000"), "images of 2000032 x 2000032 x 1 take"),
+        (
+            (*DIGITS, "--batch-size", 10**12),
+            "`batch_size`: 1,000,000,000,000 images of 20 x 20 x 1",
+        ),
+        ((*DIGITS, "--set", "augment.pad=1000000"), "images of 2000016 x 2000016 x 1 take"),
         (
             (
                 "--dataset",

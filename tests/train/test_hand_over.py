@@ -25,8 +25,9 @@ SPEC = PreprocessSpec((2, 2), mean=(100.0,), std=(50.0,))
 
 def test_the_device_finishes_pixels() -> None:
     """Normalised, padding and erased pixels at the mean colour, shifted, mixed: in this order."""
-    images = np.full((2, 2, 2, 3), 150, "uint8")  # 1 when normalised
-    images[1] = 50  # -1
+    values = np.full((2, 2, 2, 3), 150, "uint8")  # 1 when normalised
+    values[1] = 50  # -1
+    images = tf.constant(values)
     finish = make_finish(SPEC, AugmentConfig())
     assert finish({"images": images}).numpy()[:, 0, 0, 0].tolist() == [1.0, -1.0]
     pixels: dict[str, Any] = {

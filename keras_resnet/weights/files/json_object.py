@@ -44,12 +44,20 @@ def read_object(path: str) -> dict[str, Any]:
     return parse_object(text, repr(path))
 
 
-def read_member(archive: zipfile.ZipFile, name: str, source: str) -> dict[str, Any]:
+def read_member(path: str, name: str) -> dict[str, Any]:
     """Returns the JSON object in a member of an archive; see `parse_object`.
 
     Raises:
         KeyError: If the archive has no such member.
+        ValueError: If the archive is damaged, or the member is no JSON object.
     """
-    with archive.open(name) as member:
-        text = member.read(MAX_BYTES + 1)
-    return parse_object(text, f"{name!r} in {source}")
+    if not os.path.isfile(path):  # a pipe or a device would never end
+        raise ValueError(f"{path!r} is not a regular file")
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(name) as member:
+            text = member.read(MAX_BYTES + 1)
+    except KeyError:
+        raise
+    except Exception as error:  # zipfile and zlib raise errors of many types
+        raise ValueError(f"{path!r} is a damaged archive: {error}") from error
+    return parse_object(text, f"{name!r} in {path!r}")
