@@ -129,8 +129,8 @@ def _add_stream_options(parser: argparse.ArgumentParser) -> None:
         "--workers",
         nargs="+",
         type=_at_least(1),
-        default=[1, 2, 4],
-        help="numbers of workers that read files, a power of two each (default: 1 2 4)",
+        default=[1, 2, 4, 16],
+        help="numbers of workers that read files, a power of two each (default: 1 2 4 16)",
     )
     parser.add_argument("--files", type=_at_least(1), default=64, help="default: 64")
     parser.add_argument("--records", type=_at_least(1), default=64, help="in each file (64)")

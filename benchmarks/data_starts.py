@@ -59,10 +59,10 @@ def write_images(root: Path, count: int) -> None:
     rng = np.random.default_rng(0)
     pictures = []
     for _ in range(_PICTURES):
-        content = io.BytesIO()
+        encoded = io.BytesIO()
         colours = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
-        colours.resize((64, 64)).save(content, "JPEG", quality=90)
-        pictures.append(content.getvalue())
+        colours.resize((64, 64)).save(encoded, "JPEG", quality=90)
+        pictures.append(encoded.getvalue())
     for number in range(count):
         path = root / f"{number % _CLASSES:03}" / f"{number:07}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -15,15 +15,16 @@ import numpy as np
 from keras_resnet import PreprocessSpec
 from keras_resnet_train.config import AugmentConfig
 from keras_resnet_train.data.batches import Share, TrainingPlan
+from keras_resnet_train.data.record_offsets import make_reader
 from keras_resnet_train.data.sources import RecordFiles, Records, StreamSource
 from keras_resnet_train.data.stream_parts import StreamParts
 from keras_resnet_train.data.streams import parted_records, windowed_records
-from keras_resnet_train.data.tfds_records import read_records
 
 RECORD_BYTES = 110_000  # the mean of ImageNet's training images
 WINDOW = 16_384
 _BATCHES = (256, 1024, 4096)
 _ROUNDS = 3
+_KINDS = ("stored order", "parts")
 
 
 def run(output: Path, workers: Sequence[int], files: int, records: int) -> int:
@@ -39,7 +40,9 @@ def run(output: Path, workers: Sequence[int], files: int, records: int) -> int:
     _write(output / "meetings.csv", meetings((1250,) * 1024, _BATCHES, WINDOW))
     _write(output / "workers.csv", shares((1250,) * 1024, 1024, (1, 8, 64, 512)))
     with tempfile.TemporaryDirectory() as folder:
-        _write(output / "reading.csv", reading(Path(folder), workers, files, records))
+        source = _written(Path(folder), files, records)
+        _write(output / "resuming.csv", resuming(source))
+        _write(output / "reading.csv", reading(source, workers))
     return 0
 
 
@@ -64,7 +67,7 @@ def meetings(lengths: Sequence[int], batches: Sequence[int], window: int) -> Ite
             "window": window,
             "parts": plan.parts,
             "stored_order": round(_meetings(before, batch), 3),
-            "parts_order": round(_meetings(after, batch), 3),
+            "parts_order": round(_meetings([*after], batch), 3),
         }
 
 
@@ -117,18 +120,34 @@ def shares(lengths: Sequence[int], batch: int, workers: Sequence[int]) -> Iterat
         }
 
 
-def reading(folder: Path, workers: Sequence[int], files: int, records: int) -> Iterator[dict]:
+def resuming(source: StreamSource) -> Iterator[dict]:
+    """Yields what one worker reads before its first batch, where it resumes in an epoch."""
+    epoch = len(source) // 256
+    for step in (0, epoch // 4, epoch * 3 // 4):
+        for kind in _KINDS:
+            measured = [_read(source, kind, Share(256), step, 1) for _ in range(_ROUNDS)]
+            _, processor, megabytes = map(statistics.median, zip(*measured, strict=True))
+            yield {
+                "step": step,
+                "of_epoch": epoch,
+                "order": kind,
+                "records_read_before_the_first_batch": round(1e6 * megabytes / RECORD_BYTES),
+                "processor_seconds": round(processor, 2),
+            }
+
+
+def reading(source: StreamSource, workers: Sequence[int]) -> Iterator[dict]:
     """Yields the speed of one worker of several, that reads from the page cache, without decoding.
 
     Both orders read in turns. The first epoch, in which windows are filled, does not count.
     """
-    source = _written(folder, files, records)
-    epoch = files * records // 256
+    epoch = len(source) // 256
     for count in workers:
-        kinds: dict[str, list[tuple[float, ...]]] = {"stored order": [], "parts": []}
+        kinds: dict[str, list[tuple[float, ...]]] = {kind: [] for kind in _KINDS}
         for _ in range(_ROUNDS):
             for kind, measured in kinds.items():
-                measured.append(_read(source, kind, Share(256, 0, count), epoch))
+                share = Share(256, 0, count)
+                measured.append(_read(source, kind, share, 0, 2 * epoch, passed=epoch))
         for kind, measured in kinds.items():
             seconds, processor, megabytes = map(statistics.median, zip(*measured, strict=True))
             useful = 2 * epoch * 256 / count
@@ -162,23 +181,38 @@ def _written(folder: Path, files: int, records: int) -> StreamSource:
     files_of = tuple(Records(path, 0, records) for path in paths)
     # The window that a sixteenth of the records is, as the stored order has it.
     return StreamSource(
-        size, open_stream, parted=RecordFiles(files_of, read_records, parse, size // 16)
+        size, open_stream, parted=RecordFiles(files_of, make_reader(), parse, size // 16)
     )
 
 
-def _read(source: StreamSource, kind: str, share: Share, epoch: int) -> tuple[float, float, float]:
-    """Returns seconds, seconds of processor time and megabytes of two epochs."""
-    plan = TrainingPlan(PreprocessSpec((8, 8)), AugmentConfig(), 3, 0, 0, 3 * epoch)
+def _read(
+    source: StreamSource, kind: str, share: Share, start: int, steps: int, passed: int = 0
+) -> tuple[float, float, float]:
+    """Returns seconds, seconds of processor time and megabytes of some steps.
+
+    Args:
+        source: The stream.
+        kind: The order.
+        share: The worker.
+        start: The step that reading begins at.
+        steps: The steps that count.
+        passed: Steps before them that do not.
+    """
+    plan = TrainingPlan(
+        PreprocessSpec((8, 8)), AugmentConfig(), 3, 0, start, start + passed + steps
+    )
+    begun = time.monotonic(), time.process_time(), _bytes_read()
     if kind == "parts":
         assert source.parted is not None
         records = parted_records(source.parted, plan, share)
     else:
         records = windowed_records(source, plan, share)
-    batches = iter(records.batch(share.batch // share.workers).prefetch(1))
-    for _ in range(epoch):
+    batches = iter(records.batch(share.batch // share.workers))
+    for _ in range(passed):
         next(batches)
-    begun = time.monotonic(), time.process_time(), _bytes_read()
-    for _ in range(2 * epoch):
+    if passed:
+        begun = time.monotonic(), time.process_time(), _bytes_read()
+    for _ in range(steps):
         next(batches)
     seconds, processor = time.monotonic() - begun[0], time.process_time() - begun[1]
     return seconds, processor, (_bytes_read() - begun[2]) / 1e6

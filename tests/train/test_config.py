@@ -57,6 +57,8 @@ OTHER = {
     "data.orientation": "stored",
     "data.decoding": "fast",
     "data.large_jpeg": "whole",
+    "data.stream_order": "window",
+    "data.shuffle_window": 100,
     "data.classes": 10,
     "augment.crop": "scale",
     "augment.pad": 3,

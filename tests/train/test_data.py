@@ -475,7 +475,7 @@ def test_tfds_streamed(prepared: pathlib.Path) -> None:
     assert found[:1100] != found[1100:]
     assert found[:1100] != [image.tobytes() for image in images]
     assert order(load("colours", data_dir=str(prepared), cache="none")) == found
-    assert data.train.parted.files[0].count == 1100
+    assert data.train.parted.files[0].length == 1100
     assert re.fullmatch(r"colours/1\.0\.0, 1 record file\(s\) [0-9a-f]{12}", data.identity)
     # The order of earlier versions, which their runs resume with.
     earlier = load("colours", data_dir=str(prepared), cache="none", stream_order="window")

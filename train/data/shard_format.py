@@ -16,6 +16,7 @@ import hashlib
 import io
 import json
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +33,7 @@ FORMAT, VERSION = "keras-resnet record shards", 1
 TASKS: tuple[Task, ...] = ("classification", "multilabel")
 _SURROGATES = {"encoding": "utf-8", "errors": "surrogateescape"}
 _CHUNK = 4 * 2**20
+_LONGEST_ROW, _LONGEST_FACTS = 16 * 2**10, 64 * 2**20  # bytes
 
 
 class Row(NamedTuple):
@@ -106,22 +108,28 @@ def write_rows(path: Path, facts: Mapping[str, Any], rows: Sequence[Row]) -> Non
     write_bytes(path, gzip.compress(text.getvalue().encode(**_SURROGATES), 1, mtime=0))
 
 
-def read_facts(path: Path) -> dict[str, Any] | None:
-    """Returns the facts in a file of rows; None without a sound file."""
+def read_facts(path: Path, examples: int) -> dict[str, Any] | None:
+    """Returns the facts in a file of rows, of at most `examples`; None without a sound file."""
     try:
-        return read_rows(path.read_bytes())[0]
+        return read_rows(path.read_bytes(), examples)[0]
     except (OSError, ValueError):
         return None
 
 
-def read_rows(content: bytes) -> tuple[dict[str, Any], list[Row]]:
+def read_rows(content: bytes, examples: int) -> tuple[dict[str, Any], list[Row]]:
     """Reads what `write_rows` wrote.
+
+    Args:
+        content: The content of the file.
+        examples: Number of images that it may list; it bounds the memory of a hostile file.
 
     Raises:
         ValueError: If it is damaged.
     """
     try:
-        lines = csv.reader(io.StringIO(gzip.decompress(content).decode(**_SURROGATES), newline=""))
+        with gzip.open(io.BytesIO(content)) as file:
+            text = file.read(_LONGEST_FACTS + examples * _LONGEST_ROW)
+        lines = csv.reader(io.StringIO(text.decode(**_SURROGATES), newline=""))
         facts = json.loads(next(lines)[0])
         # Equal values of many images are one object.
         classes: dict[str, tuple[int, ...]] = {"": ()}
@@ -134,9 +142,9 @@ def read_rows(content: bytes) -> tuple[dict[str, Any], list[Row]]:
                 if notable not in kinds:
                     kinds[notable] = tuple(notable.split("|"))
                 rows.append(Row(name, classes[labels], Read("", digest, kinds[notable])))
-    except (OSError, EOFError, StopIteration, IndexError, csv.Error) as error:
+    except (OSError, EOFError, StopIteration, IndexError, csv.Error, zlib.error) as error:
         raise ValueError(f"no list of the images of a shard: {error}") from error
-    if not isinstance(facts, dict):
+    if not isinstance(facts, dict) or len(rows) > examples:
         raise ValueError("no list of the images of a shard")
     return facts, rows
 

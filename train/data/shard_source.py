@@ -25,7 +25,7 @@ from .shard_format import (
     read_rows,
     refuse_damaged,
 )
-from .sources import SPLITS, Contained, FileSource, ImageData, read_in_graph
+from .sources import SPLITS, Contained, FileSource, ImageData, check_labels, read_in_graph
 from .walk import counted
 
 
@@ -68,7 +68,7 @@ def load_record_shards(
     container = Images(path, rows, manifest.channels)
     splits = {
         split: _source(
-            path, [(each.file, rows[each.file]) for each in files], len(names), config, container
+            path, [(each.file, rows[each.file]) for each in files], names, config, container
         )
         for split, files in shards.items()
     }
@@ -89,8 +89,11 @@ def _checked_rows(folder: Path, shards: Sequence[Written]) -> dict[str, list[Row
         problem = problem_of_shard(folder, shard, content=False)
         if problem:
             damaged.append(f"{shard.file} ({problem})")
-        else:
-            rows[shard.file] = read_rows((folder / shard.rows).read_bytes())[1]
+            continue
+        found = read_rows((folder / shard.rows).read_bytes(), shard.examples)[1]
+        if len(found) != shard.examples:
+            damaged.append(f"{shard.rows} ({len(found):,} images, not {shard.examples:,})")
+        rows[shard.file] = found
     refuse_damaged(folder, damaged)
     return rows
 
@@ -98,18 +101,21 @@ def _checked_rows(folder: Path, shards: Sequence[Written]) -> dict[str, list[Row
 def _source(
     folder: Path,
     shards: Sequence[tuple[str, Sequence[Row]]],
-    classes: int,
+    class_names: tuple[str, ...],
     config: DataConfig,
     container: Contained,
 ) -> FileSource:
     """Returns the images of a split."""
     found = [row for _, rows in shards for row in rows]
-    if config.task == "multilabel":
-        labels = np.zeros((len(found), classes), "uint8")
-        for number, row in enumerate(found):
-            labels[number, list(row.labels)] = 1
-    else:
-        labels = np.asarray([row.labels[0] for row in found], "int64")
+    several = config.task == "multilabel"
+    if not several and any(len(row.labels) != 1 for row in found):
+        raise ValueError(f"{folder} has images without a label, or with several")
+    flat = np.asarray([label for row in found for label in row.labels], "int64")
+    check_labels(flat, class_names, str(folder))
+    labels = flat
+    if several:
+        labels = np.zeros((len(found), len(class_names)), "uint8")
+        labels[np.repeat(np.arange(len(found)), [len(row.labels) for row in found]), flat] = 1
     return FileSource(
         tuple(
             f"{folder}{os.sep}{file}/{number}/{row.name}"

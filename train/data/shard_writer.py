@@ -196,7 +196,7 @@ class _Writer:
             file, beside = self._folder / shard.file, self._folder / shard.rows
             if not file.is_file() or not beside.is_file():
                 return None, ""
-            facts = read_facts(beside)
+            facts = read_facts(beside, shard.stop - shard.start)
             if facts is None:
                 return None, f"{beside.name} is damaged"
             if facts.get("key") != keys[shard.stem]:

@@ -190,12 +190,12 @@ class Records(NamedTuple):
     Attributes:
         path: The file.
         first: Number of records before them.
-        count: Number of records.
+        length: Number of records.
     """
 
     path: str
     first: int
-    count: int
+    length: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,21 +204,21 @@ class RecordFiles:
 
     Attributes:
         files: What the stream has of each file.
-        read: A function of a path, a scalar string, to a `tf.data.Dataset` of the file's records,
-            scalar strings.
+        read: A function of a path, a scalar string, and an int64 number, to a `tf.data.Dataset` of
+            the file's records from that one on, scalar strings.
         parse: A function of a record to (encoded image, label), in a graph.
         window: Number of records that are shuffled together, of all workers.
     """
 
     files: tuple[Records, ...]
-    read: Callable[[Any], Any]
+    read: Callable[[Any, Any], Any]
     parse: Callable[[Any], tuple[Any, Any]]
     window: int = 16_384
 
     @property
     def identity(self) -> str:
         """What the order depends on: how many records each file has, wherever it lies."""
-        counts = np.array([(each.first, each.count) for each in self.files], "<i8")
+        counts = np.array([(each.first, each.length) for each in self.files], "<i8")
         digest = hashlib.sha256(counts.tobytes()).hexdigest()[:12]
         return f"{len(self.files)} record file(s) {digest}"
 

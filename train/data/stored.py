@@ -19,6 +19,7 @@ def stored_examples(keys: Any, source: ArraySource | FileSource | RecordSource) 
     import tensorflow as tf
 
     options = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
+    read: Callable[[Any], tuple[Any, Any]]
     if isinstance(source, RecordSource):
         read = source.gather
     elif isinstance(source, ArraySource) or source.container is None:

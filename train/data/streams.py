@@ -15,7 +15,7 @@ from .stream_parts import StreamParts
 from .walk import counted
 
 _OTHER_FILES = 512  # that a process has open: libraries, devices, connections
-MOST_READERS = 16
+_MOST_READERS = 16
 _ENDLESS = 2**62
 
 
@@ -27,7 +27,7 @@ def plan_of(files: RecordFiles, batch: int, seed: int) -> StreamParts:
         batch: Different images in a global batch.
         seed: The run's seed.
     """
-    return StreamParts([each.count for each in files.files], batch, seed, files.window)
+    return StreamParts([each.length for each in files.files], batch, seed, files.window)
 
 
 def parted_records(files: RecordFiles, plan: TrainingPlan, share: Share) -> Any:
@@ -53,7 +53,7 @@ def parted_records(files: RecordFiles, plan: TrainingPlan, share: Share) -> Any:
             lambda start: _part(files, parts, start, plan.total_steps - plan.start_step),
             cycle_length=len(numbers),
             block_length=1,
-            num_parallel_calls=min(len(numbers), MOST_READERS),
+            num_parallel_calls=min(len(numbers), _MOST_READERS),
             deterministic=True,
         )
         .unbatch()
@@ -150,8 +150,8 @@ def allow_open_files(count: int) -> None:
     if hard != resource.RLIM_INFINITY and hard < count:
         raise ValueError(
             f"The data is read from many files at once: the process needs {count} open files "
-            f"and may have {hard}. Raise the limit (`ulimit -Hn`), or resume with "
-            "`--set data.stream_order=window` in a new run"
+            f"and may have {hard}. Raise the limit (`ulimit -Hn`), or begin a new run with "
+            "`--set data.stream_order=window`"
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
 
@@ -190,7 +190,7 @@ def _part(files: RecordFiles, parts: StreamParts, start: dict[str, Any], steps: 
     def read(piece: Any) -> Any:
         path, first, count = paths[piece[0]], firsts[piece[0]] + piece[1], piece[2]
         ended = tf.data.Dataset.from_tensors((path, first + count)).map(_fewer)
-        return files.read(path).skip(first).concatenate(ended).take(count)
+        return files.read(path, first).concatenate(ended).take(count)
 
     def shuffled(number: Any, records: Any) -> Any:
         order = tf.numpy_function(_whole_numbers(parts.order), [part, number], tf.int64)

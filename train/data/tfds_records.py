@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from .listing import examples
+from .record_offsets import make_reader
 from .sources import RecordFiles, Records
 from .walk import counted
 
@@ -39,18 +40,7 @@ def record_files(builder: Any, split: str, window: int) -> RecordFiles | None:
         found = features.deserialize_example(record, decoders={"image": tfds.decode.SkipDecoding()})
         return found["image"], found["label"]
 
-    return RecordFiles(files, read_records, parse, window)
-
-
-def read_records(path: Any) -> Any:
-    """Returns the records of a TFRecord file.
-
-    Without a buffer, records that are skipped are not read, but for the 12 bytes that state the
-    length of each. File systems that are not this machine's have buffers of their own.
-    """
-    import tensorflow as tf
-
-    return tf.data.TFRecordDataset(path, buffer_size=0)
+    return RecordFiles(files, make_reader(), parse, window)
 
 
 def _check_present(files: tuple[Records, ...]) -> None:
