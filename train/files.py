@@ -117,7 +117,7 @@ def read_gzip(path: Path) -> bytes:
     content = read_bytes(path)
     limit = 64 * len(content) + (16 << 20)
     try:
-        with gzip.open(io.BytesIO(content)) as file:
+        with gzip.open(io.BytesIO(content), mode="rb") as file:
             unfolded = file.read(limit + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path} is damaged: {error}") from error

@@ -8,8 +8,6 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from keras_resnet.texts import escaped
-
 # What this package, Rich and tqdm write: line ends, colours, and the end of a line erased.
 _OWN = re.compile(r"([\n\t]|\r\n|^\r|\r$|\x1b\[[0-9;]*m|\x1b\[K)")
 # tqdm's moves between the bars of TFDS, which are nothing but moves.
@@ -36,7 +34,7 @@ class EscapingStream:
         if own and _MOVES.fullmatch(text):
             return int(self.behind.write(text))
         parts = _OWN.split(text) if own else re.split(r"([\n\t])", text)
-        self.behind.write("".join(p if n % 2 else escaped(p) for n, p in enumerate(parts)))
+        self.behind.write("".join(p if n % 2 else _safe(p) for n, p in enumerate(parts)))
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
@@ -47,6 +45,15 @@ class EscapingStream:
     def __getattr__(self, name: str) -> Any:
         """Returns any other attribute of the stream."""
         return getattr(self.behind, name)
+
+
+def _safe(text: str) -> str:
+    if text.isprintable():
+        return text
+    # The command line imports this module, and the library imports Keras.
+    from keras_resnet.texts import escaped
+
+    return escaped(text)
 
 
 def own_stream(stream: Any) -> Any:

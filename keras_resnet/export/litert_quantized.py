@@ -29,11 +29,11 @@ class Samples(NamedTuple):
 
     Attributes:
         batches: Returns them in batches.
-        count: Their number.
+        number: Their number.
     """
 
     batches: Callable[[], Iterator[np.ndarray]]
-    count: int
+    number: int
 
 
 def convert_quantized(
@@ -156,9 +156,9 @@ def _int8(
     try:
         count = fitted_images(calibrated)
         images = _first(samples, count)
-        if count < samples.count and report is not None:
+        if count < samples.number and report is not None:
             report(
-                f"int8 ranges are fitted to {count} of {samples.count} calibration images, whose "
+                f"int8 ranges are fitted to {count} of {samples.number} calibration images, whose "
                 "tensors fit into memory side by side"
             )
         content = _quantize(calibrated, interface)

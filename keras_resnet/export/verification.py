@@ -6,7 +6,7 @@ import dataclasses
 import math
 from typing import Any
 
-from keras_resnet.comparison import ROUNDINGS
+from keras_resnet.comparison import EXACT, ROUNDINGS
 from keras_resnet.export.checks import Format, Precision
 from keras_resnet.export.interface import Activation
 from keras_resnet.export.output_comparison import OutputDifference
@@ -103,11 +103,14 @@ class Verification:
 
     @property
     def amplified(self) -> bool:
-        """Whether the net's own sensitivity to rounding explains the difference.
+        """Whether the net amplifies rounding so much that this explains the difference.
 
+        It does so if rounding its input changes more than two float32 computations may differ.
         What rounding the input changes is scaled to the rounding of the file's weights: 2^-11 in
         float16, 2^-8 in int8.
         """
+        if self.sensitivity <= EXACT / ROUNDINGS:
+            return False
         coarser = {"float32": 1.0, "float16": 2.0**11}.get(self.precision, 2.0**14)
         difference = self.relative_difference
         if self.precision not in ("float32", "float16"):

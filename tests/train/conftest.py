@@ -6,7 +6,7 @@ import dataclasses
 import gc
 import pathlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from keras_resnet.nets.precision import dtype_policy
+from keras_resnet_train import samples, session
 from keras_resnet_train.cli import main
 from keras_resnet_train.config import RunConfig
 from keras_resnet_train.console import Console
@@ -66,6 +67,24 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     path = tmp_path_factory.mktemp("runs") / "tiny"
     run_training(tiny_config(), path)
     return path
+
+
+@pytest.fixture(scope="module")
+def without_pictures(finished_run: pathlib.Path) -> Iterator[None]:
+    """Trains the runs of a file without what their reports show, a quarter of a tiny run's time.
+
+    `finished_run`, which is made before, has its pictures.
+    """
+
+    def blank(config: RunConfig, data: Any, preprocess: Any, count: int = 16) -> Any:
+        shape = (count, *preprocess.size, data.channels)
+        return np.zeros(shape, "uint8"), np.zeros(count, "int64")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "augmented_examples", blank)
+        patch.setattr(samples, "augmented_examples", blank)
+        patch.setattr(session, "pick_samples", lambda *_: {})
+        yield
 
 
 @pytest.fixture

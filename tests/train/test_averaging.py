@@ -23,7 +23,7 @@ from keras_resnet_train.length import Length
 from keras_resnet_train.rundir import open_run, spec_of
 from keras_resnet_train.session import run_training
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.usefixtures("without_pictures")]
 
 Tiny = Callable[..., RunConfig]
 SMALL = {"model__spec__depths": [1], "model__spec__widths": [4]}

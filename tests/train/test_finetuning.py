@@ -23,7 +23,7 @@ from keras_resnet_train.rundir import open_run
 from keras_resnet_train.session import run_training
 from keras_resnet_train.starting_net import draw_classifier
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.usefixtures("without_pictures")]
 
 MEAN, STD = (120.0, 110.0, 100.0), (60.0, 50.0, 40.0)
 

@@ -103,7 +103,7 @@ def test_a_run_keeps_its_splits(tmp_path: pathlib.Path, monkeypatch: pytest.Monk
     moved = tmp_path / "elsewhere"
     root.rename(moved)
     monkeypatch.chdir(tmp_path)
-    for path in (str(moved), "elsewhere", "elsewhere/"):
+    for path in (str(moved), "elsewhere/"):
         again = RunConfig(steps=1, data=DataConfig(dataset=path, image_size=8, validation=0.2))
         run.check(again, "auto")
         run.check_data(*resolve_data(again, SPEC, stored))

@@ -107,7 +107,7 @@ def test_from_csv_to_files(tmp_path: pathlib.Path, command: Callable[..., Any]) 
         good, broken = csv.DictReader(opened)
     assert set(filter(None, good["labels"].split("|"))) <= {"left", "upper half"}
     assert broken["error"]
-    assert command("report", run).status == 0
+    assert (run / "report.html").is_file()
     ended = command("export", run, "--formats", "saved_model,tflite", "--activation", "sigmoid")
     assert ended.status == 0, ended.err
     assert "no accuracy is measured" in ended.err

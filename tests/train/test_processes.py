@@ -22,12 +22,16 @@ import tensorflow as tf
 
 from keras_resnet.nets.named_weights import read_weights
 from keras_resnet_train.config import RunConfig, load_config, with_changes
-from keras_resnet_train.recipes import get_recipe
 from keras_resnet_train.rundir import RunDirectory, open_run
 from keras_resnet_train.session import run_training
 from keras_resnet_train.strategies import check_strategy, is_chief, make_strategy
 
-pytestmark = [pytest.mark.tf, pytest.mark.multi_process, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.tf,
+    pytest.mark.multi_process,
+    pytest.mark.timeout(600),
+    pytest.mark.usefixtures("without_pictures"),
+]
 
 WORKER = pathlib.Path(__file__).with_name("multi_worker.py")
 
@@ -125,27 +129,27 @@ def test_a_run_killed_and_stopped_ends_as_one_that_never_was(
 
 # Two workers.
 
-BASE = {
+# Replicas with own statistics; then common ones, with looped units computed twice.
+OWN = {
     "data.image_size": 8,
     "model.spec.depths": [1],
     "model.spec.widths": [4],
     "schedule.warmup_epochs": 0,
     "schedule.learning_rate": 0.01,
     "batch_size": 64,
-    "steps": 12,
-    "checkpoint.every_steps": 4,
-    "runtime.steps_per_call": 3,
-    "runtime.strategy": "multi-worker",
-    "runtime.sync_batch_norm": True,
-}
-OWN = {**BASE, "steps": 6, "runtime.sync_batch_norm": False}
-STACKED = {
-    **BASE,
     "steps": 4,
-    "checkpoint.every_steps": 2,
+    "runtime.strategy": "multi-worker",
+    "runtime.sync_batch_norm": False,
+}
+SYNC = {
+    **OWN,
     "model.spec.depths": [3],
     "model.stacked": True,
+    "steps": 9,
+    "checkpoint.every_steps": 3,
     "runtime.remat": "unit",
+    "runtime.steps_per_call": 2,
+    "runtime.sync_batch_norm": True,
 }
 Runs = list[tuple[pathlib.Path, dict[str, Any]]]
 
@@ -175,14 +179,14 @@ def two_workers(folder: pathlib.Path, *runs: Runs) -> list[tuple[int, str]]:
 
 
 @pytest.mark.slow
-def test_two_workers(tmp_path: pathlib.Path) -> None:
+def test_two_workers(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Identical weights, and those of one device; with all forms of nets and statistics."""
-    sync, stacked, rates = tmp_path / "sync", tmp_path / "stacked", tmp_path / "rates"
-    runs: Runs = [(sync, BASE), (tmp_path / "own", OWN), (stacked, STACKED)]
+    sync, rates = tmp_path / "sync", tmp_path / "rates"
+    runs: Runs = [(sync, SYNC), (tmp_path / "own", OWN)]
     # Then workers with different directories, and workers with different settings.
-    other = {**BASE, "schedule.learning_rate": 0.02}
-    first: Runs = [*runs, (tmp_path / "here", BASE), (rates, BASE)]
-    second: Runs = [*runs, (tmp_path / "elsewhere", BASE), (rates, other)]
+    other = {**OWN, "schedule.learning_rate": 0.02}
+    first: Runs = [*runs, (tmp_path / "here", OWN), (rates, OWN)]
+    second: Runs = [*runs, (tmp_path / "elsewhere", OWN), (rates, other)]
     ended = two_workers(tmp_path, first, second)
     assert [status for status, _ in ended] == [0, 0], ended
     for (_, said), name in zip(ended, ("here", "elsewhere"), strict=True):
@@ -195,37 +199,38 @@ def test_two_workers(tmp_path: pathlib.Path) -> None:
 
     chief, worker = (dict(np.load(tmp_path / f"worker{index}.npz")) for index in range(2))
     assert chief.keys() == worker.keys()
-    assert {name.partition("/")[0] for name in chief} == {"sync", "own", "stacked"}
+    assert {name.partition("/")[0] for name in chief} == {"sync", "own"}
     for name, value in chief.items():
         # The average of the workers' own statistics is rounded.
         tolerance = 1e-6 if name.startswith("own/") else 0.0
         np.testing.assert_allclose(value, worker[name], rtol=0, atol=tolerance, err_msg=name)
-    assert any("units1to3" in name for name in chief if name.startswith("stacked/"))
+    assert any("units1to3" in name for name in chief if name.startswith("sync/"))
     metrics = RunDirectory(sync).metrics
     assert metrics["training"]["replicas"] == 2
     assert metrics["test"]["examples"] == 360
 
-    # From the workers' checkpoint at step 8, one device reads the same batches.
-    expected = final_weights(sync)
-    for path in (sync / "checkpoints" / "step_00000012", sync / "checkpoints" / "best"):
-        shutil.rmtree(path)
-    (sync / "model.keras").unlink()
-    config = load_config(sync / "config.json")
-    run_training(with_changes(config, {"runtime.strategy": "one-device"}), sync)
-    assert largest_difference(final_weights(sync), expected) < 2e-4
-
-    # Looped units, activations computed twice: the same run, up to rounding.
+    # On one device the same run, up to rounding, without loops and second computations.
+    expected, looped = final_weights(sync), keras.models.load_model(sync / "model.keras")
+    one_device = {"runtime.strategy": "one-device"}
     plain, changes = tmp_path / "plain", {"model.stacked": False, "runtime.remat": "none"}
-    config = get_recipe("digits").configure("cifar_resnet8", STACKED | changes)
-    run_training(with_changes(config, {"runtime.strategy": "one-device"}), plain)
-    unrolled, looped = (keras.models.load_model(path / "model.keras") for path in (plain, stacked))
+    config = load_config(sync / "config.json")
+    run_training(with_changes(config, one_device | changes), plain)
     images = np.random.default_rng(0).normal(size=(16, 8, 8, 1)).astype("float32")
+    unrolled = keras.models.load_model(plain / "model.keras")
     expected_logits = np.asarray(unrolled(images, training=False))
     np.testing.assert_allclose(
         np.asarray(looped(images, training=False)),
         expected_logits,
         atol=1e-3 * np.abs(expected_logits).max(),
     )
+
+    # From the workers' checkpoint at step 6, one device reads the same batches.
+    for path in (sync / "checkpoints" / "step_00000009", sync / "checkpoints" / "best"):
+        shutil.rmtree(path)
+    (sync / "model.keras").unlink()
+    run_training(with_changes(config, one_device), sync)
+    assert "Resuming at step 6 of 9" in capsys.readouterr().out
+    assert largest_difference(final_weights(sync), expected) < 2e-4
 
 
 # Refusals, which need no further process.

@@ -18,7 +18,7 @@ from keras_resnet_train.finetuning import finetuning
 from keras_resnet_train.rundir import open_run
 from keras_resnet_train.session import run_training
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.usefixtures("without_pictures")]
 
 
 @pytest.fixture(scope="module")

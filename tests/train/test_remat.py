@@ -15,7 +15,7 @@ from keras_resnet_train.config import RunConfig, differences
 from keras_resnet_train.rundir import open_run, spec_of
 from keras_resnet_train.session import run_training
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.usefixtures("without_pictures")]
 
 # Drops branches, so that drawing again for the second computation would show.
 RUN = {

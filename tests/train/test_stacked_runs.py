@@ -16,7 +16,7 @@ from keras_resnet_train.config import RunConfig
 from keras_resnet_train.rundir import open_run
 from keras_resnet_train.session import run_training
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.usefixtures("without_pictures")]
 
 # Both kinds of stacks: with and without the first unit. Drops branches, so that a lost state of
 # the random numbers would show.

@@ -134,7 +134,7 @@ def test_accumulated_gradients_are_those_of_the_batch(precision: str) -> None:
             },
         )
         spec = get_spec("cifar_resnet8").replace(
-            depths=(1, 1), widths=(32, 64), norm="group", stochastic_depth=0.5, head_dropout=0.25
+            depths=(1,), widths=(32,), norm="group", stochastic_depth=0.5, head_dropout=0.25
         )
         model = build(spec, input_shape=(8, 8, 3), seed=0)
         optimizer = make_optimizer(config.optimizer, 0.1, precision)

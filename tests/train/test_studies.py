@@ -35,7 +35,7 @@ from keras_resnet_train.studies.plan import Arm, Budget, Trial, trials
 from keras_resnet_train.studies.spread import Spread, beyond_spread, compared
 from keras_resnet_train.studies.trials import TrialResult, read_result, run_trials
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.usefixtures("without_pictures")]
 
 TINY = {
     "data.image_size": 8,

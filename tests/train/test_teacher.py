@@ -20,7 +20,7 @@ from keras_resnet_train.losses import distilled
 from keras_resnet_train.session import run_training
 from keras_resnet_train.teacher import Teacher, open_teacher
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.usefixtures("without_pictures")]
 
 
 def test_the_divergence_on_literal_numbers() -> None:

@@ -35,7 +35,7 @@ from keras_resnet_train.rundir import RunDirectory, open_run, spec_of
 from keras_resnet_train.session import run_training
 from keras_resnet_train.trainer import Trainer
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.usefixtures("without_pictures")]
 
 # One unit of 4 filters: tracing the graph takes most of a run's time.
 SMALL = {"model__spec__depths": [1], "model__spec__widths": [4]}

@@ -42,7 +42,7 @@ from keras_resnet_train.tuning.limits import Cost, CostBook, Limits
 from keras_resnet_train.tuning.plan import SearchPlan
 from keras_resnet_train.tuning.space import SPACES
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.usefixtures("without_pictures")]
 
 # Nets of 8 layers on digits of 8 x 8 pixels: what takes time is tracing the graph.
 TINY = (

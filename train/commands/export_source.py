@@ -113,8 +113,7 @@ def _plain(text: str) -> bool:
     path = Path(text)
     if path.suffix != ".keras" or not path.is_file() or not zipfile.is_zipfile(path):
         return False
-    with zipfile.ZipFile(path) as archive:
-        config = read_member(archive, "config.json", repr(text)).get("config")
+    config = read_member(text, "config.json").get("config")
     if not isinstance(config, dict):
         return False
     outputs = config.get("output_layers")
@@ -155,8 +154,9 @@ def open_examples(source: Source, args: argparse.Namespace) -> Examples:
     if args.dataset is None and (source.member is None or source.member.run is None):
         kind = _inputs_of(source)
         print(
-            f"No --dataset and no --examples: files are compared with the net on {_count(args)} "
-            f"random {kind}, which shows that they compute the same, not how accurate they are"
+            f"No --dataset: files are compared with the net on {_count(args)} random {kind}, which "
+            "shows that they compute the same, not how accurate they are (--examples FILE takes "
+            "others)"
         )
         return _random(source, args)
     if source.preprocess is None:

@@ -127,7 +127,7 @@ def read_rows(content: bytes, examples: int) -> tuple[dict[str, Any], list[Row]]
         ValueError: If it is damaged.
     """
     try:
-        with gzip.open(io.BytesIO(content)) as file:
+        with gzip.open(io.BytesIO(content), mode="rb") as file:
             text = file.read(_LONGEST_FACTS + examples * _LONGEST_ROW)
         lines = csv.reader(io.StringIO(text.decode(**_SURROGATES), newline=""))
         facts = json.loads(next(lines)[0])

@@ -169,8 +169,8 @@ class TfdsOrigin(Origin):
 
         part = f"{self.parts[split]}[{start}:{stop}]"
         if is_by_number(self.builder):
-            images = record_source(self.builder, part).open().as_numpy_iterator()
-            for number, (image, label) in enumerate(images, start):
+            source = record_source(self.builder, part)
+            for number, (image, label) in enumerate(source.open().as_numpy_iterator(), start):
                 yield self._checked(f"{self.parts[split]}/{number}", int(label), image)
             return
         records = self.builder.as_dataset(

@@ -304,7 +304,8 @@ def _encoded(builder: Any, split: str) -> Any:
     import tensorflow_datasets as tfds
 
     if is_by_number(builder):
-        return record_source(builder, split).open()
+        source = record_source(builder, split)
+        return source.open()
     records = builder.as_dataset(
         split=split,
         shuffle_files=False,

@@ -182,7 +182,7 @@ class Mirror:
         try:
             token = self.path.with_name(f".{self.path.name}.token")
             if not token.is_file():
-                token.write_text(uuid.uuid4().hex, encoding="utf-8")
+                token.write_text(uuid.uuid4().hex, encoding="utf-8", newline="\n")
             yield token.read_text(encoding="utf-8") if descriptor is not None else uuid.uuid4().hex
         finally:
             if descriptor is not None:
