@@ -285,7 +285,7 @@ def _index(directory: RunDirectory, token: int, *, shared: bool) -> Path | Shari
     return Sharing(path, task_index(), len(peers()) + 1, token) if shared else path
 
 
-def _settings(config: RunConfig, mirror: Mirror | None) -> dict[str, Any]:
+def _settings(config: RunConfig, mirror: Mirror | None = None) -> dict[str, Any]:
     """Returns what must be the same on all workers: settings and versions, but for paths."""
     import tensorflow as tf
 
