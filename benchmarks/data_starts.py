@@ -48,7 +48,9 @@ def run(images: int, records: int, folder: Path | None) -> int:
         os.utime(next(root.rglob("*.jpg")), ns=(1, 1))
         _print("third start, one file changed", *_process(load))
         for name, make in readers(shards, records).items():
-            print(f"{name:36}{_rate(make()):>9,.0f} records per second of processor time")
+            print(
+                f"{name:36}{_rate(make()):>9,.0f} records per second of processor time", flush=True
+            )
     return 0
 
 

@@ -186,7 +186,7 @@ def _mirrored_cpus(count: int, collective: Collective) -> Any:
         return tf.distribute.MirroredStrategy(devices)
     return tf.distribute.MirroredStrategy(
         devices,
-        # The default fails inside loops on CPUs: "Shape mismatch in the collective instance".
+        # Deterministic in its order, and without threads that wait for each other.
         cross_device_ops=tf.distribute.ReductionToOneDevice(),
     )
 

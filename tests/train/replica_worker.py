@@ -267,6 +267,13 @@ def averages(folder: Path) -> dict[str, Any]:
     }
 
 
+def ring() -> dict[str, float]:
+    """The way that several GPUs add their gradients, in parts of a kilobyte."""
+    changes = TWO | SYNC | {"runtime.collective": "ring", "runtime.collective_pack": 1e-3}
+    ring_weights = weights_after(with_changes(BASE, changes))
+    return {"ring": difference(ring_weights, weights_after(with_changes(BASE, TWO | SYNC)))}
+
+
 def numbers() -> dict[str, Any]:
     """Whole numbers that a sum in float32 does not hold."""
     largest = largest_of_workers(make_strategy("cpu:2"))
@@ -401,5 +408,6 @@ if __name__ == "__main__":
         **gradient_sums(),
         **overflow(),
         **norm_and_optimizer(),
+        **ring(),
     }
     print(json.dumps(report))

@@ -12,6 +12,7 @@ from PIL import Image
 
 from keras_resnet import PreprocessSpec
 from keras_resnet_train.data.images import decode, decode_part, fit, normalize
+from keras_resnet_train.resizing import KERNELS, resize_antialiased, scale_and_translate
 
 pytestmark = pytest.mark.tf
 
@@ -220,3 +221,30 @@ def test_fit_of_long_images(interpolation: Any) -> None:
         assert difference.max() <= 1  # halves may be rounded to either side
         assert difference.mean() < 0.01
         np.testing.assert_array_equal(fit(image[None], preprocess)[0], found)
+
+
+@pytest.mark.parametrize("method", ["bilinear", "bicubic", "lanczos3"])
+def test_resizing_axis_by_axis_is_tensorflows_to_the_bit(method: str) -> None:
+    rng = np.random.default_rng(0)
+    for shape, size in (
+        ((37, 53, 3), (16, 24)),
+        ((9, 40, 1), (20, 11)),
+        ((64, 3, 3), (8, 8)),
+        ((5, 7, 3), (31, 33)),
+    ):
+        image = tf.constant(rng.integers(0, 256, shape, dtype=np.uint8))
+        expected = tf.image.resize(image, size, method=method, antialias=True)
+        np.testing.assert_array_equal(resize_antialiased(image, size, method), expected)
+        moved = [-2.5, 1.25]
+        expected = tf.raw_ops.ScaleAndTranslate(
+            images=image[None],
+            size=size,
+            scale=[0.4, 0.7],
+            translation=moved,
+            kernel_type=KERNELS[method],
+            antialias=True,
+        )
+        found = scale_and_translate(
+            image, tf.constant(size), tf.constant([0.4, 0.7]), tf.constant(moved), method
+        )
+        np.testing.assert_array_equal(found, expected[0])

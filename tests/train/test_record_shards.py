@@ -393,7 +393,7 @@ def test_tfds(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert list(numbered.train.open().as_numpy_iterator()) == expected
     for name, first in (
         ("streamed", "streamed-train.tfrecord-00001-of-00002__0"),
-        ("numbered", "train/15"),
+        ("numbered", "numbered-train.array_record-00001-of-00002__0"),
     ):
         shards = load(tmp_path / f"{name}_shards")
         assert shards.class_names == ("red", "green")

@@ -7,11 +7,11 @@ from typing import Any
 
 from keras_resnet import PreprocessSpec
 
+from ..resizing import KERNELS, resize_antialiased, scale_and_translate
 from .decoding import decode as decode
 from .decoding import decode_part as decode_part
 
 _LARGEST_EXCESS = 16
-KERNELS = {"bilinear": "triangle", "bicubic": "keyscubic", "lanczos3": "lanczos3"}
 
 
 def fit(image: Any, preprocess: PreprocessSpec) -> Any:
@@ -41,10 +41,7 @@ def fit(image: Any, preprocess: PreprocessSpec) -> Any:
         image_resized = tf.cond(
             tf.reduce_all(tf.equal(resized, shape)),
             lambda: tf.cast(image, tf.float32),
-            lambda: tf.cast(
-                tf.image.resize(image, resized, method=preprocess.interpolation, antialias=True),
-                tf.float32,
-            ),
+            lambda: _resized(image, resized, preprocess.interpolation),
         )
         return image_resized[..., top : top + height, left : left + width, :]
 
@@ -56,6 +53,15 @@ def fit(image: Any, preprocess: PreprocessSpec) -> Any:
     )
     image = tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)
     return tf.ensure_shape(image, (*image.shape[:-3], height, width, image.shape[-1]))
+
+
+def _resized(image: Any, size: Any, method: str) -> Any:
+    """Returns an image, or a batch, that is resized with antialiasing, float32."""
+    import tensorflow as tf
+
+    if len(image.shape) == 3 and image.shape[-1] is not None and method in KERNELS:
+        return resize_antialiased(image, size, method)
+    return tf.cast(tf.image.resize(image, size, method=method, antialias=True), tf.float32)
 
 
 def _fit_part(image: Any, preprocess: PreprocessSpec, resized: Any) -> Any:
@@ -73,16 +79,18 @@ def _fit_part(image: Any, preprocess: PreprocessSpec, resized: Any) -> Any:
     step = tf.cast(shape, tf.float32) / tf.cast(resized, tf.float32)  # pixels per pixel of the net
     offset = (resized - size) // 2
     if preprocess.interpolation in KERNELS:
+        translation = -tf.cast(offset, tf.float32)
+        if len(image.shape) == 3:
+            return scale_and_translate(image, size, 1 / step, translation, preprocess.interpolation)
         # As `tf.image.resize` does with this operation, at another place.
-        part = tf.raw_ops.ScaleAndTranslate(
-            images=image if len(image.shape) == 4 else image[None],
+        return tf.raw_ops.ScaleAndTranslate(
+            images=image,
             size=size,
             scale=1 / step,
-            translation=-tf.cast(offset, tf.float32),
+            translation=translation,
             kernel_type=KERNELS[preprocess.interpolation],
             antialias=True,
         )
-        return part if len(image.shape) == 4 else part[0]
     # The filter of an area reaches one pixel of the larger grid; 8 leave room for rounding.
     reach = tf.cast(tf.math.ceil(8 * tf.maximum(step, 1)), tf.int32)
     first = tf.cast(tf.floor(tf.cast(offset, tf.float32) * step), tf.int32) - reach

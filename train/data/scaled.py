@@ -14,8 +14,9 @@ from typing import Any
 
 from keras_resnet import PreprocessSpec
 
+from ..resizing import KERNELS, scale_and_translate
 from .decoding import STANDARD, Decoding, decode, jpeg_header, oriented_part
-from .images import KERNELS, fit
+from .images import fit
 
 MARGIN = 2.0
 """Fewest pixels that are decoded, along each axis, for a pixel of the resized image."""
@@ -180,12 +181,11 @@ def _resized_part(
     window = tf.cast(tf.concat([begin, tf.maximum(end - begin, 1)], axis=0), tf.int32)
     part, origin = oriented_part(encoded, window, ratio, channels, header)
     scale = tf.cast(ratio, tf.float32) / step
-    found = tf.raw_ops.ScaleAndTranslate(
-        images=part[None],
-        size=tf.convert_to_tensor(size),
-        scale=scale,
-        translation=(origin - first) / step,
-        kernel_type=KERNELS[interpolation or "bilinear"],
-        antialias=True,
+    found = scale_and_translate(
+        part,
+        tf.convert_to_tensor(size, tf.int32),
+        scale,
+        (origin - first) / step,
+        interpolation or "bilinear",
     )
-    return tf.clip_by_value(found[0], 0, 255)
+    return tf.clip_by_value(found, 0, 255)

@@ -9,6 +9,7 @@ import functools
 import hashlib
 import itertools
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -165,25 +166,31 @@ class TfdsOrigin(Origin):
             yield functools.partial(list, chunk)
 
     def _examples(self, split: Split, start: int, stop: int) -> Iterator[Example]:
+        part = f"{self.parts[split]}[{start}:{stop}]"
+        names = (
+            f"{os.path.basename(each.filename)}__{number}"
+            for each in self.builder.info.splits[part].file_instructions
+            for number in range(each.skip, each.skip + each.take)
+        )
+        for name, (image, label) in zip(names, self._records(part), strict=True):
+            yield self._checked(name, int(label), image)
+
+    def _records(self, part: str) -> Iterator[tuple[bytes, int]]:
+        """Yields encoded images and labels in the order in which TFDS stores them."""
         import tensorflow_datasets as tfds
 
-        part = f"{self.parts[split]}[{start}:{stop}]"
         if is_by_number(self.builder):
             source = record_source(self.builder, part)
-            for number, (image, label) in enumerate(source.open().as_numpy_iterator(), start):
-                yield self._checked(f"{self.parts[split]}/{number}", int(label), image)
+            yield from source.open().as_numpy_iterator()
             return
         records = self.builder.as_dataset(
             split=part,
             shuffle_files=False,
-            read_config=tfds.ReadConfig(
-                interleave_cycle_length=1, try_autocache=False, add_tfds_id=True
-            ),
+            read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
             decoders={"image": tfds.decode.SkipDecoding()},
         )
         for record in records.as_numpy_iterator():
-            name = record["tfds_id"].decode()
-            yield self._checked(name, int(record["label"]), record["image"])
+            yield record["image"], record["label"]
 
     def _checked(self, name: str, label: int, image: bytes) -> Example:
         if 0 <= label < len(self.class_names):

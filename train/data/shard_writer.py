@@ -46,6 +46,7 @@ from .shard_origin import Origin
 from .walk import counted
 
 Say = Callable[[str], None]
+_SAMPLE = 32  # resized images of which the size of all is estimated
 
 
 def write_shards(
@@ -151,7 +152,7 @@ class _Writer:
         }
         before = self._settings_before()
         if before is None:
-            size = max(1.0, origin.mean_bytes)
+            size = max(1.0, self._mean_bytes())
             shards = {s: max(1, round(n * size / shard_bytes)) for s, n in origin.sizes.items()}
             return {**now, "shards": shards}
         named = {name: now[name] for name in now.keys() - {"format", "source", "identity"}}
@@ -166,6 +167,16 @@ class _Writer:
                 "give another folder, or remove it"
             )
         return {**now, "shards": before["shards"]}
+
+    def _mean_bytes(self) -> float:
+        """Returns the mean size of a stored image, an estimate."""
+        if not self._storage.short_side:
+            return self._origin.mean_bytes
+        split, size = next(iter(self._origin.sizes.items()))
+        chunks = self._origin.chunks(Shard(split, 0, 1, 0, min(size, _SAMPLE)), _SAMPLE)
+        images = stored(next(chunks)(), self._storage, self._origin.decoding)
+        sizes = [len(each.content) for each in images if isinstance(each.content, bytes)]
+        return sum(sizes) / max(1, len(sizes))
 
     def _settings_before(self) -> dict[str, Any] | None:
         for name in (PLAN, MANIFEST):
@@ -213,7 +224,7 @@ class _Writer:
         return {shard.stem: facts for shard, (facts, _) in found.items() if facts is not None}
 
     def _check_space(self, left: int) -> None:
-        needed = 0 if self._storage.short_side else left * self._origin.mean_bytes
+        needed = left * self._mean_bytes() if left else 0
         free = shutil.disk_usage(self._folder).free
         if free < needed:
             raise OSError(
