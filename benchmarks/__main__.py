@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     data = commands.add_parser(
         "data", help="measure starts on a folder of many files, and records of shards per second"
     )
-    data.add_argument("--images", type=_at_least(100), default=200_000, help="default: 200,000")
+    data.add_argument("--images", type=_at_least(1000), default=200_000, help="default: 200,000")
     data.add_argument("--records", type=_at_least(4), default=8000, help="default: 8,000")
     data.add_argument("--folder", type=Path, help="where they are written, and removed again")
     data.set_defaults(run=_data)

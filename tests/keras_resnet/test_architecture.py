@@ -78,7 +78,7 @@ APPLICATION_LAYERS = (
     {"terminal"},
     {
         *("console", "errors", "files", "local_cluster", "measurement", "profiler", "provenance"),
-        *("background", "replica_statistics", "signals", "snapshot"),
+        *("background", "replica_statistics", "resizing", "signals", "snapshot"),
     },
     {"checkpoint_files", "launcher", "rendezvous", "slurm"},
     {"run_log", "strategies", "throughput"},
