@@ -97,7 +97,7 @@ def _case(net: str, shared: Path, quickstart: Path | None) -> Case:
         from keras_resnet_train.data import at_size, load_data, raw_images
 
         data = load_data(opened.config.data, opened.spec, class_names=opened.class_names)
-        data = at_size(data, opened.preprocess, opened.config.augment, opened.config.cache)
+        data = at_size(data, opened.preprocess, opened.config.augment, opened.config.data.cache)
         images, labels = raw_images(data.split("test"), opened.preprocess, data.channels, 1017)
         training, _ = raw_images(
             data.split("train"), opened.preprocess, data.channels, _CALIBRATION

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,8 @@ from keras_resnet.export.mixed_precision import (
 _NAMED = 5  # tensors that the report names
 
 
-class Samples(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Samples:
     """Calibration images as the float graph takes them.
 
     Attributes:

@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import functools
 import importlib.metadata
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,20 @@ from keras_resnet.export.runtime import (
 _PASSING = ("DEQUANTIZE", "QUANTIZE", "RESHAPE", "SQUEEZE", "CAST")
 _TYPES = ("float32", "float16", "uint8", "int8", "int16")
 
+_MAX_SIDE, _MAX_VALUES = 2**16, 2**26
+
+
+def check_input_sides(shape: Sequence[int]) -> None:
+    """Checks the shape of an input before the interpreter reserves memory for all layers.
+
+    Raises:
+        ValueError: If a side is above 65,536, or the input has more than 2^26 values: the file is
+            damaged.
+    """
+    sides = [int(side) for side in shape]
+    if max(sides, default=0) > _MAX_SIDE or math.prod(sides) > _MAX_VALUES:
+        raise ValueError(f"its input has the shape {tuple(sides)}")
+
 
 class LiteRTRuntime(Runtime):
     """A `.tflite` file under `ai_edge_litert`'s interpreter, by default with all CPU cores."""
@@ -39,6 +54,8 @@ class LiteRTRuntime(Runtime):
                 self._interpreter = Interpreter(
                     model_content=self._content, num_threads=threads or os.cpu_count()
                 )
+                for each in self._interpreter.get_input_details():
+                    check_input_sides(each["shape"])
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise ValueError(f"{str(path)!r} is not a valid LiteRT file: {error}") from error

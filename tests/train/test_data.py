@@ -30,6 +30,7 @@ from keras_resnet_train.data import (
     resolve_data,
     training_batches,
 )
+from keras_resnet_train.data.readable import naming_files
 from keras_resnet_train.data.sources import (
     FileSource,
     StreamSource,
@@ -572,6 +573,12 @@ def test_a_tfds_directory_that_names_another_module(
             '"numClasses": "1000000000"',
             "1,000,000,000 classes",
         ),
+        (
+            "features.json",
+            '"featuresDict"',
+            '"featqresDict"',
+            "TFDS cannot open 'colours' in .*featqr",
+        ),
         ("dataset_info.json", '"12"', '"1000000000000"', "states 2,000,000,000,000 examples"),
     ],
 )
@@ -679,3 +686,18 @@ def test_a_small_folder_is_decoded_once(tmp_path: pathlib.Path) -> None:
     np.testing.assert_array_equal(held.train.images, raw_images(data.train, preprocess, 3)[0])
     for augment, cache in ((AugmentConfig(crop="scale"), "auto"), (AugmentConfig(), "none")):
         assert at_size(data, preprocess, augment, cache).train is data.train
+
+
+@pytest.mark.parametrize("cache", ["auto", "none"])
+def test_a_damaged_record_of_tfds(
+    cache: Any, prepared: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    shutil.copytree(prepared / "colours", tmp_path / "colours")
+    for path in tmp_path.rglob("*.tfrecord*"):
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"is damaged: .*corrupted record|is unreadable: .*corrup"):
+        data = load_data(DataConfig(dataset="colours", data_dir=str(tmp_path), cache=cache), SPEC)
+        with naming_files(data.train):
+            raw_images(data.train, PreprocessSpec((4, 4)), 3)

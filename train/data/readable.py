@@ -16,7 +16,7 @@ from .known import Read
 from .listing import printable
 from .reading import Say, digest, problem_of, read_files, read_one
 from .reading import reason as reason
-from .sources import ArraySource, FileSource, Source, Split
+from .sources import ArraySource, FileSource, Source, Split, StreamSource
 from .walk import counted
 
 FEWER_RECORDS = "has fewer records than"
@@ -127,7 +127,12 @@ def naming_files(*sources: Source | None) -> Iterator[None]:
 
     try:
         yield
-    except (tf.errors.InvalidArgumentError, tf.errors.UnknownError, tf.errors.NotFoundError) as e:
+    except (
+        tf.errors.InvalidArgumentError,
+        tf.errors.UnknownError,
+        tf.errors.NotFoundError,
+        tf.errors.DataLossError,
+    ) as e:
         if FEWER_RECORDS in str(e):
             raise
         if DAMAGED in str(e):  # it names the file
@@ -156,15 +161,25 @@ def first_unreadable(source: Source) -> str:
     if isinstance(source, ArraySource):
         return ""
     if not isinstance(source, FileSource):
-        for number, (content, _) in enumerate(source.open(None).as_numpy_iterator()):
-            problem = problem_of(content, 3, source.decoding)
-            if problem:
-                return f"Example {number} is unreadable: {problem}"
-        return ""
+        return _first_of_stream(source)
     for path in source.paths:
         problem = read_one(path, source, 3).problem
         if problem:
             return f"{printable(path)} is unreadable: {problem}"
+    return ""
+
+
+def _first_of_stream(source: StreamSource) -> str:
+    import tensorflow as tf
+
+    number = -1
+    try:
+        for number, (content, _) in enumerate(source.open(None).as_numpy_iterator()):
+            problem = problem_of(content, 3, source.decoding)
+            if problem:
+                return f"Example {number} is unreadable: {problem}"
+    except tf.errors.OpError as error:  # a damaged record
+        return f"Example {number + 1} is unreadable: {reason(error)}"
     return ""
 
 

@@ -16,6 +16,7 @@ from keras_resnet.nets.catalog import nearest
 from ..config import DataConfig
 from .decoding import Decoding, decode
 from .memory import fits, notes
+from .reading import reason
 from .sources import (
     SPLITS,
     ArraySource,
@@ -47,6 +48,18 @@ def load_tfds(config: DataConfig, asked: Sequence[Split] = SPLITS) -> ImageData:
         ValueError: If the data set is unknown, has no image and label, has no known split, or
             cannot be downloaded.
     """
+    import tensorflow as tf
+
+    try:
+        return _load(config, asked)
+    except tf.errors.OpError as error:
+        raise ValueError(
+            f"A record of {config.dataset!r} is damaged: {reason(error)}. Prepare the data set "
+            "again"
+        ) from error
+
+
+def _load(config: DataConfig, asked: Sequence[Split]) -> ImageData:
     builder = open_builder(config)
     image, label = image_and_label(builder, config.dataset)
     names = tuple(label.names)
@@ -246,6 +259,10 @@ def find_builder(config: DataConfig) -> Any:
         return tfds.builder(config.dataset, data_dir=config.data_dir)
     except tfds.core.registered.DatasetNotFoundError:
         raise _unknown(config) from None
+    except Exception as error:  # of damaged metadata: protobuf's, TFDS's and Python's own
+        where = f" in {config.data_dir}" if config.data_dir else ""
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        raise ValueError(f"TFDS cannot open {config.dataset!r}{where}: {reason}") from error
 
 
 def open_builder(config: DataConfig) -> Any:
