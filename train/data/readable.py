@@ -16,7 +16,7 @@ from .known import Read
 from .listing import printable
 from .reading import Say, digest, problem_of, read_files, read_one
 from .reading import reason as reason
-from .sources import ArraySource, FileSource, Source, Split, StreamSource
+from .sources import ArraySource, FileSource, RecordSource, Source, Split, StreamSource
 from .walk import counted
 
 FEWER_RECORDS = "has fewer records than"
@@ -169,7 +169,7 @@ def first_unreadable(source: Source) -> str:
     return ""
 
 
-def _first_of_stream(source: StreamSource) -> str:
+def _first_of_stream(source: RecordSource | StreamSource) -> str:
     import tensorflow as tf
 
     number = -1
