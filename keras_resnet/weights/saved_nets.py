@@ -9,6 +9,7 @@ import os
 import re
 import zipfile
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import keras
@@ -351,16 +352,23 @@ def load_keras_file(path: str | os.PathLike[str]) -> Any:
 
 
 def _check_variables(config: Any, size: int) -> None:
-    """Refuses layers whose weights would take more memory than a file of `size` bytes allows.
+    """Refuses layers whose weights would take more memory than a file of `size` bytes allows."""
+    with ThreadPoolExecutor(1) as thread:
+        needed = thread.submit(_bytes_of_variables, config).result()
+    if needed > allowed_bytes(size):
+        raise ValueError(f"its config describes weights of {needed} bytes, and it has {size}")
 
-    They are made without their values, as `keras.StatelessScope` postpones these: whichever numbers
-    of the config decide a shape, they count.
+
+def _bytes_of_variables(config: Any) -> int:
+    """Returns the size of a model's weights, which are made without their values.
+
+    `keras.StatelessScope` postpones the values: whichever numbers of the config decide a shape,
+    they count. Call it in a thread of its own. Keras notes such variables by the thread, and the
+    next scope that ends in it would give them their values, however large they are.
     """
     with keras.StatelessScope(initialize_variables=False):
         model = keras.saving.deserialize_keras_object(config, safe_mode=True)
-    needed = sum(4 * math.prod(variable.shape) for variable in model.variables)
-    if needed > allowed_bytes(size):
-        raise ValueError(f"its config describes weights of {needed} bytes, and it has {size}")
+    return sum(4 * math.prod(variable.shape) for variable in model.variables)
 
 
 def _check_function(stored: ResNetSpec, wanted: ResNetSpec, path: str) -> None:

@@ -125,9 +125,9 @@ def copied(exported, monkeypatch):
 def ready(copied, reference, monkeypatch):
     """Takes the measurements of `exported` too, where a test is about what becomes of the files."""
     measured = {v.file: v for v in copied.verifications}
-    known = types.SimpleNamespace(of=lambda *_: dataclasses.replace(reference))
+    known = types.SimpleNamespace(of=lambda *_, **__: dataclasses.replace(reference))
     monkeypatch.setattr(pipeline, "Reference", known)
-    monkeypatch.setattr(pipeline, "verify", lambda path, *_, precision: measured[path.name])
+    monkeypatch.setattr(pipeline, "verify", lambda path, *_, **__: measured[path.name])
     return copied
 
 

@@ -83,7 +83,9 @@ def test_shards(tmp_path: pathlib.Path) -> None:
     np.testing.assert_array_equal(images, [pixels(number) for number in range(10, 14)])
     assert labels.tolist() == [0, 1, 0, 1]
     # So does the evaluation of chunks.
-    (chunk,) = chunks(data.validation, 3, lambda image: (tf.ensure_shape(image, (6, 5, 3)),), 4)
+    (chunk,) = chunks(
+        data.validation, 3, lambda image: (tf.ensure_shape(image.pixels, (6, 5, 3)),), 4
+    )
     np.testing.assert_array_equal(chunk.versions[0], [pixels(number) for number in range(10, 14)])
     # Training reads single images, in any order.
     plan = TrainingPlan(SIZE, AugmentConfig(), 3, seed=0, start_step=0, total_steps=1)

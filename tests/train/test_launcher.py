@@ -109,16 +109,15 @@ def test_restarts_end(launch: Callable[..., tuple]) -> None:
     ("other", "notice"), [("sys.exit(138)", 60.0), ("time.sleep(60)", 0.3)], ids=["lost", "hangs"]
 )
 def test_a_permanent_status_is_not_tried_again(
-    launch: Callable[..., tuple], monkeypatch: pytest.MonkeyPatch, other: str, notice: float
+    launch: Callable[..., tuple], other: str, notice: float
 ) -> None:
     """Whatever the other worker does: here it says that it lost one, or hangs and is killed."""
-    monkeypatch.setattr(module, "_NOTICE", notice)
     code = f"""
 while index == 1 and not starts.with_name("starts0").exists():
     time.sleep(0.01)
 {other} if index == 0 else sys.exit(1)
 """
-    status, lines = launch(code)
+    status, lines = launch(code, notice=notice)
     assert status == 1
     assert sum(" start " in line for line in lines) == 2
 
