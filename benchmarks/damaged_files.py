@@ -176,11 +176,11 @@ def _evaluate_run(folder: Path, path: Path) -> bool:
 
 
 def _predict_best(folder: Path, path: Path) -> bool:
-    return _command("predict", folder / "run", "--checkpoint", "best", folder / "grey.png")
+    return _command("predict", folder / "run", folder / "grey.png", "--checkpoint", "best")
 
 
 def _predict_last(folder: Path, path: Path) -> bool:
-    return _command("predict", folder / "run", "--checkpoint", "last", folder / "grey.png")
+    return _command("predict", folder / "run", folder / "grey.png", "--checkpoint", "last")
 
 
 def _report(folder: Path, path: Path) -> bool:
