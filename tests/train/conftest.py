@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 import pathlib
 import shutil
 from collections.abc import Callable, Iterator
@@ -42,17 +41,6 @@ def tiny_config(**changes: Any) -> RunConfig:
     """The tiny run's configuration, `__` standing for the dots of changed fields."""
     dotted = {name.replace("__", "."): value for name, value in changes.items()}
     return get_recipe("digits").configure("cifar_resnet8", {**TINY, **dotted})
-
-
-@pytest.fixture(scope="module", autouse=True)
-def short_garbage_collections() -> None:
-    """Keeps what is there when a file's tests begin out of all later collections.
-
-    Exports and studies call `gc.collect()`, which took half a second with the objects of
-    TensorFlow and of earlier tests, and a third of the time of some tests.
-    """
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.fixture(scope="session")
