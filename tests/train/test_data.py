@@ -30,13 +30,9 @@ from keras_resnet_train.data import (
     resolve_data,
     training_batches,
 )
+from keras_resnet_train.data.image_data import check_labels, hold_out
 from keras_resnet_train.data.readable import naming_files
-from keras_resnet_train.data.sources import (
-    FileSource,
-    StreamSource,
-    check_labels,
-    hold_out,
-)
+from keras_resnet_train.data.sources import FileSource, StreamSource
 from keras_resnet_train.finetuning import training_images
 
 pytestmark = pytest.mark.tf

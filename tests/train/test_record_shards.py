@@ -32,9 +32,10 @@ from keras_resnet_train.data import (
     shard_writer,
     training_batches,
 )
+from keras_resnet_train.data.shard_checks import check_shards
 from keras_resnet_train.data.shard_images import Storage
 from keras_resnet_train.data.shard_origin import open_origin
-from keras_resnet_train.data.shard_writer import check_shards, write_shards
+from keras_resnet_train.data.shard_writer import write_shards
 from keras_resnet_train.data.sources import RecordSource
 
 pytestmark = pytest.mark.tf

@@ -17,8 +17,9 @@ from keras_resnet_train.config import AugmentConfig, DataConfig
 from keras_resnet_train.config.data import with_earlier_data_defaults
 from keras_resnet_train.data import Share, TrainingPlan, naming_files, training_batches
 from keras_resnet_train.data.arrange import relabelled
+from keras_resnet_train.data.image_data import ImageData
 from keras_resnet_train.data.record_offsets import RecordOffsets, make_reader
-from keras_resnet_train.data.sources import ImageData, RecordFiles, Records, StreamSource
+from keras_resnet_train.data.sources import RecordFiles, Records, StreamSource
 from keras_resnet_train.data.streams import allow_open_files, plan_of, reading_notes
 
 pytestmark = pytest.mark.tf

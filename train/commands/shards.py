@@ -10,7 +10,7 @@ from ..command import Command
 from ..config import DataConfig
 
 if TYPE_CHECKING:
-    from ..data.shard_format import Manifest
+    from ..data.shard_manifest import Manifest
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,9 +85,10 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    from ..data.shard_checks import check_shards
     from ..data.shard_images import Storage
     from ..data.shard_origin import open_origin
-    from ..data.shard_writer import check_shards, write_shards
+    from ..data.shard_writer import write_shards
 
     def say(text: str) -> None:
         print(text, flush=True)

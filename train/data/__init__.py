@@ -4,6 +4,7 @@ from .batches import Share as Share
 from .batches import TrainingPlan as TrainingPlan
 from .evaluation_pipeline import evaluation_batches as evaluation_batches
 from .hand_over import make_finish as make_finish
+from .image_data import ImageData as ImageData
 from .in_memory import at_size as at_size
 from .in_memory import measure_channels as measure_channels
 from .in_memory import raw_images as raw_images
@@ -18,6 +19,5 @@ from .preview import augmented_examples as augmented_examples
 from .preview import grid as grid
 from .readable import naming_files as naming_files
 from .sources import ArraySource as ArraySource
-from .sources import ImageData as ImageData
 from .sources import Source as Source
 from .streams import reading_notes as reading_notes

@@ -10,9 +10,10 @@ import numpy as np
 
 from ..config import DataConfig
 from .batches import on_host
+from .image_data import ImageData
 from .listing import examples
 from .membership import fold_of
-from .sources import ArraySource, FileSource, ImageData, RecordSource, Source, StreamSource
+from .sources import ArraySource, FileSource, RecordSource, Source, StreamSource
 
 
 def arranged(data: ImageData, config: DataConfig) -> ImageData:

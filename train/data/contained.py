@@ -11,8 +11,9 @@ import numpy as np
 from ..config import DataConfig
 from .decoding import Decoding
 from .divide import Files
+from .image_data import Split
 from .request import Request
-from .sources import Contained, FileSource, Split
+from .sources import Contained, FileSource
 from .table import label_array
 
 

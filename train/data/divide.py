@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from ..config import DataConfig
+from .image_data import SPLITS, ImageData, Split, no_images
 from .index import FileIndex
 from .listing import Entry, Listing, changed_files, examples
 from .membership import fold_of, held_out
 from .readable import digest_of, duplicates, read_all
 from .request import Request
-from .sources import SPLITS, FileSource, ImageData, Split, no_images
+from .sources import FileSource
 from .walk import counted
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from .image_data import ImageData
 from .memory import free_memory
-from .sources import ArraySource, ImageData
+from .sources import ArraySource
 
 _LEAST_SYNTHETIC = 96  # 64 for training, 16 each for validation and test
 

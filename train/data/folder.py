@@ -10,10 +10,11 @@ from ..config import DataConfig
 from .decoding import Decoding
 from .divide import Files, divided
 from .headers import ENDINGS
+from .image_data import ImageData, Split
 from .layout import read_layout
 from .listing import examples
 from .request import Request
-from .sources import FileSource, ImageData, Split
+from .sources import FileSource
 from .walk import Walk, counted, subfolders
 
 

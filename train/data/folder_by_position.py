@@ -13,8 +13,9 @@ import numpy as np
 
 from ..config import DataConfig
 from .decoding import Decoding
+from .image_data import ImageData, Split, hold_out
 from .readable import read_all
-from .sources import FileSource, ImageData, Split, hold_out
+from .sources import FileSource
 
 _ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 _SPLITS: dict[Split, tuple[str, ...]] = {

@@ -10,9 +10,10 @@ from ..config import DataConfig
 from ..files import read_bytes
 from .contained import Row, contained_files
 from .divide import divided
+from .image_data import ImageData
 from .layout import split_named
 from .request import Request
-from .sources import Contained, ImageData
+from .sources import Contained
 from .table import IMAGE_COLUMNS, LABEL_COLUMNS
 
 

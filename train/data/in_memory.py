@@ -14,11 +14,12 @@ from keras_resnet import PreprocessSpec
 from ..config import AugmentConfig
 from .batches import Share
 from .evaluation_pipeline import evaluation_batches
+from .image_data import ImageData
 from .images import fit
 from .index import cache_directory, kept_array, kept_values
 from .memory import fits, notes
 from .readable import naming_files
-from .sources import ArraySource, FileSource, ImageData, Source
+from .sources import ArraySource, FileSource, Source
 
 _BATCH_BYTES = 2 * 2**20
 _WORTH_KEEPING = 1000  # images; fewer are resized within a second

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from .image_data import Split
 from .listing import examples
-from .sources import Split
 from .walk import counted, holds_images, refuse_names, subfolders
 
 _NAMES: dict[str, Split] = {

@@ -19,13 +19,13 @@ from .embedded import load_digits, make_synthetic
 from .folder import load_folder
 from .folder_by_position import load_folder_by_position
 from .hub_dataset import is_saved_dataset, load_saved_dataset
+from .image_data import SPLITS, ImageData, Split
 from .in_memory import at_size, measure_channels
 from .listing import Listing
 from .request import Request
-from .shard_format import is_record_shards
+from .shard_manifest import is_record_shards
 from .shard_source import load_record_shards
 from .shared_index import Sharing
-from .sources import SPLITS, ImageData, Split
 from .table import TABLES, is_table, load_table, names_table
 from .tar_shards import find_shards, load_shards, refuse_compressed
 from .tfds_source import find_builder, load_tfds

@@ -10,8 +10,8 @@ from keras_resnet import PreprocessSpec
 
 from ..config import RunConfig
 from .batches import Share, TrainingPlan
+from .image_data import ImageData
 from .pipeline import training_batches
-from .sources import ImageData
 
 
 def augmented_examples(

@@ -11,12 +11,13 @@ import numpy as np
 
 from .array_record_files import DAMAGED
 from .decoding import Decoding
+from .image_data import Split
 from .index import FileIndex
 from .known import Read
 from .listing import printable
 from .reading import Say, digest, problem_of, read_files, read_one
 from .reading import reason as reason
-from .sources import ArraySource, FileSource, RecordSource, Source, Split, StreamSource
+from .sources import ArraySource, FileSource, RecordSource, Source, StreamSource
 from .walk import counted
 
 FEWER_RECORDS = "has fewer records than"

@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+from .image_data import SPLITS, Split
 from .listing import Listing
 from .shared_index import Sharing
-from .sources import SPLITS, Split
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,10 +20,11 @@ from keras_resnet import get_spec
 
 from ..config import DataConfig
 from .decoding import Decoding
+from .image_data import Split, Task
 from .index import stamp_of
 from .load import check_dataset, load_data
 from .shard_format import Shard
-from .sources import FileSource, Split, Task
+from .sources import FileSource
 from .table import is_table
 from .tar_shards import find_shards
 from .tfds_array_record import is_by_number, record_source

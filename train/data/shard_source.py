@@ -14,18 +14,13 @@ from ..config import DataConfig
 from .array_record_files import ArrayRecordFiles, Part
 from .decoding import Decoding
 from .divide import Files, divided
+from .image_data import SPLITS, ImageData, check_labels
 from .known import Read
 from .request import Request
-from .shard_format import (
-    REFUSED,
-    Row,
-    Written,
-    problem_of_shard,
-    read_manifest,
-    read_rows,
-    refuse_damaged,
-)
-from .sources import SPLITS, Contained, FileSource, ImageData, check_labels, read_in_graph
+from .shard_checks import problem_of_shard, refuse_damaged
+from .shard_format import REFUSED, Row, read_rows
+from .shard_manifest import Written, read_manifest
+from .sources import Contained, FileSource, read_in_graph
 from .walk import counted
 
 

@@ -29,19 +29,15 @@ from .shard_format import (
     MANIFEST,
     PLAN,
     REFUSED,
-    Manifest,
     Row,
     Shard,
-    Written,
     planned,
-    problem_of_shard,
     read_facts,
-    read_manifest,
-    refuse_damaged,
     sha256,
     write_rows,
 )
 from .shard_images import Storage, Stored, record_of, stored
+from .shard_manifest import Manifest, Written, read_manifest
 from .shard_origin import Origin
 from .walk import counted
 
@@ -79,34 +75,6 @@ def write_shards(
             unlock(descriptor, folder / ".lock", remove=True)
         with contextlib.suppress(OSError):  # it holds something
             folder.rmdir()
-
-
-def check_shards(folder: Path, say: Say) -> Manifest:
-    """Compares the SHA-256 of each shard with the manifest.
-
-    Args:
-        folder: A finished folder.
-        say: Prints a line on progress.
-
-    Returns:
-        The manifest.
-
-    Raises:
-        ValueError: If shards are damaged or missing; names them, and what to do.
-    """
-    manifest = read_manifest(folder)
-    shards = [shard for each in manifest.splits.values() for shard in each]
-    images = sum(shard.examples for shard in shards)
-    progress = Progress(images, 0, say, "checking shards")
-    damaged = []
-    with concurrent.futures.ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
-        problems = pool.map(lambda shard: problem_of_shard(folder, shard, content=True), shards)
-        for shard, problem in zip(shards, problems, strict=True):
-            progress.add(shard.examples)
-            if problem:
-                damaged.append(f"{shard.file} ({problem})")
-    refuse_damaged(folder, damaged)
-    return manifest
 
 
 class _Writer:

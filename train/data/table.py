@@ -13,10 +13,11 @@ import numpy as np
 from ..config import DataConfig
 from .decoding import Decoding
 from .divide import Files, divided
+from .image_data import ImageData, Split
 from .layout import split_named
 from .listing import examples
 from .request import Request
-from .sources import FileSource, ImageData, Split
+from .sources import FileSource
 from .walk import counted, is_special
 
 TABLES = (".csv", ".tsv", ".parquet")

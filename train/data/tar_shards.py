@@ -13,12 +13,13 @@ from ..config import DataConfig
 from .contained import Row, contained_files
 from .divide import divided
 from .headers import ENDINGS
+from .image_data import ImageData, Split
 from .index import stamp_of
 from .known import Stamp
 from .layout import split_named
 from .listing import examples
 from .request import Request
-from .sources import Contained, ImageData, Split
+from .sources import Contained
 from .table import LABEL_COLUMNS
 from .walk import counted, holds_images, subfolders
 

@@ -15,19 +15,10 @@ from keras_resnet.nets.catalog import nearest
 
 from ..config import DataConfig
 from .decoding import Decoding, decode
+from .image_data import SPLITS, ImageData, Split, check_labels, hold_out, no_images
 from .memory import fits, notes
 from .reading import reason
-from .sources import (
-    SPLITS,
-    ArraySource,
-    ImageData,
-    Source,
-    Split,
-    StreamSource,
-    check_labels,
-    hold_out,
-    no_images,
-)
+from .sources import ArraySource, Source, StreamSource
 from .tfds_array_record import is_by_number, record_source
 from .tfds_directory import check_tfds_directory
 from .tfds_records import record_files
