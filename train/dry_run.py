@@ -16,9 +16,9 @@ from .config import RunConfig
 from .console import Console
 from .data.preview import augmented_examples, grid
 from .files import write_bytes
+from .preparation import prepare
 from .pretrained import open_pretrained, with_pretrained
 from .rundir import RunDirectory
-from .session import prepare
 from .trainer import Trainer
 
 _WIDTH, _HEIGHT = 64, 10

@@ -3,45 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import importlib.util
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
-import numpy as np
 
-from keras_resnet import PreprocessSpec
-from keras_resnet.nets.precision import dtype_policy
-from keras_resnet.version import __version__
 from keras_resnet.weights.rebuild import clone_as_float32, copy_weights, rebuild
 
-from .agreement import Agreement, largest_of_workers
 from .checkpoint import Checkpoints
 from .config import RunConfig
 from .console import Console
-from .data import ImageData, naming_files, resolve_data
-from .data.index import FILE as INDEX
+from .data import naming_files
 from .data.index import keep_beside
-from .data.preview import augmented_examples
-from .data.shared_index import Sharing
 from .evaluation.splits import describe_metrics, save_confusions, split_metrics
-from .memory_check import check_memory
-from .pretrained import Pretrained, open_pretrained, with_pretrained
+from .preparation import Prepared, prepare
+from .pretrained import open_pretrained, with_pretrained
 from .provenance import environment
 from .quantization import detached_copy
 from .remote.address import remote_url
 from .remote.mirror import Mirror, run_output, worker_index
-from .run_log import RunLog
-from .rundir import Resume, RunDirectory, data_facts, spec_of
+from .rundir import Resume, RunDirectory, spec_of
 from .samples import pick_samples, training_samples
 from .signals import stopped_by_signals
-from .starting_net import describe_start, starting_net, stated_preprocess
-from .strategies import check_name, check_strategy, is_chief, make_strategy, task_index
-from .tensorboard import TensorBoardHistory
-from .tracking import make_tracker
+from .strategies import check_name, is_chief
 from .trainer import Trainer
 from .workers import Watch, naming_lost_peers, peers
 
@@ -159,146 +145,6 @@ def train_and_report(
     return directory.model.is_file()
 
 
-class Prepared(NamedTuple):
-    """A run before its first step.
-
-    Attributes:
-        trainer: The trainer; nothing is restored yet.
-        weights: Content of `weights.json`; None where the run starts from random weights or has
-            it already.
-    """
-
-    trainer: Trainer
-    weights: Mapping[str, Any] | None
-
-
-def prepare(
-    config: RunConfig,
-    directory: RunDirectory,
-    console: Console,
-    *,
-    pretrained: Pretrained | None = None,
-    callbacks: Sequence[keras.callbacks.Callback] = (),
-    watch: Watch | None = None,
-    mirror: Mirror | None = None,
-) -> Prepared:
-    """Opens the data, builds the net and makes all checks; writes nothing.
-
-    Args:
-        config: The run, after `with_pretrained`.
-        directory: The directory of the run, which need not exist.
-        console: Prints what was understood.
-        pretrained: The weights to start from.
-        callbacks: Keras callbacks, as `Trainer` takes them.
-        watch: Says for whom this worker waits, if there are several.
-        mirror: The copy of the directory in an object store.
-
-    Raises:
-        PeerLostError: If another worker of the run could not begin.
-        ValueError: If configuration, data, weights and directory do not fit, or differ between
-            workers.
-    """
-    import tensorflow as tf
-
-    started = time.monotonic()
-    keras.utils.set_random_seed(config.seed)
-    if config.runtime.deterministic:
-        tf.config.experimental.enable_op_determinism()
-    watch = watch or Watch(())
-    several, chief = config.runtime.strategy == "multi-worker", is_chief(config.runtime.strategy)
-    runtime = config.runtime
-    strategy = make_strategy(runtime.strategy, runtime.worker_timeout, runtime.collective)
-    with watch.waiting("the other workers to compare their settings"):
-        agreement = (
-            Agreement(largest_of_workers(strategy), task_index()) if several else Agreement()
-        )
-        agreement.check_equal(_settings(config, mirror), "settings")
-        if mirror is None:
-            agreement.check_shared(directory.path, chief=chief)
-        else:
-            mirror.refresh()
-        token = agreement.token()
-    check_strategy(
-        strategy,
-        batch_size=config.batch_size,
-        xla=runtime.xla,
-        deterministic=runtime.deterministic,
-    )
-    spec = spec_of(config)
-    stated = None if pretrained is None else stated_preprocess(config, pretrained)
-    start, weights = None, None
-    waiting = watch.waiting("the other workers to read their data")
-    with agreement.together("begin", waiting):
-        data, preprocess = resolve_data(
-            config,
-            spec,
-            directory.listing,
-            lambda note: console.say(f"Note: {note}"),
-            stated,
-            _index(directory, token, shared=several and mirror is None),
-        )
-        if pretrained is not None:
-            start = starting_net(config, pretrained, data, preprocess, directory)
-            preprocess = start.preprocess
-            weights = None if start.net is None else pretrained.record(start.changes)
-            console.say(describe_start(config, pretrained, start))
-        directory.check_data(data, preprocess)
-        check_memory(
-            spec,
-            preprocess,
-            config.augment,
-            batch=-(-config.batch_size // (len(peers()) + 1 if several else 1)),
-            classes=len(data.class_names),
-            channels=data.channels,
-        )
-    if several:
-        with watch.waiting("the other workers to compare their data"):
-            agreement.check_equal(data_facts(data, preprocess), "data")
-    if chief:
-        callbacks = [*_recorders(config, data, preprocess, directory), *callbacks]
-    with dtype_policy(config.runtime.precision):
-        trainer = Trainer(
-            config,
-            data,
-            preprocess,
-            directory,
-            strategy,
-            console,
-            callbacks,
-            start,
-            agreement=agreement,
-            watch=watch,
-        )
-    if trainer.learner.teacher is not None:
-        console.say(trainer.learner.teacher.description)
-    console.say(
-        f"{spec.name} on {data.name}: {len(data.train)} training images, "
-        f"{trainer.length.steps} steps of {config.batch_size} on "
-        f"{strategy.num_replicas_in_sync} replica(s); ready in {time.monotonic() - started:.1f} s"
-    )
-    return Prepared(trainer, weights)
-
-
-def _index(directory: RunDirectory, token: int, *, shared: bool) -> Path | Sharing:
-    """Returns the index of the images beside a run; workers that share it read them together."""
-    path = directory.path / INDEX
-    return Sharing(path, task_index(), len(peers()) + 1, token) if shared else path
-
-
-def _settings(config: RunConfig, mirror: Mirror | None = None) -> dict[str, Any]:
-    """Returns what must be the same on all workers: settings and versions, but for paths."""
-    import tensorflow as tf
-
-    facts: dict[str, Any] = {"keras_resnet": __version__, "tensorflow": tf.__version__}
-    facts |= {"keras": keras.__version__, "numpy": np.__version__}
-    for section, values in dataclasses.asdict(config).items():
-        inner = values if isinstance(values, dict) else {"": values}
-        facts |= {f"{section}.{name}".rstrip("."): value for name, value in inner.items()}
-    for name in ("data.dataset", "data.data_dir", "runtime.profile", "runtime.track"):
-        facts.pop(name, None)
-    return facts if mirror is None else {**facts, "output": mirror.url}
-
-
 def _begin(prepared: Prepared) -> Trainer:
     """Makes the directory a run."""
     trainer = prepared.trainer
@@ -311,22 +157,6 @@ def _begin(prepared: Prepared) -> Trainer:
         if trainer.learner.teacher is not None:
             trainer.learner.teacher.record(directory.path)
     return trainer
-
-
-def _recorders(
-    config: RunConfig, data: ImageData, preprocess: PreprocessSpec, directory: RunDirectory
-) -> list[keras.callbacks.Callback]:
-    """Returns the callbacks that write down how a run goes."""
-
-    def pictures() -> np.ndarray:
-        images = augmented_examples(config, data, preprocess)[0]
-        return images[..., : 3 if images.shape[-1] >= 3 else 1]
-
-    log = directory.path / "metrics.jsonl"
-    tracker = make_tracker(config, directory.path)
-    # TensorBoard reads the lines of earlier sessions before `RunLog` opens the file.
-    board = TensorBoardHistory(directory.path / "logs", log, pictures)
-    return [board, RunLog(log), *([] if tracker is None else [tracker])]
 
 
 def _finish(trainer: Trainer) -> None:

@@ -2,51 +2,30 @@
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
-from keras_resnet.nets.batch_norm import BatchNormalization
-from keras_resnet.nets.layers import Dropout, PadChannels, PadEdges, Scalar, StochasticDepth
+from keras_resnet.nets.layers import Dropout, Scalar, StochasticDepth
 from keras_resnet.nets.model import ResNet, deep_graph
 from keras_resnet.nets.tensor import Tensor
 from keras_resnet.quantize.calibrate import calibrate
 from keras_resnet.quantize.grid import mean_shift
 from keras_resnet.quantize.layers import LARGEST, ChannelScale, QuantizedConv2D, QuantizedDense
+from keras_resnet.quantize.operators import (
+    FACTORS,
+    KEEPS,
+    SIGMOID,
+    activation_of,
+    before_relu,
+    check_layers,
+    is_relu,
+)
 from keras_resnet.quantize.ranges import ActivationRange, ProductRange, SumRange, is_quantize_aware
 from keras_resnet.reparam import deploy
-from keras_resnet.reparam.folding import producers, scale_and_shift
-
-_NORMS = (keras.layers.BatchNormalization, BatchNormalization)
-_FACTORS = (Scalar, keras.layers.Rescaling, *_NORMS)
-# Operators that compute new values, which get a range.
-_COMPUTES = (
-    keras.layers.Conv2D,
-    keras.layers.Dense,
-    keras.layers.Add,
-    keras.layers.Multiply,
-    keras.layers.GlobalAveragePooling2D,
-    *_FACTORS,
-)
-# Operators that only choose among the values of their input, or do nothing in inference.
-_KEEPS = (
-    keras.layers.MaxPooling2D,
-    keras.layers.GlobalMaxPooling2D,
-    keras.layers.ZeroPadding2D,
-    keras.layers.Flatten,
-    keras.layers.Reshape,
-    keras.layers.Dropout,
-    Dropout,
-    StochasticDepth,
-    PadChannels,
-    PadEdges,
-)
-# What an int8 LOGISTIC returns: steps of 1/256 from 0.
-_SIGMOID = (0.0, 255 / 256)
-_ACTIVATIONS = ("linear", "relu", "sigmoid")
+from keras_resnet.reparam.folding import scale_and_shift
 
 
 def quantize_aware(
@@ -104,7 +83,7 @@ def quantize_aware(
     if is_quantize_aware(model):
         raise ValueError(f"{model.name!r} is quantise-aware already: train it further as it is")
     folded = deploy(model)
-    _check_layers(folded)
+    check_layers(folded)
     with deep_graph():
         pixels = _of_input(model)
         net = _Converter(folded, bits, pixels, momentum=momentum, steps=observe_steps).convert()
@@ -138,7 +117,7 @@ class _Converter:
         self._bits = bits
         self._pixels = pixels
         self._settings = settings
-        self._before_relu = _before_relu(model)
+        self._before_relu = before_relu(model)
         self._inputs: dict[int, Tensor] = {}
         # By tensor: the layer whose grid its values lie on, and the step of that grid.
         self._grids: dict[int, _Grid] = {}
@@ -157,7 +136,7 @@ class _Converter:
             kind = QuantizedDense if isinstance(layer, keras.layers.Dense) else QuantizedConv2D
             # The activation becomes a layer of its own, behind which the range stands.
             return kind.from_config({**config, "activation": "linear", "bits": self._bits})
-        if isinstance(layer, _FACTORS):
+        if isinstance(layer, FACTORS):
             return ChannelScale(name=layer.name)
         return layer.__class__.from_config(config)
 
@@ -173,16 +152,16 @@ class _Converter:
             first, second = args[0]
             steps = {"first_step": self._step(first), "second_step": self._step(second)}
             self._exact[id(y)] = _Exact(SumRange, {"first": first, "second": second, **steps}, y)
-        if _is_relu(source) and id(args[0]) in self._exact:
+        if is_relu(source) and id(args[0]) in self._exact:
             self._exact[id(y)] = self._exact[id(args[0])]._replace(tensor=y)
         if isinstance(source, keras.layers.AveragePooling2D):
             # AVERAGE_POOL_2D rounds the means to the grid of the pixels.
             return self._on_grid(y, self._grids[id(args[0])].layer, observe=False)
-        if isinstance(source, _KEEPS):
+        if isinstance(source, KEEPS):
             return self._noted(y, self._grids[id(args[0])])
-        name = _activation(source)
+        name = activation_of(source)
         if isinstance(source, keras.layers.Activation | keras.layers.ReLU):
-            return self._ranged(y, layer.name, fixed=_SIGMOID if name == "sigmoid" else None)
+            return self._ranged(y, layer.name, fixed=SIGMOID if name == "sigmoid" else None)
         if name == "linear":
             return y if layer.name in self._before_relu else self._ranged(y, layer.name)
         # LiteRT fuses a ReLU with its operator; a sigmoid is an operator with an input of its own.
@@ -191,7 +170,7 @@ class _Converter:
         x, y = y, keras.layers.Activation(name, name=own)(y)
         if name == "relu" and id(x) in self._exact:
             self._exact[id(y)] = self._exact[id(x)]._replace(tensor=y)
-        return self._ranged(y, own, fixed=_SIGMOID if name == "sigmoid" else None)
+        return self._ranged(y, own, fixed=SIGMOID if name == "sigmoid" else None)
 
     def _rounded_input(self, x: Any) -> Any:
         """Returns a tensor; the input of the net is rounded to int8 first, once."""
@@ -261,87 +240,10 @@ class _Grid(NamedTuple):
     tensor: Tensor
 
 
-def _activation(layer: keras.Layer) -> str:
-    """Returns the name of a layer's activation; `relu` for a ReLU layer."""
-    if isinstance(layer, keras.layers.ReLU):
-        return "relu"
-    activation = getattr(layer, "activation", None)
-    return "linear" if activation is None else getattr(activation, "__name__", repr(activation))
-
-
-def _is_relu(layer: keras.Layer) -> bool:
-    kinds = (keras.layers.Activation, keras.layers.ReLU)
-    return isinstance(layer, kinds) and _activation(layer) == "relu"
-
-
-def _before_relu(model: keras.Model) -> set[str]:
-    """Returns the names of layers whose only reader is a ReLU, which LiteRT fuses with them.
-
-    Their own values exist nowhere, so they have no range.
-    """
-    config = model.get_config()
-    layers = {layer.name: layer for layer in model.layers}
-    readers = collections.defaultdict(list)
-    for each in config["layers"]:
-        for node in each["inbound_nodes"]:
-            for name in producers(node):
-                readers[name].append(each["name"])
-    outputs = {tensor._keras_history.operation.name for tensor in keras.tree.flatten(model.outputs)}
-    fused = (keras.layers.Conv2D, keras.layers.Dense, keras.layers.Add, *_FACTORS)
-    return {
-        name
-        for name, found in readers.items()
-        if len(found) == 1
-        and name not in outputs
-        and isinstance(layers[name], fused)
-        and _is_relu(layers[found[0]])
-    }
-
-
-def _check_layers(model: keras.Model) -> None:
-    """Checks that every layer has an int8 operator whose result `quantize_aware` reproduces."""
-    if keras.config.image_data_format() != "channels_last":
-        raise ValueError("Quantise-aware nets need channels_last images, as LiteRT has them")
-    if not isinstance(model, keras.Model) or not model.inputs:
-        raise TypeError(f"A functional model is needed. Received: {type(model).__name__}")
-    problems = [f"{layer.name} ({why})" for layer in model.layers if (why := _refusal(layer))]
-    if problems:
-        raise ValueError(
-            f"{model.name!r} has {len(problems)} layer(s) that quantise-aware training does not "
-            f"support: {', '.join(problems[:4])}{', ...' if len(problems) > 4 else ''}"
-        )
-
-
-def _refusal(layer: keras.Layer) -> str:
-    """Returns why a layer is not supported; empty if it is."""
-    kind = type(layer).__name__
-    if isinstance(layer, keras.layers.InputLayer):
-        return ""
-    if layer.dtype_policy.name != "float32":
-        return f"{layer.dtype_policy.name} in place of float32"
-    exact = (keras.layers.Conv2D, keras.layers.Dense)
-    if isinstance(layer, exact) and type(layer) not in exact:
-        return kind
-    if isinstance(layer, _NORMS) and layer.axis not in (-1, 3):
-        return f"{kind} over axis {layer.axis}"
-    known = (*_COMPUTES, *_KEEPS, keras.layers.AveragePooling2D, keras.layers.ReLU)
-    if not isinstance(layer, (*known, keras.layers.Activation)):
-        return kind
-    activation = _activation(layer)
-    if activation not in _ACTIVATIONS:
-        return f"activation {activation}"
-    if isinstance(layer, keras.layers.ReLU):
-        settings = (layer.max_value, layer.negative_slope, layer.threshold)
-        return (
-            "" if settings in ((None, 0, 0), (None, 0.0, 0.0)) else "a ReLU with a limit or slope"
-        )
-    return ""
-
-
 def _copy_weights(folded: keras.Model, net: keras.Model) -> None:
     """Copies the weights of a folded model to its quantised clone."""
     for layer in folded.layers:
-        if isinstance(layer, _FACTORS):
+        if isinstance(layer, FACTORS):
             net.get_layer(layer.name).set_float_weights(*_factor_and_sum(layer, net))
         elif isinstance(layer, keras.layers.Conv2D | keras.layers.Dense):
             kernel, *bias = layer.get_weights()

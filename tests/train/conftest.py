@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from keras_resnet.nets.precision import dtype_policy
-from keras_resnet_train import samples, session
+from keras_resnet_train import preparation, samples, session
 from keras_resnet_train.cli import main
 from keras_resnet_train.config import RunConfig
 from keras_resnet_train.console import Console
@@ -69,7 +69,7 @@ def without_pictures(finished_run: pathlib.Path) -> Iterator[None]:
         return np.zeros(shape, "uint8"), np.zeros(count, "int64")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "augmented_examples", blank)
+        patch.setattr(preparation, "augmented_examples", blank)
         patch.setattr(samples, "augmented_examples", blank)
         patch.setattr(session, "pick_samples", lambda *_: {})
         yield

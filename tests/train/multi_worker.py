@@ -14,11 +14,12 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_resnet_train import session
+from keras_resnet_train import preparation
 from keras_resnet_train.recipes import get_recipe
+from keras_resnet_train.session import run_training
 
 # A process can join a cluster of workers once, so that its runs share the strategy.
-session.make_strategy = functools.cache(session.make_strategy)
+preparation.make_strategy = functools.cache(preparation.make_strategy)
 
 weights: dict[str, np.ndarray] = {}
 
@@ -38,7 +39,7 @@ class Keep(keras.callbacks.Callback):
 for directory, changes in json.loads(sys.argv[2]):
     config = get_recipe("digits").configure("cifar_resnet8", changes)
     try:
-        session.run_training(config, Path(directory), callbacks=[Keep(Path(directory).name)])
+        run_training(config, Path(directory), callbacks=[Keep(Path(directory).name)])
     except ValueError as error:
         print(f"{Path(directory).name} refused: {error}")
 np.savez(sys.argv[1], **weights)

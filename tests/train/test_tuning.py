@@ -20,12 +20,13 @@ import keras
 import pytest
 
 from keras_resnet import ResNetSpec
-from keras_resnet_train import session
 from keras_resnet_train.commands.train import COMMAND as TRAIN
 from keras_resnet_train.config import RunConfig, load_config, with_changes
+from keras_resnet_train.data import resolve_data
 from keras_resnet_train.recipes import get_recipe
 from keras_resnet_train.run_options import configuration
 from keras_resnet_train.rundir import spec_of
+from keras_resnet_train.session import run_training
 from keras_resnet_train.tuning import (
     candidate_filter,
     directory,
@@ -270,7 +271,7 @@ def resolve_once(config: RunConfig, spec: ResNetSpec) -> Any:
     """`resolve_data`, but each data set is opened once for all tests."""
     key = f"{config.data} {spec.name} {spec.input_size}"
     if key not in RESOLVED:
-        RESOLVED[key] = session.resolve_data(config, spec)
+        RESOLVED[key] = resolve_data(config, spec)
     return RESOLVED[key]
 
 
@@ -514,7 +515,7 @@ def test_a_search_stopped_in_a_trial_goes_on(
                 signal.raise_signal(signal.SIGTERM)
 
     def terminated(config: RunConfig, path: pathlib.Path, **_: Any) -> Any:
-        return session.run_training(config, path, callbacks=[Terminate()])
+        return run_training(config, path, callbacks=[Terminate()])
 
     with monkeypatch.context() as patch:
         patch.setattr(tuner, "run_training", terminated)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 import tensorflow as tf
 
-from keras_resnet_train import agreement, session, workers
+from keras_resnet_train import agreement, preparation, workers
 from keras_resnet_train.agreement import Agreement
 from keras_resnet_train.config import RunConfig
 from keras_resnet_train.errors import PeerLostError
@@ -218,6 +218,6 @@ def test_settings_name_modules_not_packages(monkeypatch: pytest.MonkeyPatch) -> 
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "version", absent)
-    facts = session._settings(RunConfig(epochs=1))
+    facts = preparation.settings_of(RunConfig(epochs=1))
     assert (facts["tensorflow"], facts["optimizer.momentum"]) == (tf.__version__, 0.9)
     assert "data.dataset" not in facts

@@ -280,7 +280,7 @@ def budget_facts(budget: Budget) -> dict[str, object]:
 
 def provenance(facts: Mapping[str, object]) -> dict[str, object]:
     """Returns the command, the facts, the hardware, the versions and the date."""
-    from ..session import environment
+    from ..provenance import environment
 
     found = environment()
     return {

@@ -52,8 +52,7 @@ def training_batch(config: RunConfig, count: int) -> Batch:
     Raises:
         ValueError: If the data does not fit the net, or has no training images.
     """
-    from ..data import raw_images
-    from ..session import resolve_data
+    from ..data import raw_images, resolve_data
 
     data, preprocess = resolve_data(config, spec_of(config))
     images, labels = raw_images(data.split("train"), preprocess, data.channels, count)

@@ -11,9 +11,9 @@ from typing import Any
 from keras_resnet.nets.catalog import nearest
 
 from ..config import RunConfig, differences, from_dict, with_changes
+from ..data import resolve_data
 from ..length import length_of
 from ..rundir import spec_of
-from ..session import resolve_data
 from .candidates import Candidates, Values
 from .limits import Limits
 from .space import get_space
