@@ -14,7 +14,7 @@ from keras_resnet.nets.named_weights import write_weights
 from keras_resnet.weights.rebuild import copy_weights, rebuild
 
 from .config import RunConfig
-from .data import ImageData, Share, TrainingPlan, training_batches
+from .data import ImageData, Share, TrainingPlan, make_finish, pixel_batches
 
 _LARGEST_BATCH = 256  # on one device
 
@@ -95,7 +95,7 @@ def statistics_batches(
     """Yields batches of normalized training images, each image at most once.
 
     They have the size of test images and are augmented as in training, but not mixed, erased or
-    repeated.
+    repeated. As in training, the device receives uint8 and normalizes them.
 
     Args:
         config: The run.
@@ -103,12 +103,15 @@ def statistics_batches(
         preprocess: Their preprocessing.
         images: Number of images; all of them where there are fewer.
     """
+    import tensorflow as tf
+
     augment = dataclasses.replace(config.augment, **_ALIKE)
     count = min(images, len(data.train))
     batch = min(config.batch_size // config.optimizer.accumulate, _LARGEST_BATCH, count)
     plan = TrainingPlan(preprocess, augment, data.channels, config.seed, 0, -(-count // batch))
-    for batch_images, _ in training_batches(data.train, plan, Share(batch)):
-        yield batch_images[:count]
+    finish = tf.function(make_finish(preprocess, augment))
+    for pixels, _ in pixel_batches(data.train, plan, Share(batch)):
+        yield finish(pixels)[:count]
         count -= batch
         if count <= 0:
             return

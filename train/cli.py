@@ -86,14 +86,48 @@ class _Parser(argparse.ArgumentParser):
                 parser.add_commands(entry.commands)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parses as argparse does."""
-        if self._module:
-            with _quiet_start():
-                command = importlib.import_module(f".{self._module}", __package__).COMMAND
-                _look_for_devices()
-            command.add_arguments(self)
-            self.set_defaults(command=command, parser=self)
-        return super().parse_known_args(args, namespace)
+        """Parses as argparse does, but that options of a command may stand between its names."""
+        if not self._module:
+            return super().parse_known_args(args, namespace)
+        with _quiet_start():
+            command = importlib.import_module(f".{self._module}", __package__).COMMAND
+            _look_for_devices()
+        command.add_arguments(self)
+        self.set_defaults(command=command, parser=self)
+        if any(action.nargs == argparse.REMAINDER for action in self._actions):
+            return super().parse_known_args(args, namespace)
+        return self._parse_in_any_order(list(args), namespace)
+
+    def _parse_in_any_order(self, words: list[str], namespace: Any) -> tuple[Any, list[str]]:
+        """Parses the options first, and then the names between and behind them.
+
+        argparse takes the names before the first option for all there are. Its
+        `parse_known_intermixed_args` works as this does, but loses a name with a hyphen after `--`
+        where no name precedes that.
+        """
+        end = words.index("--") if "--" in words else len(words)
+        names = [action for action in self._actions if not action.option_strings]
+        options = [action for action in self._actions if action.required and action.option_strings]
+        kept = [(action.nargs, action.default) for action in names]
+        usage, self.usage = self.usage, self.usage or self.format_usage().partition(": ")[2]
+        for action in names:
+            action.nargs = action.default = argparse.SUPPRESS
+        try:
+            namespace, rest = super().parse_known_args(words[:end], namespace)
+        finally:
+            for action, (nargs, default) in zip(names, kept, strict=True):
+                action.nargs, action.default = nargs, default
+        unknown = [word for word in rest if word.startswith("-") and word != "-"]
+        between = [word for word in rest if word not in unknown]
+        for action in options:
+            action.required = False
+        try:
+            found, more = super().parse_known_args(["--", *between, *words[end + 1 :]], namespace)
+        finally:
+            self.usage = usage
+            for action in options:
+                action.required = True
+        return found, unknown + more
 
 
 def _version() -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from .config import RunConfig
 from .console import Console
-from .data import Share, TrainingPlan, pixel_batches, reading_notes
+from .data import Share, TrainingPlan, evaluation_notes, pixel_batches, reading_notes
 from .learner import Learner
 
 
@@ -46,7 +46,8 @@ def feed(
 
     def batches(context: Any) -> Any:
         share = Share.of(context, config.batch_size, replicas)
-        for line in reading_notes(data.train, plan, share):
+        notes = reading_notes(data.train, plan, share) + evaluation_notes(data, share.workers)
+        for line in notes:
             console.say(f"Note: {line}")
         return pixel_batches(data.train, plan, share)
 

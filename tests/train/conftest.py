@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import pathlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -17,7 +18,7 @@ from keras_resnet_train import preparation, samples, session
 from keras_resnet_train.cli import main
 from keras_resnet_train.config import RunConfig
 from keras_resnet_train.console import Console
-from keras_resnet_train.data import resolve_data
+from keras_resnet_train.data import array_record_files, resolve_data
 from keras_resnet_train.recipes import get_recipe
 from keras_resnet_train.rundir import RunDirectory, spec_of
 from keras_resnet_train.session import run_training
@@ -55,6 +56,74 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     path = tmp_path_factory.mktemp("runs") / "tiny"
     run_training(tiny_config(), path)
     return path
+
+
+@pytest.fixture(scope="session")
+def prepare_tfds() -> Callable[..., None]:
+    """Writes a data set of TFDS with two record files for each split, as TFDS itself would."""
+    return write_tfds
+
+
+def write_tfds(
+    root: pathlib.Path,
+    name: str,
+    suffix: str,
+    images: Sequence[bytes],
+    labels: Sequence[int],
+    class_names: Sequence[str],
+    *,
+    splits: Sequence[str] = ("train",),
+    channels: int = 3,
+) -> None:
+    """Writes encoded images as version 1.0.0; `suffix` is `tfrecord` or `array_record`."""
+    tfds = pytest.importorskip("tensorflow_datasets")
+    features = tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(shape=(None, None, channels), encoding_format="png"),
+            "label": tfds.features.ClassLabel(names=class_names),
+        }
+    )
+    path = root / name / "1.0.0"
+    path.mkdir(parents=True)
+    records = [
+        features.serialize_example(
+            features.encode_example({"image": io.BytesIO(image), "label": label})
+        )
+        for image, label in zip(images, labels, strict=True)
+    ]
+    halves = records[: len(records) // 2], records[len(records) // 2 :]
+    infos = []
+    for split in splits:
+        for number, half in enumerate(halves):
+            file = str(path / f"{name}-{split}.{suffix}-{number:05d}-of-00002")
+            if suffix == "tfrecord":
+                import tensorflow as tf
+
+                writer: Any = tf.io.TFRecordWriter(file)
+            else:
+                module = array_record_files.array_record_module("this test")
+                writer = module.ArrayRecordWriter(file, "group_size:1")
+            for record in half:
+                writer.write(record)
+            writer.close()
+        template = tfds.core.ShardedFileTemplate(
+            data_dir=path,
+            template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+            dataset_name=name,
+            split=split,
+            filetype_suffix=suffix,
+        )
+        infos.append(
+            tfds.core.SplitInfo(
+                name=split,
+                shard_lengths=[len(half) for half in halves],
+                num_bytes=sum(map(len, records)),
+                filename_template=template,
+            )
+        )
+    tfds.folder_dataset.write_metadata(
+        data_dir=str(path), features=features, split_infos=infos, check_data=False
+    )
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import importlib
 import json
 import os
 import pathlib
@@ -155,6 +156,57 @@ def test_which_commands_need_no_tensorflow() -> None:
     names = {str(path.relative_to(root)) for path in seen}
     assert {"command.py", "config/run.py", "recipes/recipe.py"} <= names
     assert not {name for name in names if name.startswith(("data", "evaluation", "rundir"))}
+
+
+@pytest.mark.parametrize(
+    ("command_name", "words", "found"),
+    [
+        (
+            "predict",
+            "RUN --checkpoint best a.jpg",
+            {"paths": ["RUN", "a.jpg"], "checkpoint": "best"},
+        ),
+        (
+            "predict",
+            "RUN a.jpg --top 1 b.jpg --json",
+            {"paths": ["RUN", "a.jpg", "b.jpg"], "top": 1},
+        ),
+        ("predict", "--json -- RUN -a.jpg", {"paths": ["RUN", "-a.jpg"], "json": True}),
+        ("predict", "RUN --top 1 -- -a --json", {"paths": ["RUN", "-a", "--json"], "json": False}),
+        ("evaluate", "--ensemble B C -- RUN", {"run": "RUN", "ensemble": ["B", "C"]}),
+        ("shards", "S --short-side 64 D", {"source": "S", "folder": pathlib.Path("D")}),
+        ("compare", "A --output x.html B", {"runs": [pathlib.Path("A"), pathlib.Path("B")]}),
+        ("latency", "A --batch 1,8 B", {"files": ["A", "B"], "batch": (1, 8)}),
+        ("convert", "--to a.h5 -- -a.pth", {"source": "-a.pth", "to": pathlib.Path("a.h5")}),
+        ("launch", "--workers 2 -- train --steps 3", {"words": ["train", "--steps", "3"]}),
+    ],
+)
+def test_options_between_names(
+    command_name: str, words: str, found: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names stand between and behind options, and behind `--`, where they may have a hyphen."""
+    module = importlib.import_module(f"keras_resnet_train.{COMMANDS[command_name].module}")
+    given: list[argparse.Namespace] = []
+    stand_in = module.COMMAND._replace(run=lambda args: given.append(args) or 0)
+    monkeypatch.setattr(module, "COMMAND", stand_in)
+    assert main([command_name, *words.split()]) == 0
+    assert {name: getattr(given[0], name) for name in found} == found
+
+
+def test_names_that_are_missing_or_options_that_are_unknown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for words, message in (
+        ("predict --top 1", "the following arguments are required: IMAGE"),
+        ("predict RUN --tops 1 a.jpg", "unrecognized arguments: --tops"),
+        ("compare A --output", "argument --output: expected one argument"),
+        ("info resnet50 --json resnet18", "unrecognized arguments: resnet18"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            main(words.split())
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.startswith(f"usage: keras-resnet {words.split()[0]} ")
 
 
 # A run's options.

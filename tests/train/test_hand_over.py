@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,17 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_resnet import PreprocessSpec
+from keras_resnet_train import batch_norm_statistics
 from keras_resnet_train.config import AugmentConfig
 from keras_resnet_train.config.data import with_earlier_data_defaults
-from keras_resnet_train.data import Share, TrainingPlan, make_finish, pixel_batches
+from keras_resnet_train.data import (
+    ImageData,
+    Share,
+    TrainingPlan,
+    make_finish,
+    pixel_batches,
+    training_batches,
+)
 from keras_resnet_train.data.batches import fetch
 from keras_resnet_train.data.sources import ArraySource, FileSource
 from keras_resnet_train.evaluation.classify import Evaluator
@@ -104,6 +114,30 @@ def test_arrays_are_not_copied_into_the_graph(tmp_path: pathlib.Path) -> None:
     several = FileSource((str(tmp_path / "a.png"),), np.array([[1, 0]], "uint8"))
     _, label, _ = fetch(several)(tf.constant(0, tf.int64), {})
     assert (label.dtype, label.numpy().tolist()) == (tf.float32, [1.0, 0.0])
+
+
+def test_statistics_are_measured_on_the_same_values(
+    tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bytes are handed over and normalized outside of `tf.data`; each image at most once."""
+    images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), dtype=np.uint8)
+    data = ImageData("x", ("a",), 3, ArraySource(images, np.zeros(20, "int64")), None, None)
+    config = tiny(batch_size=8, augment__pad=2, augment__flip=True, augment__erasing=0.5)
+    preprocess = PreprocessSpec((8, 8), (100.0,) * 3, (50.0,) * 3)
+    handed_over = []
+
+    def watched(*args: Any) -> Any:
+        handed_over.append(pixel_batches(*args))
+        return handed_over[0]
+
+    monkeypatch.setattr(batch_norm_statistics, "pixel_batches", watched)
+    found = list(batch_norm_statistics.statistics_batches(config, data, preprocess, 11))
+    assert handed_over[0].element_spec[0]["images"].dtype == tf.uint8
+    plain = dataclasses.replace(config.augment, erasing=0.0)
+    plan = TrainingPlan(preprocess, plain, 3, config.seed, 0, 2)
+    expected = [batch for batch, _ in training_batches(data.train, plan, Share(8))]
+    assert [len(each) for each in found] == [8, 3]
+    np.testing.assert_array_equal(np.concatenate(found), np.concatenate(expected)[:11])
 
 
 def test_an_evaluation_batch_is_of_each_replica() -> None:

@@ -16,6 +16,7 @@ from keras_resnet import PreprocessSpec
 from keras_resnet_train.data.decoding import STANDARD, Decoding
 from keras_resnet_train.data.pixel_budget import FREE_PIXELS, excess, gif_frames, size_of
 from keras_resnet_train.data.reading import problem_of
+from keras_resnet_train.prediction import FoundImages
 from keras_resnet_train.prediction.reading import read_batches
 
 pytestmark = pytest.mark.tf
@@ -91,7 +92,8 @@ def test_bombs(content: bytes, tmp_path: pathlib.Path) -> None:
         assert re.fullmatch(MESSAGE, problem)
     path = tmp_path / "bomb"
     path.write_bytes(content)
-    ((read,),) = read_batches([str(path)], 3, PreprocessSpec((8, 8)), 1)
+    pictures = FoundImages((str(path),), (), ()).pictures()
+    (((_, read),),) = read_batches(pictures, 3, PreprocessSpec((8, 8)), 1)
     assert isinstance(read, str)
     assert re.search(MESSAGE, read)
 

@@ -21,7 +21,7 @@ from keras_resnet_train.evaluation import Member, make_view, open_member
 from keras_resnet_train.evaluation.classes import CIFAR10
 from keras_resnet_train.evaluation.ensemble import Predictor
 from keras_resnet_train.evaluation.imagenet import imagenet_classes
-from keras_resnet_train.prediction import find_images, predictions
+from keras_resnet_train.prediction import FoundImages, find_images, predictions
 from keras_resnet_train.prediction.reading import read_batches
 
 pytestmark = pytest.mark.tf
@@ -117,11 +117,12 @@ def test_the_batch_size_does_not_matter(member: Member, tmp_path: pathlib.Path) 
     """Probabilities are those of `evaluate`'s own code, at any batch size."""
     for number in range(7):
         write_digit(number, tmp_path / f"{number}.png")
-    paths = find_images([str(tmp_path)]).paths
+    found = find_images([str(tmp_path)])
     view = make_view("center", member.preprocess, member.spec)
     wanted = np.exp(Predictor(member, view, 7).log_probabilities((DIGITS[:7],), 7))
     for size in (1, 3):
-        shares = [each.probabilities for each in predictions(member, paths, batch_size=size)]
+        rows = predictions(member, found.pictures(), batch_size=size)
+        shares = [each.probabilities for each in rows]
         np.testing.assert_allclose(shares, wanted, rtol=0, atol=1e-6)
 
 
@@ -133,9 +134,8 @@ def test_files_are_read_as_they_are_needed(
     monkeypatch.setattr(
         "pathlib.Path.read_bytes", lambda path: read.append(path.name) or 1 / 0 * b""
     )
-    batches = read_batches(
-        [f"{number}.png" for number in range(1000)], 1, PreprocessSpec((8, 8)), 5
-    )
+    found = FoundImages(tuple(f"{number}.png" for number in range(1000)), (), ())
+    batches = read_batches(found.pictures(), 1, PreprocessSpec((8, 8)), 5)
     with pytest.raises(ZeroDivisionError):
         next(batches)
     assert len(read) <= 10

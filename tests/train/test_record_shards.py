@@ -9,11 +9,11 @@ import json
 import pathlib
 import shutil
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
 
 from keras_resnet import PreprocessSpec, get_spec
@@ -24,7 +24,6 @@ from keras_resnet_train.data import (
     ImageData,
     Share,
     TrainingPlan,
-    array_record_files,
     evaluation_batches,
     load_data,
     naming_files,
@@ -332,58 +331,13 @@ def test_without_the_library(
     assert "made in memory and has no files" in capsys.readouterr().err
 
 
-def prepare_tfds(root: pathlib.Path, name: str, suffix: str, count: int) -> None:
-    """Writes a data set of TFDS with two record files, as TFDS itself would."""
-    tfds = pytest.importorskip("tensorflow_datasets")
-    features = tfds.features.FeaturesDict(
-        {
-            "image": tfds.features.Image(encoding_format="png"),
-            "label": tfds.features.ClassLabel(names=("red", "green")),
-        }
-    )
-    path = root / name / "1.0.0"
-    path.mkdir(parents=True)
-    halves = (range(count // 2), range(count // 2, count))
-    for number, half in enumerate(halves):
-        records = [
-            features.serialize_example(
-                features.encode_example({"image": io.BytesIO(image(each)), "label": each % 2})
-            )
-            for each in half
-        ]
-        file = str(path / f"{name}-train.{suffix}-{number:05d}-of-00002")
-        if suffix == "tfrecord":
-            with tf.io.TFRecordWriter(file) as writer:
-                for record in records:
-                    writer.write(record)
-        else:
-            module = array_record_files.array_record_module("this test")
-            writer = module.ArrayRecordWriter(file, "group_size:1")
-            for record in records:
-                writer.write(record)
-            writer.close()
-    template = tfds.core.ShardedFileTemplate(
-        data_dir=path,
-        template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
-        dataset_name=name,
-        split="train",
-        filetype_suffix=suffix,
-    )
-    split = tfds.core.SplitInfo(
-        name="train",
-        shard_lengths=[len(half) for half in halves],
-        num_bytes=count * 200,
-        filename_template=template,
-    )
-    tfds.folder_dataset.write_metadata(
-        data_dir=str(path), features=features, split_infos=[split], check_data=False
-    )
-
-
-def test_tfds(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tfds(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], prepare_tfds: Callable[..., None]
+) -> None:
     """Sets of TFRecord become shards; those of ArrayRecord are read at any example themselves."""
+    images, labels = [image(number) for number in range(30)], [0, 1] * 15
     for name, suffix in (("streamed", "tfrecord"), ("numbered", "array_record")):
-        prepare_tfds(tmp_path, name, suffix, 30)
+        prepare_tfds(tmp_path, name, suffix, images, labels, ("red", "green"))
         options = ("--data-dir", str(tmp_path))
         assert write(name, tmp_path / f"{name}_shards", *options) == 0
     own = {"data_dir": str(tmp_path), "cache": "none"}

@@ -56,7 +56,7 @@ COMMANDS: Mapping[str, Entry] = {
         "measure a run, weights, an exported file or an ensemble", "commands.evaluate"
     ),
     "export": Entry("write verified SavedModel, LiteRT and ONNX files", "commands.export"),
-    "predict": Entry("classify image files and folders", "commands.predict"),
+    "predict": Entry("classify image files, folders and data sets", "commands.predict"),
     "demo": Entry("classify pictures in a web page, by a file or a run", "commands.demo"),
     "prune": Entry("make a run's net smaller, and fine-tune it", "commands.prune"),
     "latency": Entry("time exported files and runs in turns", "commands.latency"),

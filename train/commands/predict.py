@@ -1,9 +1,10 @@
-"""`keras-resnet predict`: classify image files and folders of them."""
+"""`keras-resnet predict`: classify image files, folders of them, and data sets."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -34,8 +35,16 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="IMAGE",
         help="RUN, the directory of a training run or an exported file (.tflite, .onnx, a "
-        "SavedModel), unless there is --weights; then image files, and folders of them at any "
-        "depth",
+        "SavedModel), unless there is --weights; then image files, folders of them at any depth, "
+        "and data sets: a folder of `keras-resnet shards`, tar shards, a CSV or Parquet file of "
+        "images and labels, a folder of Hugging Face's `save_to_disk`, and the name or folder of "
+        "one that TFDS has prepared",
+    )
+    parser.add_argument(
+        "--split", metavar="SPLIT", help="of data sets: the split to classify (all that are stored)"
+    )
+    parser.add_argument(
+        "--data-dir", metavar="DIR", help="directory of TFDS data sets, for one that is named"
     )
     add_checkpoint(parser)
     add_weights(parser)
@@ -73,10 +82,24 @@ def _run(args: argparse.Namespace) -> int:
         args.parser.error("give image files or folders after RUN, or the net as --weights")
     _check(args)
     from ..evaluation import open_member
-    from ..prediction import Heatmaps, PredictionTable, find_images, output_names, predictions
+    from ..prediction import (
+        FoundImages,
+        Heatmaps,
+        PredictionTable,
+        find_images,
+        names_data_set,
+        open_data_set,
+        output_names,
+        predictions,
+    )
 
     net = args.weights or args.paths[0]
-    found = find_images(names)
+    named = [name for name in names if names_data_set(name)]
+    files = [name for name in names if name not in named]
+    for option, value in (("--split", args.split), ("--data-dir", args.data_dir)):
+        if value is not None and not named:
+            raise ValueError(f"`{option}` applies to data sets. Received: {', '.join(names)}")
+    found = find_images(files) if files else FoundImages((), (), ())
     member = open_member(
         net,
         checkpoint=args.checkpoint,
@@ -84,20 +107,29 @@ def _run(args: argparse.Namespace) -> int:
         default_net=True,
         file=file_settings(args, [net]),
     )
+    sets = [open_data_set(each, member, split=args.split, data_dir=args.data_dir) for each in named]
     outputs, note = output_names(member, args.labels)
-    for line in filter(None, (*member.notes, note, *found.notes)):
+    notes = [note for each in sets for note in each.notes]
+    for line in filter(None, (*member.notes, note, *found.notes, *notes)):
         print(f"Note: {line}", file=sys.stderr)
-    draw = None if args.heatmap is None else Heatmaps(member, args.heatmap, found.inside)
+    draw = None
+    if args.heatmap is not None:
+        stored = [f"{split}/{name}" for each in sets for split, name in each.names()]
+        draw = Heatmaps(member, args.heatmap, [*found.inside, *stored])
     table = PredictionTable(
         outputs,
         args.top,
         pictures=draw is not None,
         thresholds=_thresholds(member, args.threshold),
+        stored=bool(sets),
     )
-    rows = predictions(member, found.paths, batch_size=args.batch_size, draw=draw)
-    failed = _write(rows, len(found.paths), table, args)
+    pictures = itertools.chain(found.pictures(), *(each.pictures() for each in sets))
+    total = len(found.paths) + sum(sum(each.sizes.values()) for each in sets)
+    rows = predictions(member, pictures, batch_size=args.batch_size, draw=draw)
+    failed = _write(rows, total, table, args)
     if args.output is not None:
-        text = _summary(args.output, member, len(found.paths), failed)
+        what = "images" if sets else "files"
+        text = _summary(args.output, member, f"{total:,} {what}", failed)
         print(text, file=sys.stderr if args.json else sys.stdout)
     return 1 if failed else 0
 
@@ -134,7 +166,7 @@ def _check(args: argparse.Namespace) -> None:
 def _write(
     rows: Iterator[Prediction], total: int, table: PredictionTable, args: argparse.Namespace
 ) -> int:
-    """Writes and prints the predictions as they come; returns how many files were unreadable."""
+    """Writes and prints the predictions as they come; returns how many were unreadable."""
     from ..evaluation.progress import ProgressLine
     from ..files import new_text_file
 
@@ -169,9 +201,9 @@ def _print(prediction: Prediction, table: PredictionTable, args: argparse.Namesp
         print(table.text(prediction))
 
 
-def _summary(output: Path, member: Member, total: int, failed: int) -> str:
+def _summary(output: Path, member: Member, total: str, failed: int) -> str:
     unreadable = f", {failed:,} of them unreadable" if failed else ""
-    return f"{output}: {total:,} files{unreadable}, by {member}"
+    return f"{output}: {total}{unreadable}, by {member}"
 
 
 COMMAND = Command(_add_arguments, _run)

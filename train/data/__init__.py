@@ -20,4 +20,5 @@ from .preview import grid as grid
 from .readable import naming_files as naming_files
 from .sources import ArraySource as ArraySource
 from .sources import Source as Source
+from .streams import evaluation_notes as evaluation_notes
 from .streams import reading_notes as reading_notes

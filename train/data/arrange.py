@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from ..config import DataConfig
-from .batches import on_host
 from .image_data import ImageData
 from .listing import examples
 from .membership import fold_of
+from .on_host import on_host
 from .sources import ArraySource, FileSource, RecordSource, Source, StreamSource
 
 

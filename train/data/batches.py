@@ -9,6 +9,7 @@ from typing import Any
 from keras_resnet import PreprocessSpec
 
 from ..config import AugmentConfig
+from .on_host import on_host
 from .sources import ArraySource, FileSource
 
 
@@ -73,17 +74,6 @@ class TrainingPlan:
     def different(self, batch: int) -> int:
         """Returns the number of different images in a global batch."""
         return -(-batch // self.augment.repeats)
-
-
-def on_host(values: Any) -> Any:
-    """Returns a tensor in the host's memory, which `tf.constant` puts on a GPU where there is one.
-
-    Functions of `tf.data` capture it as an argument: it is no constant of their graphs.
-    """
-    import tensorflow as tf
-
-    with tf.device("/CPU:0"):
-        return tf.constant(values)
 
 
 def typed(labels: Any, *, several: bool) -> Any:

@@ -1,23 +1,27 @@
-"""Batches for evaluation: every example once, in order."""
+"""Batches for evaluation: every example once, each worker reading a range of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from keras_resnet import PreprocessSpec
 
-from .batches import Share, on_host
+from .batches import Share
+from .evaluation_plan import EvaluationPlan
 from .images import fit, normalize
+from .on_host import on_host
 from .scaled import decode_and_fit
 from .sources import ArraySource, Source, StreamSource
 from .stored import stored_examples
+from .streams import records_between
 
 
 def evaluation_batches(
     source: Source, preprocess: PreprocessSpec, channels: int, share: Share, *, raw: bool = False
 ) -> Any:
-    """Returns every example once, in order; examples of weight 0 fill the last batch.
+    """Returns a worker's examples once, in order; rows of weight 0 fill its last batches.
+
+    `EvaluationPlan` has the examples of each worker. A worker reads its own only.
 
     Args:
         source: The images.
@@ -31,72 +35,72 @@ def evaluation_batches(
     """
     import tensorflow as tf
 
+    plan = EvaluationPlan(len(source), share.batch, share.workers)
     if isinstance(source, ArraySource) and source.images.shape[1:3] == preprocess.size:
-        return _in_order(source, preprocess, share, raw=raw)
-    per_worker = share.batch // share.workers
+        return _in_order(source, preprocess, plan, share, raw=raw)
 
-    def on_this_worker(number: Any, *rest: Any) -> Any:
-        return (number // per_worker) % share.workers == share.worker
-
-    def finish(image: Any, label: Any, weight: Any) -> Any:
+    def finish(image: Any, label: Any) -> Any:
         if image.dtype == tf.string:
             image = decode_and_fit(image, channels, preprocess, source.decoding)
         else:
             image = fit(image, preprocess)
-        return image if raw else normalize(image, preprocess), tf.cast(label, tf.int64), weight
+        return image if raw else normalize(image, preprocess), tf.cast(label, tf.int64), 1.0
 
-    size = len(source)
     parallel = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
-    examples = _numbered(source, share.batch, on_this_worker).map(
-        lambda number, image, label: finish(image, label, tf.cast(number < size, tf.float32)),
-        **parallel,
-    )
+    begin, end = plan.range_of(share.worker)
+    examples = _filled(_stored(source, begin, end).map(finish, **parallel), plan.rows - end + begin)
     batches = examples.batch(share.per_replica, drop_remainder=True, **parallel)
     return batches.prefetch(tf.data.AUTOTUNE)
 
 
-def _numbered(source: Source, batch: int, chosen: Callable[..., Any]) -> Any:
-    """Yields (number, stored image, label) of a worker's examples; any ones fill the last batch.
+def _filled(examples: Any, count: int) -> Any:
+    """Appends rows of zeros, whose weight is 0, to (image, label, weight)."""
+    import tensorflow as tf
 
-    Each worker reads its own examples only, but for a stream, of which it decodes only its own.
+    nothing = tuple(tf.zeros(spec.shape, spec.dtype) for spec in examples.element_spec)
+    return examples.concatenate(tf.data.Dataset.from_tensors(nothing).repeat(count))
+
+
+def _stored(source: Source, begin: int, end: int) -> Any:
+    """Yields (stored image, label) of a range of the examples, and reads no others.
+
+    Of streams without known files, those before the range are read too.
     """
     import tensorflow as tf
 
-    size = len(source)
-    total = -(-size // batch) * batch
     if isinstance(source, StreamSource):
-        records = source.open(None)
-        records = records.concatenate(records.take(1).repeat(total - size))
-        numbered = records.enumerate().map(lambda number, record: (number, *record))
-        return numbered.filter(chosen)
-    keys = (
-        tf.data.Dataset.range(total)
-        .filter(chosen)
-        .map(lambda number: (tf.minimum(number, size - 1)[None], number[None]))
-    )
-    examples = stored_examples(keys, source)
-    return examples.map(lambda image, label, number: (number, image, label))
+        if source.parted is not None:
+            return records_between(source.parted, begin, end)
+        return source.open(None).skip(begin).take(end - begin)
+    numbers = tf.data.Dataset.range(begin, end).map(lambda number: (number[None], number[None]))
+    return stored_examples(numbers, source).map(lambda image, label, _: (image, label))
 
 
-def _in_order(source: ArraySource, preprocess: PreprocessSpec, share: Share, *, raw: bool) -> Any:
+def _in_order(
+    source: ArraySource,
+    preprocess: PreprocessSpec,
+    plan: EvaluationPlan,
+    share: Share,
+    *,
+    raw: bool,
+) -> Any:
     """Returns evaluation batches of images in memory, one gather per batch."""
     import tensorflow as tf
 
     labels = on_host(source.labels)
-    size, part = len(source), share.per_replica
+    begin, end = plan.range_of(share.worker)
+    part = share.per_replica
 
     def batch(counter: Any) -> tuple[Any, Any, Any]:
-        step, replica = counter // share.replicas, counter % share.replicas
-        first = step * share.batch + (share.worker * share.replicas + replica) * part
-        examples = first + tf.range(part, dtype=tf.int64)
-        picked = source.gather(tf.minimum(examples, size - 1))
+        examples = begin + counter * part + tf.range(part, dtype=tf.int64)
+        present = tf.minimum(examples, len(source) - 1)
+        picked = source.gather(present)
         return (
             picked if raw else normalize(picked, preprocess),
-            tf.gather(labels, tf.minimum(examples, size - 1)),
-            tf.cast(examples < size, tf.float32),
+            tf.gather(labels, present),
+            tf.cast(examples < end, tf.float32),
         )
 
-    steps = -(-size // share.batch)
-    batches = tf.data.Dataset.range(steps * share.replicas)
+    batches = tf.data.Dataset.range(plan.steps * share.replicas)
     parallel = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
     return batches.map(batch, **parallel).prefetch(tf.data.AUTOTUNE)

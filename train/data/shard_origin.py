@@ -168,35 +168,38 @@ class TfdsOrigin(Origin):
 
     def _examples(self, split: Split, start: int, stop: int) -> Iterator[Example]:
         part = f"{self.parts[split]}[{start}:{stop}]"
-        names = (
-            f"{os.path.basename(each.filename)}__{number}"
-            for each in self.builder.info.splits[part].file_instructions
-            for number in range(each.skip, each.skip + each.take)
-        )
-        for name, (image, label) in zip(names, self._records(part), strict=True):
+        records = tfds_records(self.builder, part)
+        for name, (image, label) in zip(tfds_names(self.builder, part), records, strict=True):
             yield self._checked(name, int(label), image)
-
-    def _records(self, part: str) -> Iterator[tuple[bytes, int]]:
-        """Yields encoded images and labels in the order in which TFDS stores them."""
-        import tensorflow_datasets as tfds
-
-        if is_by_number(self.builder):
-            source = record_source(self.builder, part)
-            yield from source.open().as_numpy_iterator()
-            return
-        records = self.builder.as_dataset(
-            split=part,
-            shuffle_files=False,
-            read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
-            decoders={"image": tfds.decode.SkipDecoding()},
-        )
-        for record in records.as_numpy_iterator():
-            yield record["image"], record["label"]
 
     def _checked(self, name: str, label: int, image: bytes) -> Example:
         if 0 <= label < len(self.class_names):
             return Example(name, (label,), image)
         return Example(name, (), OSError(errno.EINVAL, f"its label {label} is none of the classes"))
+
+
+def tfds_names(builder: Any, part: str) -> Iterator[str]:
+    """Yields the name of each example of a split or a part of it: its file and number there."""
+    for each in builder.info.splits[part].file_instructions:
+        for number in range(each.skip, each.skip + each.take):
+            yield f"{os.path.basename(each.filename)}__{number}"
+
+
+def tfds_records(builder: Any, part: str) -> Iterator[tuple[bytes, int]]:
+    """Yields encoded images and labels in the order in which TFDS stores them."""
+    import tensorflow_datasets as tfds
+
+    if is_by_number(builder):
+        yield from record_source(builder, part).open().as_numpy_iterator()
+        return
+    records = builder.as_dataset(
+        split=part,
+        shuffle_files=False,
+        read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
+        decoders={"image": tfds.decode.SkipDecoding()},
+    )
+    for record in records.as_numpy_iterator():
+        yield record["image"], record["label"]
 
 
 def open_origin(config: DataConfig, channels: int, say: Callable[[str], None]) -> Origin:

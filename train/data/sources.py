@@ -13,6 +13,7 @@ import numpy as np
 
 from .decoding import STANDARD, Decoding
 from .known import Read, Stamp
+from .on_host import on_host
 
 TOGETHER = 16
 """Encoded images that one call of Python reads, where Python reads them.
@@ -226,8 +227,9 @@ class StreamSource:
         open: A function that returns a `tf.data.Dataset` of (encoded image, label). Its argument
             is the seed of an epoch's order, an int64 tensor, or None for the stored order.
         decoding: How the encoded images become pixels.
-        parted: The files, where training reads them in parts (`stream_parts.py`); None where each
-            worker reads the whole stream and shuffles it within a window.
+        parted: The files, of which each worker reads its share: training in parts
+            (`stream_parts.py`), evaluation a range. None where they are not known, or each worker
+            shuffles the whole stream within a window.
     """
 
     size: int
@@ -272,7 +274,7 @@ class RecordSource:
         import tensorflow as tf
 
         if self.numbers is not None:
-            examples = tf.gather(tf.constant(self.numbers, tf.int64), examples)
+            examples = tf.gather(on_host(self.numbers), examples)
         return self.read(examples)
 
     def open(self, seed: Any = None) -> Any:

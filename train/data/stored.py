@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .batches import fetch, label_of, on_host
+from .batches import fetch, label_of
+from .on_host import on_host
 from .sources import TOGETHER, ArraySource, Contained, FileSource, RecordSource
 
 

@@ -45,6 +45,26 @@ def number_of_parts(examples: int, batch: int, window: int) -> int:
     return min(parts, batch)
 
 
+def pieces_between(ends: np.ndarray, begin: int, end: int) -> np.ndarray:
+    """Returns what a range of records has of each file.
+
+    Args:
+        ends: For each file, the number of records up to its end.
+        begin: The first record.
+        end: The record after the last one.
+
+    Returns:
+        int64 `(pieces, 3)`: the file, its first record and the number of records. Files of which
+        there are none do not appear.
+    """
+    few = slice(np.searchsorted(ends, begin, "right"), np.searchsorted(ends, end, "left") + 1)
+    starts = np.concatenate([[0], ends[:-1]])[few]
+    first, last = np.maximum(starts, begin), np.minimum(ends[few], end)
+    files = np.arange(len(ends))[few]
+    pieces = np.stack([files, first - starts, last - first], axis=1).astype("int64")
+    return pieces[last > first]
+
+
 class StreamParts:
     """The plan of a stream in parts.
 
@@ -198,12 +218,9 @@ class StreamParts:
     def _range(self, epoch: int, begin: int, end: int) -> np.ndarray:
         """Returns the pieces of a range of an epoch's records."""
         files, ends = self._files(epoch)
-        few = slice(np.searchsorted(ends, begin, "right"), np.searchsorted(ends, end, "left") + 1)
-        files, ends = files[few], ends[few]
-        starts = ends - self.lengths[files]
-        first, last = np.maximum(starts, begin), np.minimum(ends, end)
-        pieces = np.stack([files, first - starts, last - first], axis=1)
-        return pieces[last > first]
+        pieces = pieces_between(ends, begin, end)
+        pieces[:, 0] = files[pieces[:, 0]]
+        return pieces
 
     def _bits(self, purpose: int, part: int, number: int, count: int) -> np.ndarray:
         """Returns random bits; of the bit generator alone, whose values NumPy does not change."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from .batches import Share, TrainingPlan
+from .on_host import on_host
 from .order import ORDER
 from .readable import FEWER_RECORDS
-from .sources import RecordFiles, Source, StreamSource
-from .stream_parts import StreamParts
+from .sources import ImageData, RecordFiles, Source, StreamSource
+from .stream_parts import StreamParts, pieces_between
 from .walk import counted
 
 _OTHER_FILES = 512  # that a process has open: libraries, devices, connections
@@ -47,10 +49,11 @@ def parted_records(files: RecordFiles, plan: TrainingPlan, share: Share) -> Any:
     own = (share.worker * per_worker + np.arange(per_worker)) % different
     numbers, places = parts.of_rows(own)
     allow_open_files(len(numbers) + _OTHER_FILES)
+    read = _piece_reader(files)
     records = (
         tf.data.Dataset.from_tensor_slices(_starts(parts, numbers, plan.start_step))
         .interleave(
-            lambda start: _part(files, parts, start, plan.total_steps - plan.start_step),
+            lambda start: _part(parts, start, plan.total_steps - plan.start_step, read),
             cycle_length=len(numbers),
             block_length=1,
             num_parallel_calls=min(len(numbers), _MOST_READERS),
@@ -62,6 +65,25 @@ def parted_records(files: RecordFiles, plan: TrainingPlan, share: Share) -> Any:
     if rows != per_worker or (places != np.arange(rows)).any():
         records = records.batch(rows).map(lambda batch: tf.gather(batch, places)).unbatch()
     return records.map(files.parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
+def records_between(files: RecordFiles, begin: int, end: int) -> Any:
+    """Yields (encoded image, label) of a range of the records as they are stored.
+
+    It reads no others.
+
+    Args:
+        files: The stream's files.
+        begin: The first record.
+        end: The record after the last one.
+    """
+    import tensorflow as tf
+
+    ends = np.cumsum([each.length for each in files.files])
+    pieces = tf.data.Dataset.from_tensor_slices(pieces_between(ends, begin, end))
+    return pieces.flat_map(_piece_reader(files)).map(
+        files.parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )
 
 
 def windowed_records(source: StreamSource, plan: TrainingPlan, share: Share) -> Any:
@@ -134,6 +156,17 @@ def reading_notes(source: Source, plan: TrainingPlan, share: Share) -> list[str]
     return [note if share.workers == 1 else f"{note}; each worker reads its own parts"]
 
 
+def evaluation_notes(data: ImageData, workers: int) -> list[str]:
+    """Returns what is said of evaluation splits that workers cannot read in shares."""
+    return [
+        f"of the {split} images each of {workers} workers reads its share and those before it, as "
+        "they are not in TFRecord files"
+        for split, source in data.parts()
+        if workers > 1 and split != "train"
+        if isinstance(source, StreamSource) and source.parted is None
+    ]
+
+
 def allow_open_files(count: int) -> None:
     """Lets this process have a number of files open at once.
 
@@ -174,23 +207,16 @@ def _starts(parts: StreamParts, numbers: np.ndarray, step: int) -> dict[str, np.
     return {name: np.asarray(values, "int64") for name, values in found.items()}
 
 
-def _part(files: RecordFiles, parts: StreamParts, start: dict[str, Any], steps: int) -> Any:
+def _part(parts: StreamParts, start: dict[str, Any], steps: int, read: Callable[[Any], Any]) -> Any:
     """Yields the records of a part's rows, `(share,)`, for each step."""
     import tensorflow as tf
 
     part, share = start["part"], start["share"]
-    paths = tf.constant([each.path for each in files.files])
-    firsts = tf.constant([each.first for each in files.files], tf.int64)
 
     def pieces(epoch: Any) -> Any:
         skip = tf.where(epoch == start["epoch"], start["skip"], 0)
         found = tf.numpy_function(_whole_numbers(parts.pieces), [part, epoch, skip], tf.int64)
         return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(found, (None, 3)))
-
-    def read(piece: Any) -> Any:
-        path, first, count = paths[piece[0]], firsts[piece[0]] + piece[1], piece[2]
-        ended = tf.data.Dataset.from_tensors((path, first + count)).map(_fewer)
-        return files.read(path, first).concatenate(ended).take(count)
 
     def shuffled(number: Any, records: Any) -> Any:
         order = tf.numpy_function(_whole_numbers(parts.order), [part, number], tf.int64)
@@ -202,6 +228,21 @@ def _part(files: RecordFiles, parts: StreamParts, start: dict[str, Any], steps: 
     blocks = nothing.concatenate(records).batch(parts.block * share, drop_remainder=True)
     numbered = tf.data.Dataset.zip(tf.data.Dataset.range(start["block"], _ENDLESS), blocks)
     return numbered.map(shuffled).unbatch().skip(start["passed"]).take(steps)
+
+
+def _piece_reader(files: RecordFiles) -> Callable[[Any], Any]:
+    """Returns a function of a piece, `(3,)` as `pieces_between` has it, to its records."""
+    import tensorflow as tf
+
+    paths = on_host([each.path for each in files.files])
+    firsts = on_host(np.asarray([each.first for each in files.files], "int64"))
+
+    def read(piece: Any) -> Any:
+        path, first, count = paths[piece[0]], firsts[piece[0]] + piece[1], piece[2]
+        ended = tf.data.Dataset.from_tensors((path, first + count)).map(_fewer)
+        return files.read(path, first).concatenate(ended).take(count)
+
+    return read
 
 
 def _fewer(path: Any, count: Any) -> Any:

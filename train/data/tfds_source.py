@@ -137,19 +137,19 @@ class _Opened:
     order: str = "parts"
     window: int = 16_384
 
-    def source(self, split: str) -> Source:
-        """Returns the images of a split."""
+    def source(self, split: str, *, trained: bool = False) -> Source:
+        """Returns the images of a split, or of those that are trained on."""
         if not self.cached and is_by_number(self.builder):
             return record_source(self.builder, split, self.decoding)
         if not self.cached:
-            return self._stream(split)
+            return self._stream(split, parted=not trained or self.order == "parts")
         everything = np.arange(self.builder.info.splits[split].num_examples)
         return self._decoded(split, [everything])[0]
 
     def train_parts(self, examples: int, fraction: float) -> tuple[Source, Source | None]:
         """Returns the training images and those held out for validation."""
         if not fraction:
-            return self.source("train"), None
+            return self.source("train", trained=True), None
         rest, held = hold_out(examples, fraction)
         if self.cached:
             train, validation = self._decoded("train", [rest, held])
@@ -159,9 +159,9 @@ class _Opened:
             return source.take(rest), source.take(held)
         # A stream is cut in two: TFDS has written it in random order.
         cut = len(rest)
-        return self.source(f"train[:{cut}]"), self.source(f"train[{cut}:]")
+        return self.source(f"train[:{cut}]", trained=True), self.source(f"train[{cut}:]")
 
-    def _stream(self, split: str) -> StreamSource:
+    def _stream(self, split: str, *, parted: bool) -> StreamSource:
         import tensorflow as tf
 
         size = self.builder.info.splits[split].num_examples
@@ -176,10 +176,8 @@ class _Opened:
                 window, seed=tf.cast(seed, tf.int64), reshuffle_each_iteration=False
             )
 
-        parted = None
-        if self.order == "parts":
-            parted = record_files(self.builder, split, self.window)
-        return StreamSource(size, open_stream, self.decoding, parted)
+        files = record_files(self.builder, split, self.window) if parted else None
+        return StreamSource(size, open_stream, self.decoding, files)
 
     def _decoded(self, split: str, parts: Sequence[np.ndarray]) -> list[ArraySource]:
         """Decodes a split straight into the arrays of its parts, so that nothing is held twice."""

@@ -10,6 +10,7 @@ import numpy as np
 from keras_resnet import PreprocessSpec
 
 from ..data import Share, Source, evaluation_batches
+from ..data.evaluation_plan import EvaluationPlan
 from ..data.images import normalize
 from .confusion import Confusion
 from .intervals import wilson
@@ -98,14 +99,14 @@ class Evaluator:
         self._replicas = self._strategy.num_replicas_in_sync
         replicas = self._replicas
         self._batch = replicas * max(1, min(batch_size, -(-len(source) // replicas)))
-        self._size = len(source)
-        self._steps = -(-len(source) // self._batch)
+        self._plan = EvaluationPlan(len(source), self._batch)
         self._model, self._preprocess = model, preprocess
         self._classes = model.outputs[0].shape[-1]
         channels = model.inputs[0].shape[-1]
 
         def batches(context: Any) -> Any:
             share = Share.of(context, self._batch, replicas)
+            self._plan = dataclasses.replace(self._plan, workers=share.workers)
             dataset = evaluation_batches(source, preprocess, channels, share, raw=True)
             self._multilabel = len(dataset.element_spec[1].shape) == 2
             return dataset
@@ -115,67 +116,65 @@ class Evaluator:
         self._run = tf.function(self._all)
 
     def __call__(self) -> Evaluation | MultilabelEvaluation:
-        """Returns the metrics with the model's current weights."""
-        sums, rows = self._run(iter(self._data))
-        sums, rows = sums.numpy(), rows.numpy()[: self._size]
+        """Returns the metrics with the model's current weights.
+
+        They are computed from a row of each example in the order of the examples, so that they do
+        not depend on the number of workers and replicas.
+        """
+        rows = self._run(iter(self._data)).numpy()[self._plan.places()]
+        loss = float(rows[:, 0].mean(dtype="float64"))
         if self._multilabel:
-            scores, labels = rows[:, 0], rows[:, 1] > 0.5
-            loss = float(sums[0] / sums[-1])
-            return MultilabelEvaluation(scores, labels, loss)
-        loss, right, right5, count = sums
+            scores, labels = np.split(rows[:, 1:], 2, axis=1)
+            return MultilabelEvaluation(scores, labels > 0.5, loss)
         return Evaluation(
-            examples=round(float(count)),
-            loss=float(loss / count),
-            accuracy=float(right / count),
-            top5=float(right5 / count),
-            counts=Confusion.of(rows[:, 0], rows[:, 1], self._classes),
+            examples=len(rows),
+            loss=loss,
+            accuracy=float((rows[:, 1] == rows[:, 2]).mean()),
+            top5=float(rows[:, 3].mean(dtype="float64")),
+            counts=Confusion.of(rows[:, 1], rows[:, 2], self._classes),
         )
 
     def _all(self, iterator: Any) -> Any:
-        """Returns sums over all examples, and a row of each example."""
+        """Returns the rows of all global batches."""
         import tensorflow as tf
 
-        sums = tf.zeros(4, tf.float64)
-        shape = (self._batch, 2, self._classes) if self._multilabel else (self._batch, 2)
-        dtype = tf.float32 if self._multilabel else tf.int32
-        rows = tf.TensorArray(dtype, self._steps, element_shape=shape)
-        for index in tf.range(self._steps):
-            parts = self._strategy.run(self._replica, args=(next(iterator),))
-            sums += self._strategy.reduce("SUM", parts[0], axis=None)
-            rows = rows.write(index, self._strategy.reduce("SUM", parts[1], axis=None))
-        return sums, rows.concat()
+        shape = (self._batch, 1 + 2 * self._classes if self._multilabel else 4)
+        rows = tf.TensorArray(tf.float32, self._plan.steps, element_shape=shape)
+        for index in tf.range(self._plan.steps):
+            found = self._strategy.run(self._replica, args=(next(iterator),))
+            rows = rows.write(index, self._strategy.reduce("SUM", found, axis=None))
+        return rows.concat()
 
     def _replica(self, batch: Any) -> Any:
         import tensorflow as tf
 
-        images, labels, weights = batch
+        images, labels, _ = batch
         images = normalize(images, self._preprocess)
         logits = tf.cast(self._model(images, training=False), tf.float32)
         measure = self._several_labels if self._multilabel else self._one_label
-        figures, rows = measure(labels, logits)
-        stacked = tf.stack([*figures, tf.ones_like(weights)])
-        sums = tf.reduce_sum(tf.cast(stacked * weights, tf.float64), axis=1)
-        return sums, self._in_place(rows)
+        return self._in_place(measure(labels, logits))
 
-    def _one_label(self, labels: Any, logits: Any) -> tuple[list[Any], Any]:
-        """Returns loss, top-1 and top-5 of each example, and its true and predicted class."""
+    def _one_label(self, labels: Any, logits: Any) -> Any:
+        """Returns loss, true and predicted class, and top-5 of each example, float32.
+
+        Numbers of classes are exact: there are fewer than 2^24.
+        """
         import tensorflow as tf
 
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
         predicted = tf.argmax(logits, axis=-1)
         top5 = tf.math.in_top_k(labels, logits, min(5, self._classes))
-        right = tf.cast(predicted == labels, tf.float32)
-        rows = tf.cast(tf.stack([labels, predicted], axis=1), tf.int32)
-        return [losses, right, tf.cast(top5, tf.float32)], rows
+        columns = (losses, labels, predicted, top5)
+        return tf.stack([tf.cast(column, tf.float32) for column in columns], axis=1)
 
-    def _several_labels(self, labels: Any, logits: Any) -> tuple[list[Any], Any]:
-        """Returns the loss of each example, twice zero, and its probabilities and labels."""
+    def _several_labels(self, labels: Any, logits: Any) -> Any:
+        """Returns the loss of each example, its probabilities and its labels, float32."""
         import tensorflow as tf
 
         labels = tf.cast(labels, tf.float32)
-        losses = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels, logits), axis=-1)
-        nothing = tf.zeros_like(losses)
-        return [losses, nothing, nothing], tf.stack([tf.sigmoid(logits), labels], axis=1)
+        losses = tf.nn.sigmoid_cross_entropy_with_logits(labels, logits)
+        losses = tf.reduce_mean(losses, axis=-1, keepdims=True)
+        return tf.concat([losses, tf.sigmoid(logits), labels], axis=1)
 
     def _in_place(self, rows: Any) -> Any:
         """Returns a replica's rows at their places in the global batch, among zeros."""
@@ -186,8 +185,8 @@ class Evaluator:
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         count = self._batch // self._replicas
         before = tf.cast(replica, tf.int32) * count
-        margins = [[before, self._batch - count - before], *[[0, 0]] * (len(rows.shape) - 1)]
-        return tf.ensure_shape(tf.pad(rows, margins), (self._batch, *rows.shape[1:]))
+        rows = tf.pad(rows, [[before, self._batch - count - before], [0, 0]])
+        return tf.ensure_shape(rows, (self._batch, rows.shape[1]))
 
 
 def evaluate(

@@ -4,11 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePath
+from typing import NamedTuple
 
 from ..data.headers import ENDINGS
 from ..data.walk import Walk, is_special
+
+
+class Picture(NamedTuple):
+    """An image to classify.
+
+    Attributes:
+        name: Its path, or its name in a data set.
+        read: Returns its encoded content.
+        split: Its split in a data set; "" for files.
+        label: The name of the class that is stored with it; "" for files.
+    """
+
+    name: str
+    read: Callable[[], bytes]
+    split: str = ""
+    label: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +41,10 @@ class FoundImages:
     paths: tuple[str, ...]
     inside: tuple[str, ...]
     notes: tuple[str, ...]
+
+    def pictures(self) -> Iterator[Picture]:
+        """Yields the images."""
+        return (Picture(path, Path(path).read_bytes) for path in self.paths)
 
 
 def find_images(names: Sequence[str]) -> FoundImages:

@@ -1,14 +1,15 @@
-"""Predictions for files, batch by batch, by the code that `evaluate` measures with."""
+"""Predictions for images, batch by batch, by the code that `evaluate` measures with."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
 from ..evaluation import Member, make_view
 from ..evaluation.ensemble import Predictor
+from .found import Picture
 from .reading import read_batches
 
 Pictures = Callable[[np.ndarray, np.ndarray, Sequence[int]], Sequence[str]]
@@ -16,36 +17,40 @@ Pictures = Callable[[np.ndarray, np.ndarray, Sequence[int]], Sequence[str]]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Prediction:
-    """The prediction for one file.
+    """The prediction for one image.
 
     Attributes:
-        path: The file.
-        probabilities: float64 `(outputs,)`; None if the file could not be read.
+        path: The file, or the name of the example in its data set.
+        probabilities: float64 `(outputs,)`; None if the image could not be read.
         problem: Why it could not be read; "" if it could.
         picture: The file of its heat map; "" if there is none.
+        split: Its split in a data set; "" for files.
+        label: The name of the class that is stored with it; "" for files.
     """
 
     path: str
     probabilities: np.ndarray | None = None
     problem: str = ""
     picture: str = ""
+    split: str = ""
+    label: str = ""
 
 
 def predictions(
     member: Member,
-    paths: Sequence[str],
+    pictures: Iterable[Picture],
     *,
     batch_size: int = 64,
     draw: Pictures | None = None,
 ) -> Iterator[Prediction]:
-    """Yields a prediction for each file, in their order.
+    """Yields a prediction for each image, in their order.
 
     Args:
         member: The net.
-        paths: The files.
+        pictures: The images.
         batch_size: Images per batch. It changes probabilities by no more than rounding.
-        draw: Draws pictures of a batch: takes its images, uint8 `(images, height, width,
-            channels)`, the most probable class of each and their indices in `paths`, and returns
+        draw: Draws heat maps of a batch: takes its images, uint8 `(images, height, width,
+            channels)`, the most probable class of each and their indices in `pictures`, and returns
             the file of each.
 
     Raises:
@@ -53,30 +58,31 @@ def predictions(
     """
     net = Predictor(member, make_view("center", member.preprocess, member.spec), batch_size)
     first = 0
-    batches = read_batches(paths, member.channels, member.preprocess, batch_size, member.decoding)
+    batches = read_batches(
+        pictures, member.channels, member.preprocess, batch_size, member.decoding
+    )
     for batch in batches:
-        numbers = [row for row, image in enumerate(batch) if not isinstance(image, str)]
+        numbers = [row for row, (_, image) in enumerate(batch) if not isinstance(image, str)]
         found = {}
         if numbers:
-            images = np.stack([batch[row] for row in numbers])
+            images = np.stack([batch[row][1] for row in numbers])
             shares = np.exp(net.log_probabilities((images,), len(images)))
             files = [first + row for row in numbers]
-            _check(shares, [paths[file] for file in files])
+            _check(shares, [batch[row][0].name for row in numbers])
             drawn = [""] * len(files) if draw is None else draw(images, shares.argmax(1), files)
             found = dict(zip(numbers, zip(shares, drawn, strict=True), strict=True))
-        for row, image in enumerate(batch):
-            path = paths[first + row]
-            if isinstance(image, str):
-                yield Prediction(path, problem=image)
-            else:
-                yield Prediction(path, found[row][0], picture=found[row][1])
+        for row, (picture, image) in enumerate(batch):
+            share, heat_map = found.get(row, (None, ""))
+            problem = image if isinstance(image, str) else ""
+            name, _, split, label = picture
+            yield Prediction(name, share, problem, heat_map, split, label)
         first += len(batch)
 
 
-def _check(shares: np.ndarray, paths: Sequence[str]) -> None:
+def _check(shares: np.ndarray, names: Sequence[str]) -> None:
     broken = np.flatnonzero(~np.isfinite(shares).all(axis=1))
     if len(broken):
         raise ValueError(
-            f"The net's outputs must be finite numbers: they are not for {paths[broken[0]]} "
-            f"({len(broken)} of these {len(paths)} images)"
+            f"The net's outputs must be finite numbers: they are not for {names[broken[0]]} "
+            f"({len(broken)} of these {len(names)} images)"
         )

@@ -1,12 +1,11 @@
-"""Image files read and resized in parallel, in their order, in memory that does not grow."""
+"""Images read and resized in parallel, in their order, in memory that does not grow."""
 
 from __future__ import annotations
 
 import collections
 import concurrent.futures
 import itertools
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -17,49 +16,57 @@ from ..data.decoding import STANDARD, Decoding
 from ..data.pixel_budget import excess
 from ..data.readable import reason
 from ..data.scaled import decode_and_fit
+from .found import Picture
 
 # Batches that are read ahead of the one that is predicted.
 _AHEAD = 2
 
 
 def read_batches(
-    paths: Sequence[str],
+    pictures: Iterable[Picture],
     channels: int,
     preprocess: PreprocessSpec,
     size: int,
     decoding: Decoding = STANDARD,
-) -> Iterator[list[np.ndarray | str]]:
-    """Yields the images of files at the net's size, as evaluation resizes them.
+) -> Iterator[list[tuple[Picture, np.ndarray | str]]]:
+    """Yields images at the net's size, as evaluation resizes them.
 
     Args:
-        paths: The files.
+        pictures: The images.
         channels: Channels to decode.
         preprocess: The size, crop fraction and interpolation.
         size: Images in a batch; the last one may have fewer.
         decoding: How the files become pixels.
 
     Yields:
-        For each file a uint8 image `(height, width, channels)`, or the reason why there is none.
+        Each image with its pixels, uint8 `(height, width, channels)`, or the reason why there are
+        none.
     """
     read = _reader(channels, preprocess, decoding)
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        ahead: collections.deque[concurrent.futures.Future[np.ndarray | str]] = collections.deque()
-        remaining = iter(paths)
+        ahead: collections.deque[tuple[Picture, concurrent.futures.Future[np.ndarray | str]]] = (
+            collections.deque()
+        )
+        remaining = iter(pictures)
         try:
             while True:
                 room = _AHEAD * size - len(ahead)
-                ahead.extend(pool.submit(read, path) for path in itertools.islice(remaining, room))
+                ahead.extend(
+                    (picture, pool.submit(read, picture))
+                    for picture in itertools.islice(remaining, room)
+                )
                 if not ahead:
                     return
-                yield [ahead.popleft().result() for _ in range(min(size, len(ahead)))]
+                batch = [ahead.popleft() for _ in range(min(size, len(ahead)))]
+                yield [(picture, future.result()) for picture, future in batch]
         finally:
             pool.shutdown(cancel_futures=True)
 
 
 def _reader(
     channels: int, preprocess: PreprocessSpec, decoding: Decoding
-) -> Callable[[str], np.ndarray | str]:
-    """Returns the function that reads one file."""
+) -> Callable[[Picture], np.ndarray | str]:
+    """Returns the function that reads one image."""
     import tensorflow as tf
 
     def resized(encoded: Any) -> Any:
@@ -68,9 +75,9 @@ def _reader(
     # Traced here, as threads that find no trace would each begin one.
     resize = tf.function(resized).get_concrete_function(tf.TensorSpec((), tf.string))
 
-    def read(path: str) -> np.ndarray | str:
+    def read(picture: Picture) -> np.ndarray | str:
         try:
-            content = Path(path).read_bytes()
+            content = picture.read()
             against = (
                 excess(content, frames=not decoding.accurate) if content else "the file is empty"
             )

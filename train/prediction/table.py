@@ -18,7 +18,8 @@ _SEPARATOR = "|"
 class PredictionTable:
     """The columns of the table.
 
-    Columns: `image`; for a multilabel net `labels`, the classes above their thresholds, with
+    Columns: `image`; for data sets `split` and `label`, as they are stored, several labels with `|`
+    between; for a multilabel net `labels`, the classes above their thresholds, with
     `|` between; `class1`, `probability1` and so on, the most probable first; `heatmap` if there
     are pictures; `error`, the reason why a file could not be read.
 
@@ -27,6 +28,7 @@ class PredictionTable:
         top: Number of classes per image.
         pictures: Whether there are heat maps.
         thresholds: Least probability of each output to be named, for multilabel nets.
+        stored: Whether there are images of data sets.
     """
 
     def __init__(
@@ -36,15 +38,17 @@ class PredictionTable:
         *,
         pictures: bool = False,
         thresholds: np.ndarray | None = None,
+        stored: bool = False,
     ) -> None:
         self._names, self._top = names, min(top, len(names))
-        self._pictures, self._thresholds = pictures, thresholds
+        self._pictures, self._thresholds, self._stored = pictures, thresholds, stored
 
     def header(self) -> str:
         """Returns the first line of the CSV file."""
         numbers = range(1, self._top + 1)
         columns = [
             "image",
+            *(["split", "label"] if self._stored else []),
             *([] if self._thresholds is None else ["labels"]),
             *(f"{name}{number}" for number in numbers for name in ("class", "probability")),
             *(["heatmap"] if self._pictures else []),
@@ -56,6 +60,8 @@ class PredictionTable:
         """Returns a prediction as a line of the CSV file."""
         ranked = self._ranked(prediction)
         cells: list[object] = [file_text(prediction.path)]
+        if self._stored:
+            cells += [prediction.split, prediction.label]
         if self._thresholds is not None:
             cells.append(_SEPARATOR.join(self._labels(prediction)))
         for name, share in ranked:
@@ -68,6 +74,8 @@ class PredictionTable:
     def json(self, prediction: Prediction) -> str:
         """Returns a prediction as a JSON object on one line."""
         values: dict[str, object] = {"image": os.fspath(prediction.path)}
+        if prediction.split:
+            values |= {"split": prediction.split, "label": prediction.label}
         if prediction.problem:
             return json.dumps({**values, "error": prediction.problem})
         if self._thresholds is not None:
@@ -83,9 +91,10 @@ class PredictionTable:
         if prediction.problem:
             return f"{name}: unreadable: {prediction.problem}"
         ranked = ", ".join(f"{each} {share:.1%}" for each, share in self._ranked(prediction))
+        stored = f"; stored label: {prediction.label}" if prediction.label else ""
         if self._thresholds is None:
-            return f"{name}: {ranked}"
-        return f"{name}: {', '.join(self._labels(prediction)) or 'no label'} ({ranked})"
+            return f"{name}: {ranked}{stored}"
+        return f"{name}: {', '.join(self._labels(prediction)) or 'no label'} ({ranked}){stored}"
 
     def _ranked(self, prediction: Prediction) -> list[tuple[str, float]]:
         shares = prediction.probabilities
