@@ -23,6 +23,7 @@ from .comparison.settings import FULL, PEERS, QUICK, Settings
 from .kills import ENGINES
 from .kills import run as kill_workers
 from .remote_kills import run as kill_remote_runs
+from .run_kills import run as kill_runs
 from .saving import run as time_saving
 
 
@@ -90,12 +91,23 @@ def _parser() -> argparse.ArgumentParser:
     kills = commands.add_parser(
         "kills", help="kill workers of a run at random moments, and compare the final weights"
     )
-    kills.add_argument("--repeats", type=_at_least(1), default=3, help="of each kind (default: 3)")
+    kills.add_argument(
+        "--repeats",
+        type=_at_least(1),
+        default=3,
+        help="of each kind; of all kills under `train` (default: 3)",
+    )
     kills.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
     kills.add_argument(
-        "--under", choices=ENGINES, default="launch", help="what starts the workers (%(default)s)"
+        "--under",
+        choices=(*ENGINES, "train"),
+        default="launch",
+        help="what starts the workers; train: one process (%(default)s)",
     )
-    kills.set_defaults(run=lambda args: kill_workers(args.repeats, args.seed, args.under))
+    kills.add_argument(
+        "--strategy", default="one-device", help="under train: one-device or cpu:2 (%(default)s)"
+    )
+    kills.set_defaults(run=_kills)
     remote = commands.add_parser(
         "remote-kills", help="kill a run in an object store at random moments"
     )
@@ -116,6 +128,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_stream_options(streams)
     streams.set_defaults(run=_streams)
     return parser
+
+
+def _kills(args: argparse.Namespace) -> int:
+    if args.under == "train":
+        return kill_runs(args.repeats, args.seed, args.strategy)
+    return kill_workers(args.repeats, args.seed, args.under)
 
 
 def _data(args: argparse.Namespace) -> int:

@@ -132,7 +132,8 @@ def prepare(
             agreement.check_equal(data_facts(data, preprocess), "data")
     if chief:
         callbacks = [*_recorders(config, data, preprocess, directory), *callbacks]
-    with dtype_policy(config.runtime.precision):
+    building = watch.waiting("the other workers to build the net")
+    with dtype_policy(config.runtime.precision), building:
         trainer = Trainer(
             config,
             data,

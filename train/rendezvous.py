@@ -2,29 +2,40 @@
 
 TensorFlow waits for missing workers in a call that neither prints, nor ends, nor lets Python answer
 a signal. The workers therefore meet first: the chief listens at its own address of TF_CONFIG, each
-other worker tells it its index, and when all are there the chief lets them go on together.
+other worker tells it its index, and when all are there the chief lets them go on together. A worker
+that takes no part, because its settings or files are refused, tells the others (`leaving`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import select
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
 from .errors import PeerLostError
-
-_HELLO = "keras_resnet"
-_TOGETHER, _REFUSED = "together", "refused"
-# Seconds: between looks, until the first line, between lines, for one connection.
-_LOOK, _FIRST_LINE, _BETWEEN_LINES, _CONNECT = 0.2, 10.0, 60.0, 5.0
-_LONGEST_MESSAGE = 65_536
+from .worker_messages import (
+    CONNECT,
+    HELLO,
+    LEFT,
+    LONGEST_MESSAGE,
+    LOOK,
+    REFUSED,
+    TOGETHER,
+    Wait,
+    addresses_of,
+    capitalized,
+    greeting,
+    listening,
+    own_name,
+    tell,
+    tell_all,
+)
 
 
 def meet(config: Mapping[str, Any], limit: float, stream: TextIO = sys.stderr) -> None:
@@ -36,15 +47,15 @@ def meet(config: Mapping[str, Any], limit: float, stream: TextIO = sys.stderr) -
         stream: Where lines are printed.
 
     Raises:
-        PeerLostError: If workers are missing after `limit` seconds; names them.
+        PeerLostError: If workers are missing after `limit` seconds, or one takes no part; says
+            which, and why.
         ValueError: If a later process has the same task.
 
     Example:
         >>> meet(tf_config(), limit=600)
     """
-    addresses = _addresses(config["cluster"])
-    task = config["task"]
-    own = f"{task.get('type', 'worker')} {int(task.get('index', 0))}"
+    addresses = addresses_of(config["cluster"])
+    own = own_name(config)
     if own not in addresses:
         raise ValueError(
             f"TF_CONFIG has the task {own} and no address for it. Received: {dict(config)}"
@@ -52,56 +63,18 @@ def meet(config: Mapping[str, Any], limit: float, stream: TextIO = sys.stderr) -
     chief, *others = addresses
     if not others:
         return
-    wait = _Wait(limit, stream)
+    wait = Wait(limit, stream)
     if own == chief:
         _gather(addresses[chief], {name: addresses[name] for name in others}, wait)
     else:
         _join(own, chief, addresses[chief], wait)
 
 
-def _addresses(cluster: Mapping[str, Any]) -> dict[str, str]:
-    """Returns the addresses of all workers by task, the chief first."""
-    return {
-        f"{kind} {index}": address
-        for kind in ("chief", "worker")
-        for index, address in enumerate(cluster.get(kind, ()))
-    }
-
-
-class _Wait:
-    """A wait that says what for, and ends."""
-
-    def __init__(self, limit: float, stream: TextIO) -> None:
-        self._limit, self._stream = limit, stream
-        self._since = time.monotonic()
-        self._next_line = self._since + _FIRST_LINE
-
-    def tick(self, what: Callable[[], str]) -> None:
-        """Prints a line from time to time.
-
-        Raises:
-            PeerLostError: After the limit.
-        """
-        now = time.monotonic()
-        if self._limit and now - self._since > self._limit:
-            raise PeerLostError(
-                f"Waited {now - self._since:.0f} s (--worker-timeout) for {what()}. Start the same "
-                "command on all workers"
-            )
-        if now > self._next_line:
-            self._next_line = now + _BETWEEN_LINES
-            print(
-                f"Waiting for {what()} for {now - self._since:.0f} s",
-                file=self._stream,
-                flush=True,
-            )
-
-
-def _gather(address: str, others: Mapping[str, str], wait: _Wait) -> None:
+def _gather(address: str, others: Mapping[str, str], wait: Wait) -> None:
     """Waits, as the chief, for all others, and lets them go on."""
     present: dict[str, socket.socket] = {}
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(_listening(address, wait))
+        server = stack.enter_context(listening(address, wait))
 
         def missing() -> str:
             named = [f"{name} ({at})" for name, at in others.items() if name not in present]
@@ -111,12 +84,18 @@ def _gather(address: str, others: Mapping[str, str], wait: _Wait) -> None:
         told = ""
         while len(present) < len(others):
             wait.tick(missing)
-            ready, _, _ = select.select([server, *present.values()], [], [], _LOOK)
+            ready, _, _ = select.select([server, *present.values()], [], [], LOOK)
             if server in ready:
                 connection = stack.enter_context(server.accept()[0])
-                name = _greeting(connection)
+                name, why = greeting(connection)
+                if name in others and why:
+                    text = f"{name} {why}"
+                    for one in present.values():
+                        tell(one, LEFT, text)
+                    tell_all(server, set(others) - set(present) - {name}, text, wait.again())
+                    raise PeerLostError(capitalized(text))
                 if name in present:  # the newer one counts: the other may be on a dead machine
-                    _tell(present.pop(name), _REFUSED, f"another process has the task {name}")
+                    tell(present.pop(name), REFUSED, f"another process has the task {name}")
                 if name in others:
                     present[name] = connection
             for name, one in list(present.items()):
@@ -125,76 +104,45 @@ def _gather(address: str, others: Mapping[str, str], wait: _Wait) -> None:
             if present and missing() != told:
                 told = missing()
                 for one in present.values():
-                    _tell(one, "waiting", told)
+                    tell(one, "waiting", told)
         for one in present.values():
-            _tell(one, _TOGETHER, "")
+            tell(one, TOGETHER, "")
 
 
-@contextlib.contextmanager
-def _listening(address: str, wait: _Wait) -> Iterator[socket.socket]:
-    """Yields a socket that listens at the port of an address; waits until the port is free."""
-    port = int(address.rpartition(":")[2])
-    server = None
-    while server is None:
-        try:
-            server = socket.create_server(("", port), backlog=128)
-        except OSError as error:
-            cause = f"port {port} of this machine ({error.strerror})"
-            wait.tick(functools.partial(str, cause))
-            time.sleep(_LOOK)
-    with server:
-        yield server
-
-
-def _greeting(connection: socket.socket) -> str:
-    """Returns the task that a process at the other end names; "" for something else."""
-    connection.settimeout(_CONNECT)
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        with connection.makefile("r", encoding="utf-8") as lines:
-            message = json.loads(lines.readline(_LONGEST_MESSAGE))
-        return str(message.get(_HELLO, ""))
-    return ""
-
-
-def _tell(connection: socket.socket, what: str, text: str) -> None:
-    with contextlib.suppress(OSError):  # the next look finds that it has ended
-        connection.sendall((json.dumps([what, text]) + "\n").encode())
-
-
-def _join(own: str, chief: str, address: str, wait: _Wait) -> None:
+def _join(own: str, chief: str, address: str, wait: Wait) -> None:
     """Tells the chief that this worker is there, and waits for the others."""
     host, _, port = address.rpartition(":")
     heard = [f"{chief} ({address}), which does not answer"]
     while True:
         wait.tick(lambda: heard[0])
         try:
-            connection = socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT)
+            connection = socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT)
         except OSError as error:  # also a name that is not known yet
             heard[0] = f"{chief} ({address}), which does not answer ({error})"
-            time.sleep(_LOOK)
+            time.sleep(LOOK)
             continue
         with connection:
             if _wait_for_others(connection, own, heard, wait):
                 return
         heard[0] = f"{chief} ({address}), which does not take this worker: it trains already, or"
         heard[0] += " has just ended"
-        time.sleep(_LOOK)
+        time.sleep(LOOK)
 
 
-def _wait_for_others(connection: socket.socket, own: str, heard: list[str], wait: _Wait) -> bool:
+def _wait_for_others(connection: socket.socket, own: str, heard: list[str], wait: Wait) -> bool:
     """Returns whether all workers are there; False if the connection ends before."""
     with contextlib.suppress(OSError):
-        connection.sendall((json.dumps({_HELLO: own}) + "\n").encode())
+        connection.sendall((json.dumps({HELLO: own}) + "\n").encode())
     received = b""
     while True:
         wait.tick(lambda: heard[0])
-        if not select.select([connection], [], [], _LOOK)[0]:
+        if not select.select([connection], [], [], LOOK)[0]:
             continue
         try:
-            part = connection.recv(_LONGEST_MESSAGE)
+            part = connection.recv(LONGEST_MESSAGE)
         except OSError:
             return False
-        if not part or len(received) > _LONGEST_MESSAGE:
+        if not part or len(received) > LONGEST_MESSAGE:
             return False
         received += part
         *lines, received = received.split(b"\n")
@@ -203,10 +151,12 @@ def _wait_for_others(connection: socket.socket, own: str, heard: list[str], wait
                 what, text = json.loads(line)
             except ValueError:  # TensorFlow's server: the chief trains already
                 return False
-            if what == _TOGETHER:
+            if what == TOGETHER:
                 return True
-            if what == _REFUSED:
+            if what == REFUSED:
                 raise ValueError(f"TF_CONFIG needs an index for each process: {text}")
+            if what == LEFT:
+                raise PeerLostError(capitalized(text))
             heard[0] = str(text)
 
 

@@ -217,16 +217,17 @@ class RunDirectory:
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         Checkpoints(self.checkpoints).sweep()
 
-    def drop_damaged_model(self, say: Callable[[str], None]) -> None:
-        """Removes a `model.keras` that a crash has cut off, so that the run ends once more."""
-        if not self.model.is_file():
-            return
+    def has_sound_model(self) -> bool:
+        """Whether there is a `model.keras`, and no crash has cut it off."""
         try:
             with zipfile.ZipFile(self.model) as archive:
-                damaged = archive.testzip() is not None
+                return archive.testzip() is None
         except Exception:  # zipfile and zlib raise errors of many types
-            damaged = True
-        if damaged:
+            return False
+
+    def drop_damaged_model(self, say: Callable[[str], None]) -> None:
+        """Removes a `model.keras` that a crash has cut off, so that the run ends once more."""
+        if self.model.is_file() and not self.has_sound_model():
             say(f"{self.model} is damaged; the run is finished once more from its checkpoint")
             self.model.unlink()
 

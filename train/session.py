@@ -18,6 +18,7 @@ from .console import Console
 from .data import naming_files
 from .data.index import keep_beside
 from .evaluation.splits import describe_metrics, save_confusions, split_metrics
+from .leaving import leave, telling_others
 from .preparation import Prepared, prepare
 from .pretrained import open_pretrained, with_pretrained
 from .provenance import environment
@@ -27,7 +28,7 @@ from .remote.mirror import Mirror, run_output, worker_index
 from .rundir import Resume, RunDirectory, spec_of
 from .samples import pick_samples, training_samples
 from .signals import stopped_by_signals
-from .strategies import check_name, is_chief
+from .strategies import check_name, is_chief, tf_config
 from .trainer import Trainer
 from .workers import Watch, naming_lost_peers, peers
 
@@ -69,13 +70,10 @@ def run_training(
             assert path is not None
             return run_training(config, path, resume=resume, callbacks=callbacks, mirror=opened)
     output = Path(output)
-    pretrained = open_pretrained(config, output)
-    config = with_pretrained(config, pretrained)
-    spec_of(config)
-    chief = is_chief(config.runtime.strategy)
+    several, chief = config.runtime.strategy == "multi-worker", is_chief(config.runtime.strategy)
     directory = RunDirectory(output, None if mirror is None else mirror.check)
     console = Console(quiet=not chief)
-    others = peers() if config.runtime.strategy == "multi-worker" else []
+    others = peers() if several else []
     saved_step = Checkpoints(directory.checkpoints).last_step
     if mirror is not None:  # each worker's own directory has what it started from
         saved_step = mirror.last_step
@@ -83,16 +81,26 @@ def run_training(
         stack.enter_context(stopped_by_signals())
         watch = stack.enter_context(Watch(others, config.runtime.worker_timeout))
         stack.enter_context(naming_lost_peers(others, saved_step))
-        if chief:
-            stack.enter_context(directory.locked())
-        directory.check(config, resume)
-        if chief:
-            directory.sweep()
-            directory.drop_damaged_model(console.say)
-        if mirror is not None:
-            mirror.start()
-        if directory.model.is_file():
+        cluster = tf_config() if several else {}
+        with telling_others(cluster):
+            pretrained = open_pretrained(config, output)
+            config = with_pretrained(config, pretrained)
+            spec_of(config)
+            if chief:
+                stack.enter_context(directory.locked())
+            directory.check(config, resume)
+            if chief:
+                directory.sweep()
+                directory.drop_damaged_model(console.say)
+            if mirror is not None:
+                mirror.start()
+        if directory.has_sound_model():  # the chief may not have removed a damaged one yet
             console.say(f"{output} holds this run, finished; nothing to train")
+            leave(
+                cluster,
+                f"found the run finished in {output}; --output must be one directory that all "
+                "workers share",
+            )
             return directory
         trainer = _begin(
             prepare(

@@ -180,9 +180,10 @@ class Trainer:
             TrainingDivergedError: If the loss is no longer finite; names the step.
             TrainingStoppedError: After SIGTERM, SIGINT or SIGHUP, once the state is saved.
         """
-        self._restore()
-        if self.progress.step == 0 and self.config.model.weights is not None:
-            self._save()  # the run then resumes without the file that it started from
+        with self._watch.waiting("the other workers to read the last checkpoint"):
+            self._restore()
+            if self.progress.step == 0 and self.config.model.weights is not None:
+                self._save()  # the run then resumes without the file that it started from
         self.model.stop_training = False
         self.reporter.begin(self.progress)
         with (
@@ -193,8 +194,8 @@ class Trainer:
             batches = iter(self.batches())
             while not self.finished:
                 self._advance(batches)
-                self.learner.start_phase_at(self.progress.step)
                 with self._watch.waiting(f"the end of step {self.progress.step}", saves=True):
+                    self.learner.start_phase_at(self.progress.step)
                     if self.length.ends_epoch(self.progress.step):
                         self._end_epoch()
                     save, stop = self._due(signals)
@@ -317,8 +318,9 @@ class Trainer:
         )
 
     def _assign_final_weights(self) -> None:
-        self.statistics.assign_means()
-        self.evaluation.assign_final(self.progress.step)
+        with self._watch.waiting("the other workers to end their training"):
+            self.statistics.assign_means()
+            self.evaluation.assign_final(self.progress.step)
         wanted = self.config.optimizer.recompute_batch_norm
         if wanted:
             batches = statistics_batches(self.config, self.data, self.preprocess, wanted)

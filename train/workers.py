@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import signal
 import socket
@@ -27,6 +28,9 @@ _CONNECT = 1.0
 # Names of TensorFlow's errors when another worker has ended.
 _OF_PEERS = ("UnavailableError", "AbortedError", "CancelledError", "DeadlineExceededError")
 _WORDS = ("Collective ops is aborted", "peer", "heartbeat", "Connection reset", "coordination")
+# What it says of a worker that sends no heartbeats, and where the chief does not take them.
+_OF_SILENT = r"reported from /job:(chief|worker)(?:/replica:\d+)?/task:(\d+): [^\n]*heartbeat"
+_OF_CHIEF = "/tensorflow.CoordinationService/Heartbeat"
 
 
 class Peer(NamedTuple):
@@ -211,9 +215,26 @@ def naming_lost_peers(others: Sequence[Peer], step: Callable[[], int]) -> Iterat
         lost = type(error).__name__ in _OF_PEERS or any(word in str(error) for word in _WORDS)
         if not others or not lost or not type(error).__module__.startswith("tensorflow"):
             raise
-        saved = step()
+        saved, lost_one = step(), _named_by(str(error), others)
+        who = f"{lost_one} gives no sign of life" if lost_one else describe_missing(others)
         state = f"the state of step {saved} is saved" if saved else "no state is saved yet"
         raise PeerLostError(
-            f"Lost the connection to another worker; {describe_missing(others)}; {state}. Give the "
-            "same command again, on all workers, to resume"
+            f"Lost the connection to another worker; {who}; {state}. Give the same command again, "
+            "on all workers, to resume"
         ) from error
+
+
+def _named_by(message: str, others: Sequence[Peer]) -> str:
+    """Returns the worker whose heartbeats TensorFlow misses; "" if its message is about others.
+
+    A process that is stopped, or has no memory left, keeps its port: it seems to answer.
+    """
+    silent = re.search(_OF_SILENT, message)
+    if silent is not None:
+        names = {f"{silent[1]} {silent[2]}"}
+    elif _OF_CHIEF in message:
+        names = {"chief 0", "worker 0"}
+    else:
+        return ""
+    found = [f"{each.name} ({each.address})" for each in others if each.name in names]
+    return found[0] if found else ""

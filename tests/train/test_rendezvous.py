@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from keras_resnet_train import rendezvous
+from keras_resnet_train import leaving, rendezvous, worker_messages
 from keras_resnet_train.errors import PeerLostError
+from keras_resnet_train.leaving import telling_others
 from keras_resnet_train.local_cluster import free_ports
 from keras_resnet_train.rendezvous import meet
 
@@ -25,8 +26,13 @@ pytestmark = pytest.mark.network
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, seconds in (("_LOOK", 0.02), ("_FIRST_LINE", 0.1), ("_CONNECT", 1.0)):
-        monkeypatch.setattr(rendezvous, name, seconds)
+    for module in (rendezvous, leaving, worker_messages):
+        monkeypatch.setattr(module, "LOOK", 0.02)
+        if module is not worker_messages:
+            monkeypatch.setattr(module, "CONNECT", 1.0)
+    monkeypatch.setattr(worker_messages, "_FIRST_LINE", 0.1)
+    for module in (leaving, worker_messages):
+        monkeypatch.setattr(module, "SECONDS_TO_TELL", 5.0)
 
 
 class Workers:
@@ -38,9 +44,12 @@ class Workers:
         self.ended: dict[int, str] = {}
         self.threads: list[threading.Thread] = []
 
-    def start(self, index: int, limit: float = 20.0) -> None:
+    def start(self, index: int, limit: float = 20.0, refused: str = "") -> None:
         def run() -> None:
             try:
+                with telling_others(self.config(index)):
+                    if refused:
+                        raise ValueError(refused)
                 meet(self.config(index), limit, self.said[index])
                 self.ended[index] = "met"
             except (PeerLostError, ValueError) as error:
@@ -92,6 +101,29 @@ def test_workers_that_do_not_come_are_named() -> None:
         waited = f"PeerLostError: Waited {index + 1} s (--worker-timeout) for "
         assert ended[index].startswith(waited)
     assert f"1 of 2 other workers: worker 2 ({workers.addresses[2]})" in ended[0]
+
+
+@pytest.mark.parametrize("refused", [0, 2], ids=["chief", "worker"])
+def test_a_worker_that_is_refused_tells_the_others(refused: int) -> None:
+    """Before they meet: the output is locked, or the weights are not on its disk."""
+    workers = Workers()
+    early, late = {0, 1, 2} - {refused}
+    workers.start(early)
+    time.sleep(0.1)
+    workers.start(refused, refused="no such weights")
+    time.sleep(0.3)
+    workers.start(late)
+    told = f"PeerLostError: Worker {refused} could not start: no such weights"
+    expected = {refused: "ValueError: no such weights", early: told, late: told}
+    started = time.monotonic()
+    assert workers.join() == expected
+    assert time.monotonic() - started < 4
+    workers = Workers()
+    for index in range(3):  # all alike: none waits for the others
+        workers.start(index, refused="no such weights")
+    assert set(workers.join().values()) == {"ValueError: no such weights"}
+    with pytest.raises(ValueError, match="alone"), telling_others({}):
+        raise ValueError("alone")
 
 
 def test_the_older_of_two_processes_with_one_task_is_refused() -> None:

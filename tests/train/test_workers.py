@@ -211,6 +211,28 @@ def test_a_lost_worker_is_named(error: Exception) -> None:
             raise other
 
 
+SILENT = (
+    "Collective ops is aborted by: Error reported from /job:worker/task:2: The following tasks are "
+    "unhealthy (stopped sending heartbeats):\n/job:worker/replica:0/task:2\nThe tasks have crashed."
+)
+
+
+@pytest.mark.parametrize(
+    ("message", "named"),
+    [
+        (SILENT, "worker 2"),
+        ("Deadline Exceeded\n\nRPC: /tensorflow.CoordinationService/Heartbeat", "worker 0"),
+    ],
+)
+def test_a_stopped_worker_is_named(message: str, named: str, listening: str) -> None:
+    """Its port seems to answer: SIGSTOP, a machine without memory."""
+    others = [Peer("worker 0", listening), Peer("worker 2", listening)]
+    error = tf.errors.UnavailableError(None, None, message)
+    silent = rf"another worker; {named} \({listening}\) gives no sign of life; no state is saved yet"
+    with pytest.raises(PeerLostError, match=silent), naming_lost_peers(others, lambda: 0):
+        raise error
+
+
 def test_settings_name_modules_not_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     """TensorFlow's package may be called `tensorflow-cpu`."""
 
