@@ -18,6 +18,7 @@ from keras_resnet.weights.saved_nets import WITHOUT_EFFECT, SavedNet, read_saved
 
 from .config import RunConfig, load_config, with_changes
 from .files import read_object
+from .remote.weights import weights_at_hand
 
 if TYPE_CHECKING:
     from keras_resnet.nets.model import ResNet
@@ -91,7 +92,11 @@ def open_pretrained(config: RunConfig, run: Path) -> Pretrained | None:
     if recorded is not None and any((run / "checkpoints").glob("step_*")):
         return recorded
     net = None if config.model.name == "auto" else _requested_spec(config)
-    opened = _open(source, net, top=config.quantize.enabled)
+    local = weights_at_hand(source)
+    opened = _open(local, net, top=config.quantize.enabled)
+    if local != source:  # in an object store: the same names on all machines
+        files = [{**each, "path": each["path"].replace(local, source)} for each in opened.files]
+        opened = dataclasses.replace(opened, source=source, files=tuple(files))
     if recorded is not None and recorded.files != opened.files:
         raise ValueError(
             f"{source!r} is not the file that the run in {run} began with: SHA-256 "

@@ -22,6 +22,7 @@ from .data import ImageData, at_size, load_data
 from .evaluation import Member, make_view, measure
 from .evaluation.classes import check_channels
 from .files import read_json, write_json, write_text
+from .remote.mirror import Mirror
 from .rundir import Run, RunDirectory
 from .session import run_training
 
@@ -52,7 +53,13 @@ class Pruning:
 
 
 def prune_run(
-    run: Run, output: Path, pruning: Pruning, *, data: ImageData, say: Callable[[str], None]
+    run: Run,
+    output: Path,
+    pruning: Pruning,
+    *,
+    data: ImageData,
+    say: Callable[[str], None],
+    name: str | None = None,
 ) -> dict[str, Any]:
     """Writes the pruned net of a run as a run of its own, which is not fine-tuned.
 
@@ -65,6 +72,7 @@ def prune_run(
         pruning: How it is pruned.
         data: The data of the run, at the net's size.
         say: Is called with each step.
+        name: Where the run is, if its directory is a copy.
 
     Returns:
         The content of `prune.json`: what was asked for, and multiply-adds, parameters, shape and
@@ -73,7 +81,7 @@ def prune_run(
     Raises:
         ValueError: If the net cannot be pruned so, or `output` holds something else.
     """
-    asked = {"run": str(run.directory.path.resolve()), **dataclasses.asdict(pruning)}
+    asked = {"run": name or str(run.directory.path.resolve()), **dataclasses.asdict(pruning)}
     if (output / RECORD).is_file():
         kept = dict(read_json(output / RECORD))
         if kept.get("asked") == asked:
@@ -118,7 +126,9 @@ def prune_run(
     return record
 
 
-def finetuned_config(run: Run, pruned: Path, changes: Mapping[str, Any]) -> RunConfig:
+def finetuned_config(
+    run: Run, pruned: Path, changes: Mapping[str, Any], name: str | None = None
+) -> RunConfig:
     """Returns the configuration that fine-tunes a pruned run.
 
     It is the run's own with a quarter of its length, a tenth of its rate and cosine decay, all
@@ -128,6 +138,7 @@ def finetuned_config(run: Run, pruned: Path, changes: Mapping[str, Any]) -> RunC
         run: The run before it was pruned.
         pruned: The directory of the pruned run.
         changes: Dotted fields that the user sets; `epochs` or `steps` replace the length.
+        name: Where the pruned run is, if its directory is a copy.
     """
     config = run.config
     length: dict[str, Any] = {"epochs": None, "steps": None}
@@ -141,7 +152,7 @@ def finetuned_config(run: Run, pruned: Path, changes: Mapping[str, Any]) -> RunC
     return with_changes(
         config,
         {
-            "model.weights": str(pruned),
+            "model.weights": name or str(pruned),
             "model.spec": spec,
             "model.freeze": None,
             "head_epochs": 0.0,
@@ -157,10 +168,10 @@ def finetuned_config(run: Run, pruned: Path, changes: Mapping[str, Any]) -> RunC
 
 
 def finetune_pruned(
-    config: RunConfig, output: Path, record: Mapping[str, Any]
+    config: RunConfig, output: Path, record: Mapping[str, Any], mirror: Mirror | None = None
 ) -> tuple[RunDirectory, dict[str, Any]]:
     """Fine-tunes a pruned run, or resumes it, and adds what came out to the record."""
-    directory = run_training(config, output)
+    directory = run_training(config, output, mirror=mirror)
     values = directory.metrics.get(record["split"], {})
     tuned = {**record["pruned"], "accuracy": values.get("accuracy"), "loss": values.get("loss")}
     full = {**record, "finetuned": tuned}

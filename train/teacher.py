@@ -18,6 +18,7 @@ from .config import LossConfig
 from .data import ImageData
 from .files import read_json, write_json
 from .pretrained import check_names_net
+from .remote.weights import weights_at_hand
 from .rundir import open_run
 
 RECORD = "teacher.json"
@@ -150,7 +151,7 @@ def open_teacher(config: LossConfig, data: ImageData, student: PreprocessSpec) -
     if config.teacher is None:
         return None
     with dtype_policy("float32"):
-        model, preprocess, names = _open(config.teacher, config.teacher_net)
+        model, preprocess, names = _open(weights_at_hand(config.teacher), config.teacher_net)
     model.trainable = False
     if config.teacher_input == "pixels":
         preprocess = PreprocessSpec(student.size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 # What this package, Rich and tqdm write: line ends, colours, and the end of a line erased.
@@ -21,13 +21,19 @@ class EscapingStream:
 
     Args:
         stream: The stream that it writes to.
+
+    Attributes:
+        shown: Texts that are replaced by others: paths of copies by the addresses of the places.
     """
 
     def __init__(self, stream: Any) -> None:
         self.behind = stream
+        self.shown: Mapping[str, str] = {}
 
     def write(self, text: str) -> int:
         """Writes a text."""
+        for path, address in self.shown.items():
+            text = text.replace(path, address)
         if text.isprintable():
             return int(self.behind.write(text))
         own = self.behind.isatty()
@@ -54,6 +60,13 @@ def _safe(text: str) -> str:
     from keras_resnet.texts import escaped
 
     return escaped(text)
+
+
+def show_instead(texts: Mapping[str, str]) -> None:
+    """Has the terminal show texts in place of others, until the next call."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, EscapingStream):
+            stream.shown = texts
 
 
 def own_stream(stream: Any) -> Any:

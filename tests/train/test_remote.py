@@ -303,24 +303,35 @@ def test_data_sets_are_copied_once(
 ) -> None:
     """Folders, tables with the images beside them, and one data set of a TFDS directory."""
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    for name in ("cat/1.png", "dog/1.png", "labels.csv", "mnist/3.0.1/a.tfrecord"):
+    for name in ("cat/1.png", "dog/1.png", "mnist/3.0.1/a.tfrecord"):
         store.write(name, name.encode())
+    store.write("labels.csv", b"image,label\ncat/1.png,cat\nnot there.png,dog\n")
     store.write("cifar10/3.0.2/b.tfrecord", b"no")
     at_hand = data_at_hand(DataConfig(dataset="mnist:3.*.*", data_dir=store.url), said.append)
     copy = pathlib.Path(str(at_hand.data_dir))
     assert [path.name for path in copy.iterdir()] == ["mnist"]
     assert "Copying 1 file(s)" in said[0]
     table = pathlib.Path(data_at_hand(DataConfig(dataset=f"{store.url}/labels.csv")).dataset)
-    assert table.read_text() == "labels.csv"
+    assert table.read_text().startswith("image,label")
     assert (table.parent / "cat" / "1.png").read_text() == "cat/1.png"
+    assert not (table.parent / "dog").exists()  # the table does not list it
     folder = data_at_hand(DataConfig(dataset=store.url), said.append)
     assert folder.dataset == str(table.parent)
-    assert len(said) == 1  # nothing was copied again
+    assert "Copying 2 file(s)" in said[-1]  # no file again
     store.write("dog/1.png", b"another picture")
     assert pathlib.Path(data_at_hand(folder, said.append).dataset) == table.parent
     data_at_hand(DataConfig(dataset=store.url), said.append)
     assert "Copying 1 file(s)" in said[-1]
     assert (table.parent / "dog" / "1.png").read_text() == "another picture"
+    store.remove("cat/1.png")
+    data_at_hand(DataConfig(dataset=store.url), said.append)
+    assert "Removed 1 file(s) of the copy" in said[-1]
+    assert not (table.parent / "cat" / "1.png").exists()
+    store.write("voc/2007/5.0.0/a.tfrecord", b"")
+    store.write("voc/2012/5.0.0/b.tfrecord", b"")
+    config = DataConfig(dataset="voc/2007:5.*.*", data_dir=store.url)
+    data_at_hand(config, said.append)
+    assert "Copying 1 file(s)" in said[-1]  # of one configuration
     plain = DataConfig(dataset="digits")
     assert data_at_hand(plain) is plain
     with pytest.raises(FileNotFoundError, match="There is nothing at memory://none"):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import itertools
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -126,12 +127,22 @@ def _run(args: argparse.Namespace) -> int:
     pictures = itertools.chain(found.pictures(), *(each.pictures() for each in sets))
     total = len(found.paths) + sum(sum(each.sizes.values()) for each in sets)
     rows = predictions(member, pictures, batch_size=args.batch_size, draw=draw)
+    if args.shown:  # copies of places in object stores
+        rows = (_at_its_place(each, args.shown) for each in rows)
     failed = _write(rows, total, table, args)
     if args.output is not None:
         what = "images" if sets else "files"
         text = _summary(args.output, member, f"{total:,} {what}", failed)
         print(text, file=sys.stderr if args.json else sys.stdout)
     return 1 if failed else 0
+
+
+def _at_its_place(row: Prediction, shown: Mapping[str, str]) -> Prediction:
+    """Returns a prediction with the addresses of its files in place of their copies."""
+    for copy, address in shown.items():
+        path, picture = (each.replace(copy, address, 1) for each in (row.path, row.picture))
+        row = dataclasses.replace(row, path=path, picture=picture)
+    return row
 
 
 def _thresholds(member: Member, given: float | None) -> np.ndarray | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..command import Command, add_data_overrides, add_run, overridden, parse_settings
+from ..remote.address import remote_url
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +21,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         required=True,
-        help="directory of the new run; the net before fine-tuning is the run OUTPUT-pruned",
+        help="directory of the new run, also in an object store; the net before fine-tuning is the "
+        "run OUTPUT-pruned",
     )
     parser.add_argument(
         "--macs",
@@ -75,6 +77,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> int:
     _check(args)
     from ..pruning import Pruning, finetune_pruned, finetuned_config, open_data, prune_run
+    from ..remote.mirror import run_output
     from ..rundir import open_run
 
     def say(line: str) -> None:
@@ -83,14 +86,24 @@ def _run(args: argparse.Namespace) -> int:
     run = open_run(args.run, args.checkpoint)
     data = open_data(run, overridden(run.config.data, args))
     pruning = Pruning(args.macs, args.method, args.criterion, args.images)
-    pruned = args.output
+    name = args.shown.get(str(args.run), str(args.run.resolve()))
+    output: str | Path = remote_url(args.output) or args.output
+    pruned = output
     if not args.no_finetune:
-        pruned = args.output.with_name(f"{args.output.name}-pruned")
-    record = prune_run(run, pruned, pruning, data=data, say=say)
-    if not args.no_finetune:
-        config = finetuned_config(run, pruned, _changes(args))
-        with contextlib.redirect_stdout(sys.stderr if args.json else sys.stdout):
-            directory, record = finetune_pruned(config, args.output, record)
+        pruned = remote_url(f"{output}-pruned") or Path(f"{output}-pruned")
+    with run_output(pruned, say=say) as (path, mirror):
+        record = prune_run(run, path, pruning, data=data, say=say, name=name)
+        if mirror is not None:
+            mirror.start()
+        config = None
+        if not args.no_finetune:
+            config = finetuned_config(run, path, _changes(args), str(pruned))
+    if config is not None:
+        with (
+            contextlib.redirect_stdout(sys.stderr if args.json else sys.stdout),
+            run_output(output, say=say) as (path, mirror),
+        ):
+            directory, record = finetune_pruned(config, path, record, mirror)
         if not directory.model.is_file():
             return 1
     if args.json:
@@ -129,8 +142,9 @@ def _check(args: argparse.Namespace) -> None:
             raise ValueError(f"`{option}` applies to the fine-tuning: leave out --no-finetune")
     if args.settings and args.no_finetune:
         raise ValueError("`--set` applies to the fine-tuning: leave out --no-finetune")
-    if args.output.resolve() == args.run.resolve():
-        raise ValueError(f"`--output` must be another directory than RUN. Received: {args.output}")
+    place = args.shown.get(str(args.run), str(args.run.resolve()))
+    if place == (remote_url(args.output) or str(args.output.resolve())):
+        raise ValueError(f"`--output` must be another directory than RUN. Received: {place}")
 
 
 def _show(record: Mapping[str, Any]) -> None:

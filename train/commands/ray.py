@@ -6,6 +6,9 @@ import argparse
 
 from ..command import Command
 from ..errors import PeerLostError
+from ..remote.arguments import remote_arguments
+from .launch import worker_words
+from .train import COMMAND as TRAIN
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,14 +45,17 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from ..ray_training import check_result, ray_trainer
-    from ..run_options import configuration, resumed
-    from .launch import worker_words
-    from .train import COMMAND as TRAIN
-
     parser = argparse.ArgumentParser(prog="keras-resnet ray -- train")
     TRAIN.add_arguments(parser)
     words = parser.parse_args(worker_words(args.words, "ray")[1:])
+    with remote_arguments("train", words):
+        return _run_training(args, words)
+
+
+def _run_training(args: argparse.Namespace, words: argparse.Namespace) -> int:
+    from ..ray_training import check_result, ray_trainer
+    from ..run_options import configuration, resumed
+
     if words.output is None:
         raise ValueError("Give --output, a directory that all workers share")
     config = resumed(configuration(words), words, words.output)

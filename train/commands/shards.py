@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,13 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SOURCE",
         help="a folder, a CSV or Parquet file, tar shards, or the name of a data set of TFDS",
     )
-    parser.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="folder of the shards")
+    parser.add_argument(
+        "folder",
+        type=Path,
+        nargs="?",
+        metavar="DIR",
+        help="folder of the shards; also in an object store, such as s3://bucket/shards",
+    )
     parser.add_argument(
         "--check",
         action="store_true",
@@ -89,12 +96,17 @@ def _run(args: argparse.Namespace) -> int:
     from ..data.shard_images import Storage
     from ..data.shard_origin import open_origin
     from ..data.shard_writer import write_shards
+    from ..remote.address import remote_url
+    from ..remote.data import copy_data, data_at_hand
+    from ..remote.shards import write_remote_shards
 
     def say(text: str) -> None:
         print(text, flush=True)
 
     if args.check:
         folder = args.folder or Path(args.source)
+        if place := remote_url(folder):
+            folder = copy_data(place, "", say)
         manifest = check_shards(folder, say)
         say(f"{folder}: all shards have the SHA-256 of the manifest")
         _describe(folder, manifest)
@@ -118,16 +130,22 @@ def _run(args: argparse.Namespace) -> int:
         validation=args.validation,
         test_size=args.test_size,
     )
-    origin = open_origin(config, args.channels, say)
+    origin = open_origin(data_at_hand(config, say), args.channels, say)
+    origin = dataclasses.replace(origin, name=args.source)
     for note in origin.notes:
         say(f"Note: {note}")
-    manifest = write_shards(origin, args.folder, storage, int(args.shard_size * 2**20), say)
-    _describe(args.folder, manifest)
-    say(f"Train from them: keras-resnet train --dataset {args.folder}")
+
+    def write(folder: Path) -> Manifest:
+        return write_shards(origin, folder, storage, int(args.shard_size * 2**20), say)
+
+    place = remote_url(args.folder)
+    manifest = write(args.folder) if place is None else write_remote_shards(place, write, say)
+    _describe(place or args.folder, manifest)
+    say(f"Train from them: keras-resnet train --dataset {place or args.folder}")
     return 0
 
 
-def _describe(folder: Path, manifest: Manifest) -> None:
+def _describe(folder: Path | str, manifest: Manifest) -> None:
     """Prints what a folder holds."""
     for split, shards in manifest.splits.items():
         images, size = sum(s.examples for s in shards), sum(s.bytes for s in shards)

@@ -38,6 +38,21 @@ def is_table(path: Path) -> bool:
     return names_table(path) and path.is_file()
 
 
+def images_of_table(path: Path, separator: str) -> list[str]:
+    """Returns the paths of a table's images below its folder, each once; none of a table without.
+
+    Args:
+        path: The file.
+        separator: Separates labels in a cell.
+    """
+    rows = _rows(path, separator)
+    image = _column({name.strip().casefold(): name for name in rows}, IMAGE_COLUMNS)
+    if image is None:
+        return []
+    names = {_name(text, path, row): None for row, text in enumerate(rows[image], 2)}
+    return [name for name in names if not name.startswith("../")]
+
+
 def load_table(path: Path, config: DataConfig, channels: int, request: Request) -> ImageData:
     """Opens a CSV, TSV or Parquet file with the columns `image`, `label` and perhaps `split`.
 

@@ -71,6 +71,17 @@ def home_folder() -> Path:
     return Path(home) / "keras_resnet"
 
 
+def copy_path(kind: str, url: str) -> Path:
+    """Returns where the copy of a place is kept, in a folder of its own, under its own last name.
+
+    Example:
+        >>> copy_path("read", "s3://bucket/runs/flowers").name
+        'flowers'
+    """
+    name, _, digest = short_name(url).rpartition("-")
+    return home_folder() / kind / digest / name
+
+
 def short_name(url: str) -> str:
     """Returns a name for a folder that holds a copy: the last part of the address, and a hash."""
     last = re.sub(r"[^A-Za-z0-9._-]", "_", url.rsplit("/", 1)[-1])[:40] or "root"

@@ -5,46 +5,24 @@ from __future__ import annotations
 import argparse
 import contextlib
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from .address import remote_url, short_name
+from ..terminal import show_instead
+from .address import remote_url
+from .places import PLACES, Places
 
-# What each command reads and writes, by the name of the option. `train --output` is a mirror, which
-# the command opens itself, and data sets are opened by `data.load`.
-_READS = ("run", "runs", "paths", "files", "weights", "labels", "config")
-_WRITES = ("output", "heatmap")
-_COMMANDS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    **dict.fromkeys(
-        ("evaluate", "predict", "export", "prune", "latency", "report", "demo", "convert"),
-        (_READS, _WRITES),
-    ),
-    "publish": (("run",), ("folder",)),
-    "runs": (("folder",), ()),
-    "compare": (("runs",), ("output",)),
-    "train": (("config",), ()),
-}
-_OWN: Mapping[str, tuple[str, ...]] = {
-    "train": ("output", "data.dataset", "data.data_dir"),
-    "launch": ("words",),
-}
-_DATA = ("dataset", "data_dir", "data.dataset", "data.data_dir")
-
-
-class _Copy(NamedTuple):
-    """A local copy of a place, and its files as they were before the command."""
-
-    url: str
-    path: Path
-    before: Mapping[str, tuple[int, int]]
+if TYPE_CHECKING:
+    from .outputs import Copy
 
 
 @contextlib.contextmanager
 def remote_arguments(command: str, args: argparse.Namespace) -> Iterator[None]:
     """Puts local copies in the places of remote arguments while a command runs.
 
-    What the command has written is uploaded at the end.
+    Places to write are checked before anything is downloaded. What the command has written is
+    uploaded at the end, also after an error.
 
     Args:
         command: The name of the command.
@@ -52,143 +30,124 @@ def remote_arguments(command: str, args: argparse.Namespace) -> Iterator[None]:
             their local copies.
 
     Raises:
+        FileExistsError: If a place must be new and is not.
         NotUploadedError: If what was written cannot be uploaded.
-        StoreError: If a place cannot be read.
+        StoreError: If a place cannot be read or written.
         ValueError: If the command takes no remote places there.
     """
-    reads, writes = _COMMANDS.get(command, ((), ()))
-    summary = command in ("runs", "compare")
+    args.shown = {}
+    given = {
+        name: url
+        for name, value in vars(args).items()
+        if (url := next(filter(None, map(remote_url, _all(value))), None))
+    }
+    places = PLACES.get(command, Places())
+    for name, url in given.items():
+        if name not in (*places.reads, *places.writes, *places.own):
+            raise ValueError(
+                f"`{command}` takes no place in an object store as {name.replace('_', '-')}: "
+                f"give a local path. Received: {url}"
+            )
     with contextlib.ExitStack() as stack:
-        copies: list[_Copy] = []
-        shown: dict[str, str] = {}
-        for name, value in list(vars(args).items()):
-            values = value if isinstance(value, list) else [value]
-            if not any(map(remote_url, values)) or name in (*_OWN.get(command, ()), *_DATA):
-                continue
-            if name not in (*reads, *writes):
-                raise ValueError(
-                    f"`{command}` takes no place in an object store as {name.replace('_', '-')}: "
-                    f"give a local path. Received: {remote_url(value) or value}"
-                )
-            which = getattr(args, "checkpoint", None) or "auto"
-            local = [
-                _local(each, stack, copies, which, summary=summary, writes=name in writes)
-                for each in values
-            ]
-            setattr(args, name, local if isinstance(value, list) else local[0])
-            for each, path in zip(values, local, strict=True):
-                if remote_url(each) is not None:
-                    shown[str(path)] = str(remote_url(each))
-        args.shown = shown
-        yield
-        for copy in copies:
-            _upload(copy)
-
-
-def _local(
-    value: Any,
-    stack: contextlib.ExitStack,
-    copies: list[_Copy],
-    which: Any,
-    *,
-    summary: bool,
-    writes: bool,
-) -> Any:
-    """Returns the local copy of one value, of the value's own type."""
-    url = remote_url(value)
-    if url is None:
-        return value
-    from .store import Store
-
-    store = Store(url)
-    kind = type(value) if isinstance(value, str) else Path
-    if writes:
-        store.check_writable()
-        path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / url.rsplit("/", 1)[-1]
-        copies.append(_Copy(url, path, {}))
-        return kind(path)
-    if summary:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        path = folder / url.rsplit("/", 1)[-1]
-        _summarize(store, path)
-        return kind(path)
-    path = _copy_of(store, url, which)
-    if path.is_dir():
-        copies.append(_Copy(url, path, _marks(path)))
-    return kind(path)
-
-
-def _copy_of(store: Any, url: str, which: Any) -> Path:
-    from .mirror import work_folder
-    from .pull import pull_for_reading
-
-    path = work_folder() / "read" / short_name(url)
-    if store.is_file():
-        from .store import Store
-
-        folder, name = url.rsplit("/", 1)
-        path.mkdir(parents=True, exist_ok=True)
-        Store(folder).get(name, path / name)
-        return path / name
-    print(f"Reading {url}; its copy is {path}")
-    pull_for_reading(store, path, print, which)
-    return path
-
-
-def _summarize(store: Any, path: Path) -> None:
-    """Copies the small files of all runs at or below a place."""
-    from .layout import DEPTH, SUBFOLDERS
-    from .lease import is_alive
-    from .pull import pull_summary
-    from .store import Store
-
-    path.mkdir()
-    level = [""]
-    for _ in range(DEPTH):
-        below: list[str] = []
-        for name in level:
-            run = Store(f"{store.url}/{name}".rstrip("/"))
-            folders = run.folders()
-            if run.has("config.json"):
-                pull_summary(run, path / name)
-                if is_alive(run):
-                    (path / name / ".training").touch()
-            below += [
-                f"{name}/{each}".lstrip("/")
-                for each in folders
-                if each not in SUBFOLDERS and not each.startswith(".")
-            ]
-        level = below
-
-
-def _marks(path: Path) -> dict[str, tuple[int, int]]:
-    from .layout import plain_files
-
-    stats = {name: (path / name).stat() for name in plain_files(path)}
-    return {name: (stat.st_mtime_ns, stat.st_size) for name, stat in stats.items()}
-
-
-def _upload(copy: _Copy) -> None:
-    """Uploads what a command has written to a copy."""
-    from ..errors import NotUploadedError
-    from .store import Store
-
-    if copy.path.is_file():  # an output that is one file
-        folder, name = copy.url.rsplit("/", 1)
-        store, names, local = Store(folder), [name], copy.path.parent
-    elif copy.path.is_dir():
-        now = _marks(copy.path)
-        names = [name for name, mark in now.items() if copy.before.get(name) != mark]
-        store, local = Store(copy.url), copy.path
-    else:
-        return
-    for index, name in enumerate(names):
+        opened = _Opened(command, args, stack)
         try:
-            store.put(local / name, name)
+            opened.replace([n for n in places.writes if n in given], opened.output)
+            opened.replace([n for n in places.reads if n in given], opened.input)
+            opened.check()
+            show_instead(args.shown)
+            yield
+        except Exception:
+            opened.upload_after_error()
+            show_instead(args.shown)
+            raise
+        except BaseException:  # interrupted: what is written is not whole
+            opened.discard()
+            raise
+        opened.upload()
+
+
+class _Opened:
+    """The remote arguments of a command, and their local copies."""
+
+    def __init__(self, command: str, args: argparse.Namespace, stack: contextlib.ExitStack) -> None:
+        self._command, self._args, self._stack = command, args, stack
+        self._copies: list[Copy] = []
+
+    def replace(self, names: Sequence[str], local: Callable[[str, str], Path]) -> None:
+        """Puts local copies in the place of arguments, each of its argument's own type."""
+        for name in names:
+            value, paths = getattr(self._args, name), []
+            for each in _all(value):
+                url = remote_url(each)
+                if url is None:
+                    paths.append(each)
+                    continue
+                path = local(name, url)
+                self._args.shown[str(path)] = url
+                paths.append(str(path) if isinstance(each, str) else path)
+            setattr(self._args, name, paths if isinstance(value, list) else paths[0])
+
+    def output(self, name: str, url: str) -> Path:
+        """Returns where an output is written here."""
+        from .outputs import folder_output, new_output
+
+        places = PLACES[self._command]
+        if name in places.folders:
+            copy = folder_output(url)
+        else:
+            copy = new_output(url, fresh=name in places.new)
+        self._copies.append(copy)
+        return copy.path
+
+    def input(self, name: str, url: str) -> Path:
+        """Returns the copy of what is read, which a command may write into if it is a run."""
+        from .outputs import kept_copy, unsent
+        from .pull import copy_for_reading
+        from .store import Store
+        from .summaries import copy_summaries
+
+        if self._command in ("runs", "compare"):
+            folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
+            path = folder / url.rsplit("/", 1)[-1]
+            copy_summaries(Store(url), path, curves=self._command == "compare")
+            return path
+        which = getattr(self._args, "checkpoint", None) or "auto"
+        path = copy_for_reading(url, print, which, unsent)
+        if path.is_dir():
+            self._copies.append(kept_copy(url, path))
+        return path
+
+    def check(self) -> None:
+        """Checks that what a command writes into a run can be uploaded, if that is its purpose."""
+        written = getattr(self._args, "output", None) is None
+        if self._command == "report" or (self._command == "export" and written):
+            from .store import Store
+
+            for copy in self._copies:
+                Store(copy.url).check_writable()
+
+    def upload(self) -> None:
+        """Uploads what was written."""
+        from .outputs import upload
+
+        show_instead({})
+        for copy in self._copies:
+            upload(copy)
+
+    def upload_after_error(self) -> None:
+        """Uploads what was written before an error, such as the other files of an export."""
+        try:
+            self.upload()
         except OSError as error:
-            raise NotUploadedError(
-                f"{len(names) - index} of {len(names)} file(s) that were written are not at "
-                f"{copy.url}, {names[index]} first: {error}"
-            ) from error
-    if names:
-        print(f"Uploaded {len(names)} file(s) to {copy.url}")
+            print(f"Warning: {error}")
+
+    def discard(self) -> None:
+        """Removes what was written for a place and is not there."""
+        from .outputs import discard
+
+        for copy in self._copies:
+            discard(copy)
+
+
+def _all(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]

@@ -164,17 +164,24 @@ class Lease:
         return f"{LOCKS}/{number:08d}.json"
 
 
-def is_alive(store: Store) -> bool:
+def is_alive(store: Store, prefix: str = "") -> bool:
     """Whether a process trains at a place, as `keras-resnet runs` shows it; writes nothing.
 
     The age is by this machine's clock.
+
+    Args:
+        store: The place, or one above it.
+        prefix: The name of the run below the store, with a slash at its end; "" for the store.
     """
-    names = [name for name in store.entries(LOCKS) if name.endswith(".json")]
-    if not names:
+    times = store.listing(f"{prefix}{LOCKS}").files
+    name = max((each for each in times if each.endswith(".json")), default=None)
+    if name is None:
         return False
     try:
-        held = json.loads(store.read(max(names)))
-        age = time.time() - store.modified(max(names))
+        held = json.loads(store.read(f"{prefix}{LOCKS}/{name}"))
+        written = times[name]
+        if written is None:
+            written = store.modified(f"{prefix}{LOCKS}/{name}")
     except (ValueError, OSError):
         return False
-    return isinstance(held, dict) and not held.get("released") and age < STALE
+    return isinstance(held, dict) and not held.get("released") and time.time() - written < STALE

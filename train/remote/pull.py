@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from ..checkpoint import Checkpoints, CorruptCheckpointError
 from ..checkpoint_files import STATE, read_state
-from ..files import new_directory, write_bytes
+from ..files import new_directory
+from .address import copy_path
+from .journal import Journal
 from .layout import FOLDER, LOCKS, committed_best, committed_steps, is_plain
 from .store import Entry, Store
 
@@ -112,7 +113,36 @@ def _set_aside(local: Path, config: bytes, say: Say) -> None:
     say(f"Note: {local} held another run than its place now does; it is in {aside}")
 
 
-def pull_for_reading(store: Store, local: Path, say: Say, which: str = "auto") -> None:
+def copy_for_reading(
+    url: str,
+    say: Say,
+    which: str = "auto",
+    kept: Callable[[Path], Collection[str]] = lambda path: (),
+) -> Path:
+    """Returns the local copy of a run, a folder or a file, after downloading what has changed.
+
+    Args:
+        url: The place.
+        say: Prints messages.
+        which: As in `pull_for_reading`.
+        kept: Returns the files of a copy that must not be replaced.
+
+    Raises:
+        FileNotFoundError: If there is nothing at the place.
+    """
+    store, path = Store(url), copy_path("read", url)
+    if store.is_file():
+        folder, name = url.rsplit("/", 1)
+        Store(folder).get(name, path)
+        return path
+    say(f"Reading {url}; its copy is {path}")
+    pull_for_reading(store, path, say, which, kept(path))
+    return path
+
+
+def pull_for_reading(
+    store: Store, local: Path, say: Say, which: str = "auto", kept: Collection[str] = ()
+) -> None:
     """Downloads what evaluating, predicting and exporting need of a run.
 
     Args:
@@ -121,6 +151,7 @@ def pull_for_reading(store: Store, local: Path, say: Say, which: str = "auto") -
         say: Prints messages.
         which: Which weights: `best`, `last`, or `auto`, the finished model's or else a
             checkpoint's.
+        kept: Files that are not replaced: they were written here and are not in the store.
 
     Raises:
         FileNotFoundError: If there is nothing at the place.
@@ -129,40 +160,15 @@ def pull_for_reading(store: Store, local: Path, say: Say, which: str = "auto") -
     if not entries:
         raise FileNotFoundError(f"There is nothing at {store.url}")
     local.mkdir(parents=True, exist_ok=True)
-    for name, entry in entries.items():
-        if not is_plain(name) or name.split("/")[0] == "logs":
-            continue
-        # A mark beside the copy says of which version of the file it is.
-        mark = local / ".marks" / name
-        known = f"{entry.size} {entry.mark}".encode()
-        if (local / name).is_file() and mark.is_file() and mark.read_bytes() == known:
-            continue
-        store.get(name, local / name)
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(mark, known)
-    for mark in [each for each in (local / ".marks").rglob("*") if each.is_file()]:
-        name = mark.relative_to(local / ".marks").as_posix()
-        if name not in entries:  # it was downloaded, and is no longer there
+    journal = Journal(local)
+    with journal.open() as lines:
+        for name, entry in entries.items():
+            plain = is_plain(name) and name.split("/")[0] != "logs"
+            if plain and name not in kept and not journal.has(name, entry):
+                store.get(name, local / name)
+                journal.add(lines, name, entry)
+    for name in journal.known:
+        if name not in entries and name not in kept:  # it is no longer there
             (local / name).unlink(missing_ok=True)
-            mark.unlink()
     if which != "auto" or "model.keras" not in entries:
         pull_checkpoints(store, entries, local, say)
-
-
-def pull_summary(store: Store, local: Path) -> None:
-    """Downloads what `runs` and `compare` read: settings, history, metrics, and no weights.
-
-    An empty `model.keras` stands for a finished model, so the copy is of no other use.
-    """
-    entries = store.entries()
-    for name in ("config.json", "metrics.json", "history.csv", "metrics.jsonl", "dataset.json"):
-        if name in entries:
-            store.get(name, local / name)
-            stamp = store.modified(name)
-            os.utime(local / name, (stamp, stamp))
-    for step in committed_steps(entries):
-        (local / FOLDER / step).mkdir(parents=True, exist_ok=True)
-    if "model.keras" in entries:
-        (local / "model.keras").touch()
-        stamp = store.modified("model.keras")
-        os.utime(local / "model.keras", (stamp, stamp))

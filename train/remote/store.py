@@ -21,20 +21,39 @@ from keras_resnet.weights.files.file_system import replace
 
 from .address import SCHEMES
 
-# Bounds for one request of S3's driver, in seconds; `Uploader` tries again by itself.
+# Bounds for one request of S3's driver, in seconds. A server that takes requests and answers none
+# is given up after 2 x 2 attempts of 20 s; `Uploader` tries again by itself.
 _S3_OPTIONS = {
     "config_kwargs": {
         "connect_timeout": 5,
-        "read_timeout": 60,
-        "retries": {"max_attempts": 2},
+        "read_timeout": 20,
+        "retries": {"total_max_attempts": 2},
     }
 }
-_REFUSED = ("credential", "denied", "forbidden", "401", "403", "unauthorized", "invalidaccesskey")
+_S3_ATTEMPTS = 2  # by s3fs, whose default is 5; each of them by botocore's `total_max_attempts`
+_REFUSED = (
+    *("credential", "denied", "forbidden", "401", "403", "unauthorized", "invalidaccesskey"),
+    *("token has expired", "expiredtoken", "signature", "bad request"),
+)
 _ABSENT = ("nosuchbucket", "bucket does not exist", "404", "not found")
+# What a conditional write says where another one wins: S3 answers 412, or 409 to those that come
+# at the same moment (Amazon S3 User Guide, "Conditional writes").
+_WON_BY_ANOTHER = (
+    "preconditionfailed",
+    "conditionalrequestconflict",
+    "precondition failed",
+    "pre-conditions you",
+)
 
 
 class StoreError(OSError):
-    """An object store did not do what it was asked to."""
+    """An object store did not do what it was asked to.
+
+    Attributes:
+        refused: Whether it did not allow it, so that trying again is of no use.
+    """
+
+    refused = False
 
 
 class Entry(NamedTuple):
@@ -42,6 +61,19 @@ class Entry(NamedTuple):
 
     size: int
     mark: str
+
+
+class Listing(NamedTuple):
+    """A folder of a store.
+
+    Attributes:
+        folders: Names of the folders in it.
+        files: When each file in it was written, by the clock of the store, in seconds; None where
+            a listing does not say it.
+    """
+
+    folders: tuple[str, ...]
+    files: Mapping[str, float | None]
 
 
 class Store:
@@ -85,6 +117,8 @@ class Store:
                 url, use_listings_cache=False, skip_instance_cache=True, **options
             )
             self._root = self._root.rstrip("/")
+        if scheme == "s3":
+            self._fs.retries = _S3_ATTEMPTS
 
     def entries(self, below: str = "") -> Mapping[str, Entry]:
         """Returns all files, or those below a folder, by their names relative to the directory."""
@@ -107,26 +141,40 @@ class Store:
 
     def is_file(self) -> bool:
         """Whether the address is a file, not a directory."""
-        with self._errors("read"):
-            return bool(self._fs.isfile(self._root))
+        return self._is_file(self._root)
 
-    def folders(self, below: str = "") -> list[str]:
-        """Returns the names of the folders in the directory, relative to it."""
+    def has(self, name: str) -> bool:
+        """Whether there is a file of that name."""
+        return self._is_file(self._path(name))
+
+    def _is_file(self, path: str) -> bool:
+        # `isfile` of fsspec is False also where the store fails.
+        with self._errors("read"):
+            self._fs.invalidate_cache()
+            try:
+                return str(self._fs.info(path)["type"]) == "file"
+            except FileNotFoundError:
+                return False
+
+    def listing(self, below: str = "") -> Listing:
+        """Returns what is directly in a folder: one request for 1,000 names."""
         root = f"{self._root}/{below}".rstrip("/")
         with self._errors("listed"):
             self._fs.invalidate_cache()
             try:
                 found = self._fs.ls(root, detail=True)
             except FileNotFoundError:
-                return []
-        names = [each["name"].rstrip("/") for each in found if each["type"] == "directory"]
-        return sorted(name[len(self._root) :].lstrip("/") for name in names if name != root)
-
-    def has(self, name: str) -> bool:
-        """Whether there is a file of that name."""
-        with self._errors("read"):
-            self._fs.invalidate_cache()
-            return bool(self._fs.isfile(self._path(name)))
+                found = []
+        folders, files = [], {}
+        for info in found:
+            name = info["name"].rstrip("/")[len(root) :].lstrip("/")
+            if not name:
+                continue
+            if info["type"] == "directory":
+                folders.append(name)
+            else:
+                files[name] = _written(info)
+        return Listing(tuple(sorted(folders)), files)
 
     def read(self, name: str) -> bytes:
         """Returns the content of a file.
@@ -153,6 +201,10 @@ class Store:
                 self._fs.pipe_file(self._path(name), content, mode="create")
             except FileExistsError:
                 return False
+            except OSError as error:
+                if _says(error, _WON_BY_ANOTHER):
+                    return False
+                raise
         return True
 
     def put(self, local: Path, name: str) -> None:
@@ -193,8 +245,7 @@ class Store:
         """
         with self._errors("read", absent=name):
             self._fs.invalidate_cache()
-            time = self._fs.modified(self._path(name))
-        return datetime.timestamp(time if time.tzinfo else time.replace(tzinfo=UTC))
+            return _seconds(self._fs.modified(self._path(name)))
 
     def check_writable(self) -> float:
         """Writes a file, reads it and removes it; returns the time by the clock of the store.
@@ -222,26 +273,50 @@ class Store:
             yield
         except (FileExistsError, StoreError):
             raise
-        except FileNotFoundError as error:
-            if absent and not _says(error, _ABSENT[:2]):
-                raise FileNotFoundError(f"{self.url} has no {absent}") from error
-            raise StoreError(f"{self.url} cannot be {done}: {self._explained(error)}") from error
         except Exception as error:
-            raise StoreError(f"{self.url} cannot be {done}: {self._explained(error)}") from error
+            missing = isinstance(error, FileNotFoundError) and not _says(error, _ABSENT[:2])
+            if absent and missing:
+                raise FileNotFoundError(f"{self.url} has no {absent}") from error
+            raised = StoreError(f"{self.url} cannot be {done}: {self._explained(error)}")
+            raised.refused = _is_refused(error)
+            raise raised from error
 
     def _explained(self, error: Exception) -> str:
         scheme, _, rest = self.url.partition("://")
         text = " ".join(str(error).split())[:300] or type(error).__name__
-        if isinstance(error, PermissionError) or _says(error, _REFUSED):
-            return f"{text}. Credentials: {SCHEMES[scheme].credentials}"
+        if _is_refused(error):
+            return f"{text.rstrip('.')}. Credentials: {SCHEMES[scheme].credentials}"
         if _says(error, _ABSENT):
-            return f"{text}. Create the bucket {rest.split('/')[0]!r} first, or check its name"
+            bucket = rest.split("/")[0]
+            return f"{text.rstrip('.')}. Create the bucket {bucket!r} first, or check its name"
         return text
+
+
+def _is_refused(error: Exception) -> bool:
+    return isinstance(error, PermissionError) or _says(error, _REFUSED)
 
 
 def _says(error: Exception, words: tuple[str, ...]) -> bool:
     text = f"{type(error).__name__} {error}".lower()
     return any(word in text for word in words)
+
+
+def _seconds(time: datetime) -> float:
+    return datetime.timestamp(time if time.tzinfo else time.replace(tzinfo=UTC))
+
+
+def _written(info: Mapping[str, Any]) -> float | None:
+    """Returns when a file of a listing was written, as the drivers name it, or None."""
+    for key in ("LastModified", "mtime", "updated", "last_modified", "created", "uploaded_at"):
+        value = info.get(key)
+        if isinstance(value, str):
+            with contextlib.suppress(ValueError):
+                value = datetime.fromisoformat(value)
+        if isinstance(value, datetime):
+            return _seconds(value)
+        if isinstance(value, int | float):
+            return float(value)
+    return None
 
 
 def _mark(info: Mapping[str, Any]) -> str:
