@@ -68,14 +68,13 @@ class BestWeights:
         current = self._model.get_weights()
         try:
             figures = self._checkpoints.load_weights(self._model, "best")
-        except (FileNotFoundError, ValueError) as error:
+            found = figures["val_accuracy"], figures["val_loss"], figures["epoch"]
+        except (FileNotFoundError, KeyError, ValueError) as error:
             say(f"The best checkpoint cannot be read and is chosen again: {error}")
-            progress.best_value = progress.best_loss = progress.best_epoch = None
+            found = None, None, None
         else:
             self._weights = self._model.get_weights()
-            progress.best_value = figures["val_accuracy"]
-            progress.best_loss = figures["val_loss"]
-            progress.best_epoch = figures["epoch"]
+        progress.best_value, progress.best_loss, progress.best_epoch = found
         self._model.set_weights(current)
 
     def assign(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -10,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from .arrays import read_arrays
 from .checkpoint_files import (
     AVERAGED,
     MODEL,
     OPTIMIZER,
     RANDOM,
     REPLICAS,
+    STATE,
     CheckpointWriter,
     read_optimizer,
     read_random,
@@ -184,7 +187,7 @@ class Checkpoints:
         paths = self.steps()[::-1]
         for path in paths:
             try:
-                state = read_state(path)
+                state = _progress(path)
                 values = read_optimizer(path, model, optimizer)
                 states = read_random(path, model)
                 if averages is not None and averages.holds(state["step"]):
@@ -214,8 +217,7 @@ class Checkpoints:
         path = self.directory / f"step_{step:08d}" / REPLICAS
         if not path.is_file():
             return None
-        with np.load(path) as stored:
-            return stored["rows"]
+        return read_arrays(path)["rows"]
 
     def load_weights(self, model: Any, which: str = "best") -> Mapping[str, Any]:
         """Loads the weights of a checkpoint, without optimizer and progress.
@@ -258,6 +260,17 @@ def bytes_needed(model: Any, optimizer: Any, *, averaged: bool = False) -> int:
     """
     variables = [*model.weights * (2 if averaged else 1), *saved_variables(optimizer)]
     return 4 * sum(int(np.prod(variable.shape)) for variable in variables) + 2**20
+
+
+def _progress(path: Path) -> dict[str, Any]:
+    """Returns the fields of `Progress` in a checkpoint; see `read_state`."""
+    state = read_state(path)
+    unknown = sorted(state.keys() - {field.name for field in dataclasses.fields(Progress)})
+    if unknown:
+        raise CorruptCheckpointError(f"{STATE} has the unknown field {unknown[0][:40]!r}")
+    if state.get("step") != _step(path):
+        raise CorruptCheckpointError(f"{STATE} states step {state.get('step')}")
+    return state
 
 
 def _step(path: Path) -> int:

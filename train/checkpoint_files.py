@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from .arrays import read_arrays
 from .files import flush, read_json, write_json
-from .snapshot import random_layers, saved_variables
+from .snapshot import checked_state, random_layers, saved_variables
 
 MODEL, AVERAGED = "model.weights.h5", "averaged.weights.h5"
 RANDOM, REPLICAS = "random.npz", "replicas.npz"
@@ -83,16 +84,19 @@ def read_state(path: Path) -> dict[str, Any]:
         digests, digest, state = content["sha256"], content["state_sha256"], content["state"]
         if not isinstance(digests, dict):
             raise ValueError("its hashes are no object")
+        if _state_digest(state) != digest:
+            raise CorruptCheckpointError(f"{STATE} is not what was written")
+        state = checked_state(state)
+    except CorruptCheckpointError:
+        raise
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CorruptCheckpointError(f"{STATE} is unreadable ({error})") from error
-    if _state_digest(state) != digest:
-        raise CorruptCheckpointError(f"{STATE} is not what was written")
     with ThreadPoolExecutor() as pool:
         actual = list(pool.map(lambda name: _file_digest(path / name), digests))
     for (name, expected), digest in zip(digests.items(), actual, strict=True):
         if digest != expected:
             raise CorruptCheckpointError(f"{name} is not what was written")
-    return dict(state)
+    return state
 
 
 def read_optimizer(path: Path, model: Any, optimizer: Any) -> Sequence[np.ndarray]:
@@ -102,8 +106,8 @@ def read_optimizer(path: Path, model: Any, optimizer: Any) -> Sequence[np.ndarra
         CorruptCheckpointError: If they do not fit the optimizer.
         EarlierCheckpointError: If they are of a version that averaged weights in the optimizer.
     """
-    with np.load(path / OPTIMIZER) as stored:
-        values = [stored[str(index)] for index in range(len(stored.files))]
+    stored = _arrays(path / OPTIMIZER)
+    values = [stored[str(index)] for index in range(len(stored)) if str(index) in stored]
     shapes = [tuple(value.shape) for value in values]
     expected = [tuple(variable.shape) for variable in saved_variables(optimizer)]
     if shapes == expected:
@@ -115,7 +119,7 @@ def read_optimizer(path: Path, model: Any, optimizer: Any) -> Sequence[np.ndarra
             "norm's statistics: the average cannot be continued. Start again in another directory"
         )
     raise CorruptCheckpointError(
-        f"{OPTIMIZER} holds {len(shapes)} variables that do not fit the optimizer's {len(expected)}"
+        f"{OPTIMIZER} holds {len(stored)} variables that do not fit the optimizer's {len(expected)}"
     )
 
 
@@ -128,10 +132,26 @@ def read_random(path: Path, model: Any) -> list[tuple[Any, np.ndarray]]:
     layers = random_layers(model)
     if not layers:
         return []
-    with np.load(path / RANDOM) as stored:
-        if set(stored.files) != {layer.name for layer in layers}:
-            raise CorruptCheckpointError(f"{RANDOM} belongs to another model's layers")
-        return [(layer, stored[layer.name]) for layer in layers]
+    stored = _arrays(path / RANDOM)
+    if set(stored) != {layer.name for layer in layers}:
+        raise CorruptCheckpointError(f"{RANDOM} belongs to another model's layers")
+    return [(layer, stored[layer.name]) for layer in layers]
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    """Reads the arrays of a checkpoint, all of them numbers.
+
+    Raises:
+        CorruptCheckpointError: If the file is damaged, or an array holds something else.
+    """
+    try:
+        stored = read_arrays(path)
+    except ValueError as error:
+        raise CorruptCheckpointError(str(error)) from error
+    other = next((name for name, array in stored.items() if array.dtype.kind not in "fiub"), None)
+    if other is not None:
+        raise CorruptCheckpointError(f"{path.name} holds {stored[other].dtype} as {other!r}")
+    return stored
 
 
 def _file_digest(path: Path) -> str:

@@ -24,6 +24,10 @@ _AROUND = ("Graph execution error", "Detected at node", "File ", "<frozen", "Sta
 FAILED, DIVERGED, STOPPED, PEER_LOST, NOT_UPLOADED = 1, 3, 130, 138, 140
 
 
+# Characters of an error. A damaged file may give a value, or a list of names, of any length.
+_LONGEST = 4000
+
+
 class TrainingDivergedError(ArithmeticError):
     """The loss became infinite or NaN."""
 
@@ -78,12 +82,12 @@ def reported(command: str, *, debug: bool) -> Iterator[Outcome]:
         print(f"Error: {lost}", file=sys.stderr)
     except NotUploadedError as left:
         outcome.status = NOT_UPLOADED
-        print(f"Error: {' '.join(str(left).split())}", file=sys.stderr)
+        print(f"Error: {one_line(left)}", file=sys.stderr)
     except TrainingDivergedError as diverged:
         if debug:
             raise
         outcome.status = DIVERGED
-        print(f"Error: {' '.join(str(diverged).split())}", file=sys.stderr)
+        print(f"Error: {one_line(diverged)}", file=sys.stderr)
     except ModuleNotFoundError as error:
         if debug or (error.name or "").startswith(("keras_resnet", "train")):
             raise
@@ -91,8 +95,7 @@ def reported(command: str, *, debug: bool) -> Iterator[Outcome]:
     except (ValueError, TypeError, OSError, RuntimeError) as error:
         if debug:
             raise
-        text = " ".join(str(error).split()) or type(error).__name__
-        print(f"Error: {text}", file=sys.stderr)
+        print(f"Error: {one_line(error)}", file=sys.stderr)
     except MemoryError as error:
         if debug:
             raise
@@ -102,6 +105,14 @@ def reported(command: str, *, debug: bool) -> Iterator[Outcome]:
         if debug or not type(error).__module__.startswith("tensorflow"):
             raise
         print(f"Error: {_summary(error)}", file=sys.stderr)
+
+
+def one_line(error: Exception) -> str:
+    """Returns an error's text as one line; of a very long one its beginning and its length."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if len(text) <= _LONGEST:
+        return text
+    return f"{text[:_LONGEST]}... ({len(text):,} characters in all)"
 
 
 def _first_line(error: Exception) -> str:

@@ -7,20 +7,16 @@ import errno
 import gzip
 import io
 import json
-import math
 import os
 import shutil
 import tempfile
-import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-import numpy as np
-
-from keras_resnet.hdf5 import allowed_bytes
 from keras_resnet.weights.files.file_system import replace
+from keras_resnet.weights.files.json_object import loads
 
 MOST_BYTES = 256 << 20
 """Bytes that a JSON file of a run may have. 21,000 classes make metrics of 10 MB."""
@@ -98,12 +94,12 @@ def read_json(path: Path, limit: int = MOST_BYTES) -> Any:
         limit: Bytes that it may have.
 
     Raises:
-        ValueError: If it is not JSON, is longer, or is a pipe or a device.
+        ValueError: If it is not JSON, is longer, has a key twice, or is a pipe or a device.
     """
     content = read_bytes(path, limit)
     try:
-        return json.loads(content)
-    except (ValueError, RecursionError) as error:  # RecursionError: it is nested too deep
+        return loads(content)
+    except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
 
 
@@ -124,37 +120,6 @@ def read_gzip(path: Path) -> bytes:
     if len(unfolded) > limit:
         raise ValueError(f"{path} would unfold to more than {limit:,} bytes")
     return unfolded
-
-
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Reads the arrays of a `.npz` file.
-
-    Raises:
-        ValueError: If it is damaged, or its arrays would take more memory than the file allows.
-    """
-    allowed = allowed_bytes(path.stat().st_size)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            needed = sum(member.file_size for member in archive.infolist())
-            for member in archive.namelist():
-                with archive.open(member) as stream:
-                    needed += _array_bytes(stream)
-        if needed > 2 * allowed:
-            raise ValueError(f"it would unfold to {needed:,} bytes")
-        with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
-    except Exception as error:  # zipfile, zlib and NumPy raise errors of many types
-        raise ValueError(f"{path} is damaged: {str(error) or type(error).__name__}") from error
-
-
-def _array_bytes(stream: Any) -> int:
-    """Returns the bytes of an array that the header of a `.npy` file states."""
-    version = np.lib.format.read_magic(stream)
-    header = np.lib.format.read_array_header_1_0
-    if version != (1, 0):
-        header = np.lib.format.read_array_header_2_0
-    shape, _, dtype = header(stream)
-    return math.prod(shape) * dtype.itemsize
 
 
 def read_object(path: Path) -> dict[str, Any]:

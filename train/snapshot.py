@@ -6,7 +6,7 @@ A snapshot can be written while training goes on: no variable is read any more.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -50,6 +50,64 @@ class Progress:
     best_value: float | None = None
     best_loss: float | None = None
     best_epoch: int | None = None
+
+
+def checked_state(state: Any) -> dict[str, Any]:
+    """Returns the state of a checkpoint: the fields of `Progress`, or the figures of an epoch.
+
+    Args:
+        state: What the file holds.
+
+    Raises:
+        ValueError: If a value has another type than the loop needs; names the first one.
+
+    Example:
+        >>> checked_state({"step": 100, "seconds": 2.5})
+        {'step': 100, 'seconds': 2.5}
+    """
+    if not isinstance(state, dict):
+        raise ValueError("its state is no object")
+    for name, value in state.items():
+        rule, holds = _RULES.get(name, ("a number", _is_number))
+        if not holds(value) and not (value is None and name not in _NEVER_NONE):
+            raise ValueError(f"its {name[:40]!r} must be {rule}. Received: {str(value)[:80]}")
+    return dict(state)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < _LARGEST
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is float or (type(value) is int and abs(value) < _LARGEST)
+
+
+def _is_time(value: Any) -> bool:
+    return _is_number(value) and 0 <= value < _LARGEST
+
+
+def _is_sums(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(map(_is_number, value))
+
+
+def _is_history(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(row, dict) and all(v is None or _is_number(v) for v in row.values())
+        for row in value
+    )
+
+
+_LARGEST = 2**63
+_COUNT = ("a whole number of 64 bits, not negative", _is_count)
+_RULES: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    "step": _COUNT,
+    "epoch": _COUNT,
+    "best_epoch": _COUNT,
+    "seconds": ("a number of seconds", _is_time),
+    "epoch_sums": ("a list of 3 numbers", _is_sums),
+    "history": ("a list of objects of numbers", _is_history),
+}
+_NEVER_NONE = ("step", "seconds", "epoch_sums", "history")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -77,7 +77,16 @@ RANKS = {
 APPLICATION_LAYERS = (
     {"terminal"},
     {
-        *("console", "errors", "files", "local_cluster", "measurement", "profiler", "provenance"),
+        *(
+            "arrays",
+            "console",
+            "errors",
+            "files",
+            "local_cluster",
+            "measurement",
+            "profiler",
+            "provenance",
+        ),
         *("background", "replica_statistics", "resizing", "signals", "snapshot"),
     },
     {"checkpoint_files", "launcher", "rendezvous", "slurm"},

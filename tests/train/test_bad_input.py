@@ -184,6 +184,7 @@ def test_errors_of_tensorflow(capsys: pytest.CaptureFixture[str]) -> None:
         (RuntimeError("two\nlines"), "two lines"),
         (MemoryError("Unable to allocate 9 GiB\nx"), "Out of memory: Unable to allocate 9 GiB"),
         (OSError(), "OSError"),
+        (ValueError("x" * 10**6), f"{'x' * 4000}... (1,000,000 characters in all)"),
     ):
         with reported("train", debug=False) as outcome:
             raise error

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import io
+import json
 import pathlib
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -69,6 +73,12 @@ def truncate(path: pathlib.Path) -> None:
 
 def change_step(path: pathlib.Path) -> None:
     path.write_text(path.read_text().replace('"step": 2', '"step": 3'))
+
+
+def npz(**arrays: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)
+    return stream.getvalue()
 
 
 def save_steps(directory: pathlib.Path, *steps: int, keep: int = 9) -> Checkpoints:
@@ -184,6 +194,64 @@ def test_an_optimizer_of_another_kind_is_refused(tmp_path: pathlib.Path) -> None
     with pytest.raises(CorruptCheckpointError, match="None of the 1"):
         checkpoints.restore(model, optimizer, said.append)
     assert "do not fit the optimizer's" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"step": None},
+            "its 'step' must be a whole number of 64 bits, not negative. Received:",
+        ),
+        ({"step": -1}, "its 'step' must be"),
+        ({"step": 10**30}, "its 'step' must be"),
+        ({"step": 2.0}, "its 'step' must be"),
+        ({"step": True}, "its 'step' must be"),
+        ({"step": 3}, "states step 3"),
+        ({"seconds": None}, "its 'seconds' must be a number of seconds"),
+        ({"seconds": float("nan")}, "its 'seconds' must be a number of seconds"),
+        ({"seconds": 10**400}, "its 'seconds' must be a number of seconds"),
+        ({"history": [{"loss": "=cmd|x"}]}, "its 'history' must be a list of objects of numbers"),
+        ({"history": "x" * 10**6}, "its 'history' must be .*Received: x{80}\\)"),
+        ({"epoch_sums": [0.0] * 9}, "its 'epoch_sums' must be a list of 3 numbers"),
+        ({"best_value": "a"}, "its 'best_value' must be a number"),
+        ({"best_epoch": 1.5}, "its 'best_epoch' must be a whole number"),
+        ({"other": 1}, "unknown field 'other'"),
+        ([1], "its state is no object"),
+    ],
+)
+def test_states_of_other_types(tmp_path: pathlib.Path, change: Any, message: str) -> None:
+    """With right hashes. Such runs ended in `unsupported format string`, or began at step 0."""
+    checkpoints = save_steps(tmp_path, 1, 2)
+    path = tmp_path / "step_00000002" / "state.json"
+    content = read_json(path)
+    state = change if isinstance(change, list) else content["state"] | change
+    digest = hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+    write_json(path, content | {"state": state, "state_sha256": digest})
+    said: list[str] = []
+    assert checkpoints.restore(*make(), say=said.append) == Progress(1)
+    assert re.search(f"step_00000002 is damaged and skipped: .*{message}", said[0])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "File is not a zip file"),
+        (npz(x=np.zeros(2)), "holds 1 variables that do not fit the optimizer's"),
+        (npz(x=np.array([{}], object)), "holds Python objects"),
+        (npz(x=np.array(["a"])), "optimizer.npz holds <U1 as 'x'"),
+    ],
+)
+def test_optimizers_of_other_types(tmp_path: pathlib.Path, content: bytes, message: str) -> None:
+    checkpoints = save_steps(tmp_path, 1, 2)
+    path = tmp_path / "step_00000002"
+    (path / "optimizer.npz").write_bytes(content)
+    stored = read_json(path / "state.json")
+    stored["sha256"]["optimizer.npz"] = hashlib.sha256(content).hexdigest()
+    write_json(path / "state.json", stored)
+    said: list[str] = []
+    assert checkpoints.restore(*make(), say=said.append) == Progress(1)
+    assert message in said[0]
 
 
 def test_best(tmp_path: pathlib.Path) -> None:

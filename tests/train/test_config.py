@@ -343,16 +343,33 @@ def test_rules(field: str, wrong: list[Any], right: Any, rule: str) -> None:
     config(**{field: right})
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e300, 10**400])
 def test_numbers_are_finite(value: float) -> None:
+    """Also in float32, in which 1e300 is infinite."""
     default = fields(dataclasses.asdict(RunConfig(epochs=1)))
+    rule = "must be a finite number of float32, at most 3.4e38"
     for name, usual in default.items():
         if isinstance(usual, float):
-            text = f"^`{name}` must be a finite number. Received: {name}={value}$"
-            with pytest.raises(ValueError, match=text):
+            with pytest.raises(ValueError, match=rf"^`{name}` {rule}. Received: {name}="):
                 config(**{name: value})
-    with pytest.raises(ValueError, match=r"`data.mean\[1\]` must be a finite number"):
+    with pytest.raises(ValueError, match=rf"`data.mean\[1\]` {rule}"):
         config(data__mean=[0.0, value])
+
+
+@pytest.mark.parametrize("value", [2**63, 10**4000])
+def test_integers_have_64_bits(value: int) -> None:
+    """Larger ones ended in OverflowError where an error wanted to print gigabytes."""
+    default = fields(dataclasses.asdict(RunConfig(epochs=1)))
+    for name, usual in default.items():
+        if type(usual) is int:
+            with pytest.raises(ValueError, match=rf"^`{name}` must be .*Received: {name}=[19]"):
+                config(**{name: value})
+
+
+def test_a_key_given_twice_is_refused(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "c.json").write_text('{"epochs": 1, "batch_size": 4, "batch_size": 8}')
+    with pytest.raises(ValueError, match="not JSON: an object has the key 'batch_size' 2 times"):
+        load_config(tmp_path / "c.json")
 
 
 def test_each_class_checks_itself() -> None:

@@ -22,6 +22,7 @@ from keras_resnet.weights.publish import target_layout
 from keras_resnet.weights.rebuild import without_activation
 from keras_resnet.weights.saved_nets import load_keras_file
 
+from ..arrays import read_array
 from ..command import Command
 from ..files import write_text
 
@@ -156,7 +157,7 @@ def _images(path: Path | None) -> np.ndarray | None:
     if path is None:
         return None
     try:
-        images = np.load(path, allow_pickle=False)
+        images = read_array(path)
     except (OSError, ValueError) as error:
         raise ValueError(f"--inputs {path} is not a readable .npy file: {error}") from error
     if images.ndim != 4 or not len(images):

@@ -20,9 +20,11 @@ from keras_resnet.weights.files.json_object import read_member
 from keras_resnet.weights.rebuild import copy_weights, rebuild
 from keras_resnet.weights.saved_nets import load_keras_file
 
+from ..arrays import read_either
 from ..command import overridden, run_data
 from ..config import DataConfig
 from ..data import ImageData, load_data, raw_images
+from ..data.listing import examples
 from ..evaluation import Member, open_member
 from ..evaluation.classes import check_channels
 from .export_options import CALIBRATION_IMAGES
@@ -211,22 +213,27 @@ def _given(source: Source, args: argparse.Namespace) -> Examples:
     """Reads the examples of a file."""
     path = args.examples
     try:
-        found = np.load(path, allow_pickle=False)
-        arrays = {"inputs": found} if isinstance(found, np.ndarray) else dict(found)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        arrays = read_either(path, "inputs")
+    except (OSError, ValueError) as error:
         raise ValueError(
-            f"`--examples` must be a readable .npy or .npz file. Received: {path}: {error}"
+            f"`--examples` must be a readable .npy or .npz file. Received: {error}"
         ) from error
     unknown = [name for name in arrays if name not in _ARRAYS]
     if "inputs" not in arrays or unknown:
         raise ValueError(
             f"`--examples` must hold the array `inputs`, and may hold `labels` and `calibration`. "
-            f"Received: {path} with {', '.join(arrays) or 'no arrays'}"
+            f"Received: {path} with {examples([*arrays]) or 'no arrays'}"
         )
     shape = image_shape(source.model, source.preprocess)
     inputs = _fitting("inputs", arrays["inputs"], shape, source)
     inputs, labels = inputs[: args.evaluation_images], arrays.get("labels")
-    labels = None if labels is None else labels[: len(inputs)]
+    if labels is not None:
+        if labels.ndim != 1 or len(labels) != len(arrays["inputs"]):
+            raise ValueError(
+                f"`labels` of --examples must hold the number of a class for each of the "
+                f"{len(arrays['inputs'])} inputs. Received: {labels.dtype}, shape {labels.shape}"
+            )
+        labels = labels[: len(inputs)]
     calibration = arrays.get("calibration")
     wanted = [name for name in args.precision if name in CALIBRATED]
     if wanted and calibration is None and not is_quantize_aware(source.model):
@@ -261,4 +268,14 @@ def _fitting(name: str, values: np.ndarray, shape: tuple[int, ...], source: Sour
             f"`{name}` of --examples must hold {kind} of shape ({_inputs_of(source)}, "
             f"{', '.join(map(str, shape))}). Received: {values.dtype}, shape {values.shape}"
         )
-    return values if pixels else values.astype("float32", copy=False)
+    if pixels:
+        return values
+    with np.errstate(over="ignore"):
+        values = values.astype("float32", copy=False)
+    bad = [row for row, each in enumerate(values) if not np.isfinite(each).all()]
+    if bad:
+        raise ValueError(
+            f"`{name}` of --examples must be finite in float32. Received: NaN or infinity in "
+            f"{len(bad)} of {len(values)}, the first is number {bad[0]}"
+        )
+    return values

@@ -16,7 +16,8 @@ _NAMES = {
     bool: ("true or false", "boolean"),
 }
 
-_LARGEST = 10**300  # of integers that are floats too
+_INTEGERS = 2**63  # below this, as NumPy and TensorFlow store them
+_LARGEST = 3.4e38  # of a float32, in which numbers are computed
 
 
 def convert(hint: Any, value: Any, path: str) -> Any:
@@ -29,7 +30,8 @@ def convert(hint: Any, value: Any, path: str) -> Any:
         path: Dotted path of the field, for errors.
 
     Raises:
-        ValueError: If the value has another type, is no choice, or is infinite or NaN.
+        ValueError: If the value has another type, is no choice, is infinite or NaN, or is too large
+            for a float32 or an integer of 64 bits.
     """
     if value is None and is_optional(hint):
         return None
@@ -49,12 +51,14 @@ def convert(hint: Any, value: Any, path: str) -> Any:
             refuse(path, type_name(hint), value)
         return dict(value)
     if hint is float and type(value) is int:
-        value = float(value) if abs(value) < _LARGEST else math.inf
+        value = float(value) if abs(value) <= _LARGEST else math.inf
     if hint in _NAMES:
         if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
             refuse(path, type_name(hint), value)
-        if hint is float and not math.isfinite(value):
-            refuse(path, "a finite number", value)
+        if hint is float and not abs(value) <= _LARGEST:  # NaN too
+            refuse(path, "a finite number of float32, at most 3.4e38", value)
+        if hint is int and not -_INTEGERS <= value < _INTEGERS:
+            refuse(path, "an integer of 64 bits", value)
     return value
 
 

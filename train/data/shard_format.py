@@ -19,6 +19,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from keras_resnet.weights.files.json_object import loads
+
 from ..files import write_bytes
 from .image_data import Split
 from .known import Read, without_collection
@@ -125,7 +127,7 @@ def read_rows(content: bytes, examples: int) -> tuple[dict[str, Any], list[Row]]
         with gzip.open(io.BytesIO(content), mode="rb") as file:
             text = file.read(_LONGEST_FACTS + examples * _LONGEST_ROW)
         lines = csv.reader(io.StringIO(text.decode(**_SURROGATES), newline=""))
-        facts = json.loads(next(lines)[0])
+        facts = loads(next(lines)[0])
         # Equal values of many images are one object.
         classes: dict[str, tuple[int, ...]] = {"": ()}
         kinds: dict[str, tuple[str, ...]] = {"": ()}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from keras_resnet.weights.files.json_object import loads
 
 from ..config import DataConfig
 from .contained import Row, contained_files
@@ -200,8 +201,8 @@ def _label(
 def _of_json(text: str) -> Any:
     """Returns the label or the labels of a JSON text: an object's, or the value itself."""
     try:
-        value = json.loads(text)
-    except json.JSONDecodeError:
+        value = loads(text)
+    except ValueError:
         return None
     if not isinstance(value, dict):
         return value

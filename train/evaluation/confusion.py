@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import read_arrays
+
 # Up to this many classes `metrics.json` holds the whole matrix.
 DENSE_UP_TO = 100
 # Confused pairs in `metrics.json` where there are more classes.
@@ -140,7 +142,7 @@ class Confusion:
         Raises:
             FileNotFoundError: If there is no such file.
         """
-        with np.load(path, allow_pickle=False) as stored:
-            classes = int(stored["shape"][0])
-            pairs = stored["true"].astype("int64"), stored["predicted"].astype("int64")
-            return cls(classes, *pairs, stored["counts"])
+        stored = read_arrays(path)
+        classes = int(stored["shape"][0])
+        pairs = stored["true"].astype("int64"), stored["predicted"].astype("int64")
+        return cls(classes, *pairs, stored["counts"])

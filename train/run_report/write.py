@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ..files import read_arrays, read_object, write_text
+from ..arrays import read_arrays
+from ..files import read_object, write_text
 from ..presentation.findings import json_values
 from ..presentation.page import folded, html_page, listing, section
 from ..rundir import Run, open_run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import os
 import zipfile
@@ -9,6 +10,26 @@ from typing import Any
 
 # Bytes. The config of an unrolled ResNet-1202 has 4 MB.
 MAX_BYTES = 16 << 20
+
+
+def loads(text: str | bytes) -> Any:
+    """Parses JSON in which no object has a key twice, which readers take for different values.
+
+    Raises:
+        ValueError: If it is not JSON, is nested too deep, or an object has a key twice.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_without_repeats)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        ((name, count),) = collections.Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"an object has the key {name[:80]!r} {count} times")
+    return values
 
 
 def parse_object(text: str | bytes, source: str) -> dict[str, Any]:
@@ -19,15 +40,14 @@ def parse_object(text: str | bytes, source: str) -> dict[str, Any]:
         source: Name of its origin, for messages.
 
     Raises:
-        ValueError: If it is not a JSON object, or is longer than 16 MiB.
+        ValueError: If it is not a JSON object, is longer than 16 MiB, or has a key twice.
     """
     if len(text) > MAX_BYTES:
         raise ValueError(f"{source} has {len(text)} bytes of JSON; at most {MAX_BYTES} are read")
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        reason = "it is nested too deep" if isinstance(error, RecursionError) else error
-        raise ValueError(f"{source} is not a JSON file: {reason}") from error
+        content = loads(text)
+    except ValueError as error:
+        raise ValueError(f"{source} is not a JSON file: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{source} does not contain a JSON object")
     return content

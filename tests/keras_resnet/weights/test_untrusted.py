@@ -277,6 +277,7 @@ def test_a_right_archive_passes(tmp_path, nets):
     [
         ("[" * 10**6, "'x' is not a JSON file: it is nested too deep"),
         (b"\xff{}", "'x' is not a JSON file: "),
+        ('{"a": {"b": 1, "c": 2, "b": 3}}', "'x' is not a JSON file: an object has the key 'b' 2"),
         ("[1]", "'x' does not contain a JSON object"),
         (b" " * (MAX_BYTES + 1), f"'x' has {MAX_BYTES + 1} bytes of JSON; at most {MAX_BYTES}"),
     ],
