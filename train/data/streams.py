@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from .batches import Share, TrainingPlan
+from .image_data import ImageData
 from .on_host import on_host
 from .order import ORDER
 from .readable import FEWER_RECORDS
-from .sources import ImageData, RecordFiles, Source, StreamSource
+from .sources import RecordFiles, Source, StreamSource
 from .stream_parts import StreamParts, pieces_between
 from .walk import counted
 

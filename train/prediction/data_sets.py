@@ -17,11 +17,12 @@ from ..config import DataConfig
 from ..data import load_data
 from ..data.headers import ENDINGS
 from ..data.hub_dataset import is_saved_dataset
+from ..data.image_data import SPLITS, Split
 from ..data.listing import examples
 from ..data.readable import reason
-from ..data.shard_format import is_record_shards, read_manifest
+from ..data.shard_manifest import is_record_shards, read_manifest
 from ..data.shard_origin import tfds_names, tfds_records
-from ..data.sources import SPLITS, FileSource, Split
+from ..data.sources import FileSource
 from ..data.table import is_table
 from ..data.tar_shards import find_shards
 from ..data.tfds_source import find_builder, image_and_label

@@ -16,7 +16,7 @@ from .outputs import marks
 from .store import Store, StoreError
 
 if TYPE_CHECKING:
-    from ..data.shard_format import Manifest
+    from ..data.shard_manifest import Manifest
 
 _TOGETHER = 4
 Say = Callable[[str], None]
