@@ -14,7 +14,7 @@ import numpy as np
 
 from .config import RunConfig
 from .console import Console
-from .data.preview import augmented_examples, grid
+from .data.preview import grid
 from .files import write_bytes
 from .preparation import prepare
 from .pretrained import open_pretrained, with_pretrained
@@ -70,7 +70,8 @@ def dry_run(
         path = output or Path(empty)
         pretrained = open_pretrained(config, path)
         config = with_pretrained(config, pretrained)
-        trainer = prepare(config, RunDirectory(path), console, pretrained=pretrained).trainer
+        prepared = prepare(config, RunDirectory(path), console, pretrained=pretrained)
+    trainer = prepared.trainer
     console.say(config.to_json().rstrip())
     console.say(_describe(trainer))
     rates = _rates(trainer, _WIDTH)[1]
@@ -85,7 +86,7 @@ def dry_run(
         return estimate
     pictures.mkdir(parents=True, exist_ok=True)
     write_bytes(pictures / "schedule.png", _schedule_png(trainer))
-    images, _ = augmented_examples(config, trainer.data, trainer.preprocess)
+    images, _ = prepared.examples()
     write_bytes(pictures / "augmented.png", _picture_png(grid(images)))
     console.say(f"Pictures: {pictures / 'schedule.png'}, {pictures / 'augmented.png'}")
     return estimate

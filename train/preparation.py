@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
-from keras_resnet import PreprocessSpec
 from keras_resnet.nets.precision import dtype_policy
 from keras_resnet.version import __version__
 
 from .agreement import Agreement, largest_of_workers
 from .config import RunConfig
 from .console import Console
-from .data import ImageData, resolve_data
+from .data import resolve_data
 from .data.index import FILE as INDEX
 from .data.preview import augmented_examples
 from .data.shared_index import Sharing
@@ -34,6 +34,8 @@ from .tracking import make_tracker
 from .trainer import Trainer
 from .workers import Watch, peers
 
+Examples = Callable[[], tuple[np.ndarray, np.ndarray]]
+
 
 class Prepared(NamedTuple):
     """A run before its first step.
@@ -42,10 +44,12 @@ class Prepared(NamedTuple):
         trainer: The trainer; nothing is restored yet.
         weights: Content of `weights.json`; None where the run starts from random weights or has
             it already.
+        examples: Returns the first augmented images and their labels; made once, when called.
     """
 
     trainer: Trainer
     weights: Mapping[str, Any] | None
+    examples: Examples
 
 
 def prepare(
@@ -130,8 +134,9 @@ def prepare(
     if several:
         with watch.waiting("the other workers to compare their data"):
             agreement.check_equal(data_facts(data, preprocess), "data")
+    examples = functools.cache(functools.partial(augmented_examples, config, data, preprocess))
     if chief:
-        callbacks = [*_recorders(config, data, preprocess, directory), *callbacks]
+        callbacks = [*_recorders(config, examples, directory), *callbacks]
     building = watch.waiting("the other workers to build the net")
     with dtype_policy(config.runtime.precision), building:
         trainer = Trainer(
@@ -153,7 +158,7 @@ def prepare(
         f"{trainer.length.steps} steps of {config.batch_size} on "
         f"{strategy.num_replicas_in_sync} replica(s); ready in {time.monotonic() - started:.1f} s"
     )
-    return Prepared(trainer, weights)
+    return Prepared(trainer, weights, examples)
 
 
 def _index(directory: RunDirectory, token: int, *, shared: bool) -> Path | Sharing:
@@ -177,12 +182,12 @@ def settings_of(config: RunConfig, mirror: Mirror | None = None) -> dict[str, An
 
 
 def _recorders(
-    config: RunConfig, data: ImageData, preprocess: PreprocessSpec, directory: RunDirectory
+    config: RunConfig, examples: Examples, directory: RunDirectory
 ) -> list[keras.callbacks.Callback]:
     """Returns the callbacks that write down how a run goes."""
 
     def pictures() -> np.ndarray:
-        images = augmented_examples(config, data, preprocess)[0]
+        images, _ = examples()
         return images[..., : 3 if images.shape[-1] >= 3 else 1]
 
     log = directory.path / "metrics.jsonl"

@@ -1,17 +1,18 @@
-"""Predictions and training images that a run's report shows as pictures."""
+"""Predictions that a run's report shows as pictures."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from keras_resnet import PreprocessSpec
 
-from .config import RunConfig
-from .data import ImageData, Source, augmented_examples, raw_images
+from .data import Source, raw_images
 
 _CANDIDATES = 1024
+_BATCH = 32
 _PAIRS, _PER_PAIR = 20, 3
 
 
@@ -35,7 +36,7 @@ def pick_samples(
     images, labels = raw_images(source, preprocess, channels, _CANDIDATES)
     if labels.ndim > 1:
         return {}
-    logits = np.asarray(model.predict(preprocess.normalize(images), verbose=0))
+    logits = _logits(model, images, preprocess)
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     probabilities = shifted / shifted.sum(axis=1, keepdims=True)
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
@@ -58,22 +59,16 @@ def pick_samples(
     }
 
 
-def training_samples(
-    config: RunConfig, data: ImageData, preprocess: PreprocessSpec, count: int = 16
-) -> dict[str, np.ndarray]:
-    """Returns the first training images of a run, as training saw them.
+def _logits(model: Any, images: np.ndarray, preprocess: PreprocessSpec) -> np.ndarray:
+    """Returns logits of uint8 images; `predict` would take longer to prepare than to compute."""
+    import tensorflow as tf
 
-    Args:
-        config: The run.
-        data: Its data.
-        preprocess: Its preprocessing.
-        count: Number of images.
-
-    Returns:
-        `augmented_images` (uint8) and `augmented_labels`, as `augmented_examples` returns them.
-    """
-    images, labels = augmented_examples(config, data, preprocess, count)
-    return {"augmented_images": images, "augmented_labels": labels}
+    shape = tf.TensorSpec((None, *images.shape[1:]))
+    run = tf.function(partial(model, training=False), input_signature=[shape], autograph=False)
+    starts = range(0, len(images), _BATCH)
+    return np.concatenate(
+        [run(preprocess.normalize(images[start : start + _BATCH])) for start in starts]
+    )
 
 
 def _of_pairs(numbers: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:

@@ -26,7 +26,7 @@ from .quantization import detached_copy
 from .remote.address import remote_url
 from .remote.mirror import Mirror, run_output, worker_index
 from .rundir import Resume, RunDirectory, spec_of
-from .samples import pick_samples, training_samples
+from .samples import pick_samples
 from .signals import stopped_by_signals
 from .strategies import check_name, is_chief, tf_config
 from .trainer import Trainer
@@ -102,7 +102,7 @@ def run_training(
                 "workers share",
             )
             return directory
-        trainer = _begin(
+        prepared = _begin(
             prepare(
                 config,
                 directory,
@@ -113,10 +113,11 @@ def run_training(
                 mirror=mirror,
             )
         )
+        trainer = prepared.trainer
         with naming_files(trainer.data.train, trainer.data.validation, trainer.data.test):
             trainer.fit()
             with watch.waiting("the evaluation of the final weights"):
-                _finish(trainer)
+                _finish(prepared)
     return directory
 
 
@@ -153,7 +154,7 @@ def train_and_report(
     return directory.model.is_file()
 
 
-def _begin(prepared: Prepared) -> Trainer:
+def _begin(prepared: Prepared) -> Prepared:
     """Makes the directory a run."""
     trainer = prepared.trainer
     if trainer.chief:
@@ -164,11 +165,12 @@ def _begin(prepared: Prepared) -> Trainer:
         keep_beside(trainer.data.index, directory.path)
         if trainer.learner.teacher is not None:
             trainer.learner.teacher.record(directory.path)
-    return trainer
+    return prepared
 
 
-def _finish(trainer: Trainer) -> None:
+def _finish(prepared: Prepared) -> None:
     """Evaluates the final weights and writes metrics, samples and, last of all, the model."""
+    trainer = prepared.trainer
     data, preprocess = trainer.data, trainer.preprocess
     evaluated = {split: evaluator() for split, evaluator in trainer.evaluation.evaluators.items()}
     measured = split_metrics(evaluated)
@@ -189,7 +191,8 @@ def _finish(trainer: Trainer) -> None:
         model = sized
     model.preprocess = preprocess
     shown = data.test if data.test is not None else data.validation
-    samples = training_samples(trainer.config, data, preprocess)
+    images, labels = prepared.examples()
+    samples = {"augmented_images": images, "augmented_labels": labels}
     if shown is not None:
         samples |= pick_samples(model, shown, preprocess)
     directory.write_samples(samples)

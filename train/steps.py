@@ -56,7 +56,6 @@ class TrainingSteps:
     ) -> None:
         import tensorflow as tf
 
-        self._model = model
         remat = config.runtime.remat
         self._forward = model if remat == "none" else Rematerialized(model, remat)
         self._optimizer = optimizer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import os
@@ -168,10 +167,6 @@ class ChromiumPage:
                 said = "; ".join(self.messages[-3:])
                 raise ChromiumError(f"timed out waiting for {script}. Console: {said or 'empty'}")
             time.sleep(0.05)
-
-    def screenshot(self) -> bytes:
-        """Returns the page as it is seen, a PNG."""
-        return base64.b64decode(self.command("Page.captureScreenshot", format="png")["data"])
 
     def _read(self, deadline: float, method: str) -> dict[str, Any]:
         """Returns the next message, which ends with a zero byte."""

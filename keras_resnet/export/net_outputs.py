@@ -26,12 +26,10 @@ class NetOutputs:
 
     Attributes:
         names: Their names: the keys of a dictionary of outputs, otherwise those of the layers.
-        shapes: Their shapes without the batch.
         logits: Whether the only output are logits of classes.
     """
 
     names: tuple[str, ...]
-    shapes: tuple[tuple[int | None, ...], ...]
     logits: bool
 
     @property
@@ -56,10 +54,9 @@ def outputs_of(model: keras.Model) -> NetOutputs:
             f"The outputs of {model.name!r} need different names, which files keep: build it with "
             f"a dictionary of outputs. Received: {', '.join(names)}"
         )
-    shapes = tuple(tuple(tensor.shape[1:]) for tensor in tensors)
     pooled = isinstance(last_layer(model), _POOLINGS)
-    logits = len(shapes) == 1 and len(shapes[0]) == 1 and not pooled
-    return NetOutputs(names, shapes, logits and not isinstance(structure, dict))
+    logits = len(tensors) == 1 and len(tensors[0].shape) == 2 and not pooled
+    return NetOutputs(names, logits and not isinstance(structure, dict))
 
 
 def last_layer(model: keras.Model) -> keras.layers.Layer:

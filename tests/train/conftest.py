@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from keras_resnet.nets.precision import dtype_policy
-from keras_resnet_train import preparation, samples, session
+from keras_resnet_train import preparation, session
 from keras_resnet_train.cli import main
 from keras_resnet_train.config import RunConfig
 from keras_resnet_train.console import Console
@@ -139,7 +139,6 @@ def without_pictures(finished_run: pathlib.Path) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(preparation, "augmented_examples", blank)
-        patch.setattr(samples, "augmented_examples", blank)
         patch.setattr(session, "pick_samples", lambda *_: {})
         yield
 

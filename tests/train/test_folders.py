@@ -57,7 +57,7 @@ def sizes(data: ImageData) -> dict[str, int]:
 
 def members(data: ImageData) -> dict[str, str]:
     assert data.listing is not None
-    return data.listing.split_of()
+    return {name: split for split, names in data.listing.splits.items() for name in names}
 
 
 # Membership.

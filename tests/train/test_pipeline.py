@@ -28,6 +28,7 @@ from keras_resnet_train.data import (
 )
 from keras_resnet_train.data.evaluation_plan import EvaluationPlan
 from keras_resnet_train.data.sources import FileSource, StreamSource
+from keras_resnet_train.data.tracing import without_autograph
 
 pytestmark = pytest.mark.tf
 
@@ -400,3 +401,14 @@ def test_the_order_is_as_good_as_random() -> None:
         _, together = np.unique(places[one] * size + places[other], return_counts=True)
         pairs = (together * (together - 1) // 2).sum()
         assert pairs == pytest.approx(expected, rel=0.06)  # the standard deviation is 1.4 %
+
+
+def test_data_sets_are_traced_as_they_are_written() -> None:
+    """AutoGraph, which would translate the branch, has no part in it."""
+
+    @without_autograph
+    def branching() -> tf.data.Dataset:
+        return tf.data.Dataset.range(3).map(lambda number: 1 if number > 0 else 0)
+
+    with pytest.raises(TypeError, match="symbolic `tf.Tensor` as a Python `bool`"):
+        branching()

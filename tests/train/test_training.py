@@ -18,6 +18,7 @@ import pytest
 import tensorflow as tf
 
 from keras_resnet import build
+from keras_resnet_train import preparation
 from keras_resnet_train.checkpoint import Checkpoints
 from keras_resnet_train.config import RunConfig, differences, load_config, with_changes
 from keras_resnet_train.console import Console
@@ -366,6 +367,19 @@ def test_the_best_weights_may_be_newer_than_the_checkpoint(
 
 
 # Callbacks, precision, divergence.
+
+
+def test_the_pictures_of_a_run_are_made_once(
+    tmp_path: pathlib.Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorBoard shows them at the start, and the report at the end."""
+    made = []
+    blank = preparation.augmented_examples  # by `without_pictures`
+    monkeypatch.setattr(
+        preparation, "augmented_examples", lambda *args: made.append(args) or blank(*args)
+    )
+    run_training(tiny(steps=1), tmp_path)
+    assert len(made) == 1
 
 
 def test_callbacks(tmp_path: pathlib.Path, tiny: Tiny) -> None:

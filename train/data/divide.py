@@ -222,20 +222,18 @@ def _chosen(
     if files.rest is not None:
         sources["train"] = _joined([*filter(None, [sources.get("train")]), files.rest])
         if config.test_size and not config.folds and "test" not in sources:
-            _hold_out(sources, "test", config.test_size, config)
+            _hold_out(sources, "test", config.test_size)
     if config.folds and "train" in sources:
         train = sources["train"]
         folds = fold_of(train.names, _strata(train), config.folds)
         sources["test"] = train.take(np.flatnonzero(folds == config.fold))
         sources["train"] = train.take(np.flatnonzero(folds != config.fold))
     if config.validation and "validation" not in sources and "train" in sources and not whole:
-        _hold_out(sources, "validation", config.validation, config)
+        _hold_out(sources, "validation", config.validation)
     return sources
 
 
-def _hold_out(
-    sources: dict[Split, FileSource], split: Split, fraction: float, config: DataConfig
-) -> None:
+def _hold_out(sources: dict[Split, FileSource], split: Split, fraction: float) -> None:
     """Makes a fraction of each class's training images another split."""
     train = sources["train"]
     held = held_out(train.names, _strata(train), fraction, split)

@@ -14,8 +14,10 @@ from .scaled import decode_and_fit
 from .sources import ArraySource, Source, StreamSource
 from .stored import stored_examples
 from .streams import records_between
+from .tracing import without_autograph
 
 
+@without_autograph
 def evaluation_batches(
     source: Source, preprocess: PreprocessSpec, channels: int, share: Share, *, raw: bool = False
 ) -> Any:

@@ -46,10 +46,6 @@ class Listing:
                 total.update("\0".join((split, name, entry.label, "")).encode(**_SURROGATES))
         return total.hexdigest()
 
-    def split_of(self) -> dict[str, str]:
-        """Returns the split of each name."""
-        return {name: split for split, entries in self.splits.items() for name in entries}
-
     def to_bytes(self) -> bytes:
         """Returns a compressed CSV file with a row per file: split, name, label, digest."""
         text = io.StringIO(newline="")

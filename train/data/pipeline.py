@@ -37,8 +37,10 @@ from .service import NUMBER, check_service, served
 from .sources import ArraySource, FileSource, RecordSource, Source, StreamSource
 from .stored import stored_examples
 from .streams import parted_records, windowed_records
+from .tracing import without_autograph
 
 
+@without_autograph
 def training_batches(source: Source, plan: TrainingPlan, share: Share) -> Any:
     """Returns the training batches from `plan.start_step` on.
 
@@ -65,6 +67,7 @@ def training_batches(source: Source, plan: TrainingPlan, share: Share) -> Any:
     )
 
 
+@without_autograph
 def pixel_batches(source: Source, plan: TrainingPlan, share: Share) -> Any:
     """Returns the training batches for a device that finishes them.
 

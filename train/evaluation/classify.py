@@ -12,6 +12,7 @@ from keras_resnet import PreprocessSpec
 from ..data import Share, Source, evaluation_batches
 from ..data.evaluation_plan import EvaluationPlan
 from ..data.images import normalize
+from ..data.tracing import without_autograph
 from .confusion import Confusion
 from .intervals import wilson
 from .multilabel import MultilabelEvaluation
@@ -145,6 +146,7 @@ class Evaluator:
             rows = rows.write(index, self._strategy.reduce("SUM", found, axis=None))
         return rows.concat()
 
+    @without_autograph
     def _replica(self, batch: Any) -> Any:
         import tensorflow as tf
 
