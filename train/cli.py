@@ -118,16 +118,16 @@ class _Parser(argparse.ArgumentParser):
             for action, (nargs, default) in zip(names, kept, strict=True):
                 action.nargs, action.default = nargs, default
         unknown = [word for word in rest if word.startswith("-") and word != "-"]
-        between = [word for word in rest if word not in unknown]
+        found = [word for word in rest if word not in unknown] + words[end + 1 :]
         for action in options:
             action.required = False
         try:
-            found, more = super().parse_known_args(["--", *between, *words[end + 1 :]], namespace)
+            namespace, more = super().parse_known_args(["--", *found] if found else [], namespace)
         finally:
             self.usage = usage
             for action in options:
                 action.required = True
-        return found, unknown + more
+        return namespace, [*unknown, *(word for word in more if word != "--")]
 
 
 def _version() -> str:

@@ -178,7 +178,9 @@ def test_which_commands_need_no_tensorflow() -> None:
         ("compare", "A --output x.html B", {"runs": [pathlib.Path("A"), pathlib.Path("B")]}),
         ("latency", "A --batch 1,8 B", {"files": ["A", "B"], "batch": (1, 8)}),
         ("convert", "--to a.h5 -- -a.pth", {"source": "-a.pth", "to": pathlib.Path("a.h5")}),
-        ("launch", "--workers 2 -- train --steps 3", {"words": ["train", "--steps", "3"]}),
+        ("recipes", "--model resnet50 imagenet", {"recipe": "imagenet"}),
+        ("train", "--output RUN", {"output": pathlib.Path("RUN")}),
+        ("launch", "--workers 2 train --steps 3", {"words": ["train", "--steps", "3"]}),
     ],
 )
 def test_options_between_names(
@@ -201,6 +203,7 @@ def test_names_that_are_missing_or_options_that_are_unknown(
         ("predict RUN --tops 1 a.jpg", "unrecognized arguments: --tops"),
         ("compare A --output", "argument --output: expected one argument"),
         ("info resnet50 --json resnet18", "unrecognized arguments: resnet18"),
+        ("quickstart x", "unrecognized arguments: x"),
     ):
         with pytest.raises(SystemExit, match="2"):
             main(words.split())

@@ -8,7 +8,7 @@ import dataclasses
 import itertools
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..evaluation import Member
-    from ..prediction import Prediction, PredictionTable
+    from ..prediction import FoundImages, Prediction, PredictionTable
 
 _USAGE = """%(prog)s [-h] [--debug] [options] RUN IMAGE [IMAGE ...]
        %(prog)s [options] --weights WEIGHTS [--model NET] IMAGE [IMAGE ...]"""
 _EPILOG = (
-    "The exit status is 0 if every file was classified, and 1 if any could not be read or after an "
-    "error."
+    "The exit status is 0 if every image was classified, and 1 if any could not be read or after "
+    "an error."
 )
 
 
@@ -80,27 +80,13 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> int:
     names = args.paths if args.weights is not None else args.paths[1:]
     if not names:
-        args.parser.error("give image files or folders after RUN, or the net as --weights")
+        args.parser.error("give images or data sets after RUN, or the net as --weights")
     _check(args)
     from ..evaluation import open_member
-    from ..prediction import (
-        FoundImages,
-        Heatmaps,
-        PredictionTable,
-        find_images,
-        names_data_set,
-        open_data_set,
-        output_names,
-        predictions,
-    )
+    from ..prediction import Heatmaps, PredictionTable, open_data_set, output_names, predictions
 
     net = args.weights or args.paths[0]
-    named = [name for name in names if names_data_set(name)]
-    files = [name for name in names if name not in named]
-    for option, value in (("--split", args.split), ("--data-dir", args.data_dir)):
-        if value is not None and not named:
-            raise ValueError(f"`{option}` applies to data sets. Received: {', '.join(names)}")
-    found = find_images(files) if files else FoundImages((), (), ())
+    found, named = _found(names, args)
     member = open_member(
         net,
         checkpoint=args.checkpoint,
@@ -110,12 +96,12 @@ def _run(args: argparse.Namespace) -> int:
     )
     sets = [open_data_set(each, member, split=args.split, data_dir=args.data_dir) for each in named]
     outputs, note = output_names(member, args.labels)
-    notes = [note for each in sets for note in each.notes]
-    for line in filter(None, (*member.notes, note, *found.notes, *notes)):
+    of_sets = (line for each in sets for line in each.notes)
+    for line in filter(None, (*member.notes, note, *found.notes, *of_sets)):
         print(f"Note: {line}", file=sys.stderr)
     draw = None
     if args.heatmap is not None:
-        stored = [f"{split}/{name}" for each in sets for split, name in each.names()]
+        stored = (f"{split}/{name}" for each in sets for split, name in each.names())
         draw = Heatmaps(member, args.heatmap, [*found.inside, *stored])
     table = PredictionTable(
         outputs,
@@ -131,8 +117,7 @@ def _run(args: argparse.Namespace) -> int:
         rows = (_at_its_place(each, args.shown) for each in rows)
     failed = _write(rows, total, table, args)
     if args.output is not None:
-        what = "images" if sets else "files"
-        text = _summary(args.output, member, f"{total:,} {what}", failed)
+        text = _summary(args.output, member, f"{total:,} {'images' if sets else 'files'}", failed)
         print(text, file=sys.stderr if args.json else sys.stdout)
     return 1 if failed else 0
 
@@ -143,6 +128,18 @@ def _at_its_place(row: Prediction, shown: Mapping[str, str]) -> Prediction:
         path, picture = (each.replace(copy, address, 1) for each in (row.path, row.picture))
         row = dataclasses.replace(row, path=path, picture=picture)
     return row
+
+
+def _found(names: Sequence[str], args: argparse.Namespace) -> tuple[FoundImages, list[str]]:
+    """Returns the image files, and the names of data sets."""
+    from ..prediction import FoundImages, find_images, names_data_set
+
+    named = [name for name in names if names_data_set(name)]
+    for option, value in (("--split", args.split), ("--data-dir", args.data_dir)):
+        if value is not None and not named:
+            raise ValueError(f"`{option}` applies to data sets. Received: {', '.join(names)}")
+    files = [name for name in names if name not in named]
+    return find_images(files) if files else FoundImages((), (), ()), named
 
 
 def _thresholds(member: Member, given: float | None) -> np.ndarray | None:

@@ -41,7 +41,7 @@ def evaluation_batches(
     if isinstance(source, ArraySource) and source.images.shape[1:3] == preprocess.size:
         return _in_order(source, preprocess, plan, share, raw=raw)
 
-    def finish(image: Any, label: Any) -> Any:
+    def finish(image: Any, label: Any, *_: Any) -> Any:
         if image.dtype == tf.string:
             image = decode_and_fit(image, channels, preprocess, source.decoding)
         else:
@@ -64,7 +64,7 @@ def _filled(examples: Any, count: int) -> Any:
 
 
 def _stored(source: Source, begin: int, end: int) -> Any:
-    """Yields (stored image, label) of a range of the examples, and reads no others.
+    """Yields (stored image, label, ...) of a range of the examples, and reads no others.
 
     Of streams without known files, those before the range are read too.
     """
@@ -75,7 +75,7 @@ def _stored(source: Source, begin: int, end: int) -> Any:
             return records_between(source.parted, begin, end)
         return source.open(None).skip(begin).take(end - begin)
     numbers = tf.data.Dataset.range(begin, end).map(lambda number: (number[None], number[None]))
-    return stored_examples(numbers, source).map(lambda image, label, _: (image, label))
+    return stored_examples(numbers, source)
 
 
 def _in_order(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from ..config import DataConfig
 from ..data import load_data
 from ..data.headers import ENDINGS
 from ..data.hub_dataset import is_saved_dataset
-from ..data.image_data import SPLITS, Split
+from ..data.image_data import SPLITS
 from ..data.listing import examples
 from ..data.readable import reason
 from ..data.shard_manifest import is_record_shards, read_manifest
@@ -31,6 +32,7 @@ from ..files import read_object
 from .found import Picture
 
 _FEATURES = "features.json"  # a file of each version of a data set that TFDS has prepared
+_MOST_ENTRIES = 256  # of a folder of data sets, configurations or versions
 
 
 class DataSet(NamedTuple):
@@ -94,9 +96,23 @@ def _is_tfds_name(name: str) -> bool:
 
 
 def _versions(folder: Path) -> list[Path]:
-    """Returns the versions of a prepared data set, also of its configurations."""
-    found = [*folder.glob(f"*/{_FEATURES}"), *folder.glob(f"*/*/{_FEATURES}")]
-    return [path.parent for path in found]
+    """Returns the versions of a prepared data set, also of its configurations.
+
+    Of folders inside, only a few entries are looked at: those of a folder of classes may be many.
+    """
+    found = []
+    for inner in _few_folders(folder):
+        found += [each for each in (inner, *_few_folders(inner)) if (each / _FEATURES).is_file()]
+    return found
+
+
+def _few_folders(folder: Path) -> list[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            first = itertools.islice(entries, _MOST_ENTRIES)
+            return sorted(Path(entry.path) for entry in first if entry.is_dir())
+    except OSError:
+        return []
 
 
 def _tfds_of(path: Path) -> tuple[str, str] | None:
@@ -142,7 +158,7 @@ def _of_files(name: str, run: DataConfig, member: Member, split: str | None) -> 
         on_bad_image="trust",  # an image that cannot be read is a row of the table
         cache="none",
     )
-    splits = SPLITS if split is None else (cast(Split, split),)
+    splits = SPLITS if split is None else (split,)
     spec = member.spec.replace(input_channels=member.channels)
     data = load_data(config, spec, splits=splits, whole=True)
     parts = {key: source for key, source in data.parts() if isinstance(source, FileSource)}
@@ -156,13 +172,13 @@ def _of_files(name: str, run: DataConfig, member: Member, split: str | None) -> 
                 read = functools.partial(source.content, path)
                 yield Picture(each, read, key, _label(label, data.class_names))
 
-    sizes = {key: len(source) for key, source in parts.items()}
+    sizes = {str(key): len(source) for key, source in parts.items()}
     return DataSet(sizes, data.notes, names, pictures)
 
 
 def _label(label: np.ndarray, class_names: Sequence[str]) -> str:
     if label.ndim:
-        return "|".join(class_names[index] for index in np.flatnonzero(label))
+        return "|".join(class_names[index] for index in np.flatnonzero(label).tolist())
     return class_names[int(label)]
 
 
