@@ -34,12 +34,11 @@ Resume = Literal["auto", "never"]
 # Temporary files of training, and of commands that may be at work in the directory now.
 _OWN_TEMPORARY = re.compile(
     r"\.(upload|history\.csv|metrics\.json|config\.json|dataset\.json|weights\.json|labels\.txt|"
-    r"samples\.npz|data_files\.csv\.gz|data_index\.csv\.gz)\.[a-z0-9_]{8}$|\.[a-z0-9_]{8}\.keras$"
+    r"samples\.npz|data_files\.csv\.gz|data_index\.csv\.gz)\.[a-z0-9_]{8}$|\.[a-z0-9_]{8}\.keras$|"
+    r"\.\.data_index\.csv\.gz\.[a-z0-9_]{8}\.[a-z0-9_]{8}$|\.token$"  # of several workers
 )
 _TEMPORARY = re.compile(r"\.(export\.tmp.*|.*\.[a-z0-9_]{8})$")
 _SECONDS_IN_USE = 3600
-# Files of a run that was killed before it had written its config.json.
-_EARLY_FILES = re.compile(r"\.lock$|\.config\.json\.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +107,9 @@ class RunDirectory:
                     "Give the same settings to resume it, or choose another --output"
                 )
             return
-        if self.path.is_dir() and any(not _EARLY_FILES.match(p.name) for p in self.path.iterdir()):
+        # A run that was killed before it had written its config.json leaves a lock and temporaries.
+        names = [path.name for path in self.path.iterdir()] if self.path.is_dir() else []
+        if any(name != ".lock" and not _OWN_TEMPORARY.match(name) for name in names):
             raise ValueError(
                 f"{self.path} holds files and no config.json, so it is not a run. "
                 "Choose another --output"

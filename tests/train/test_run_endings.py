@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
+import json
 import os
 import pathlib
 import re
@@ -19,8 +20,9 @@ import keras
 import numpy as np
 import pytest
 
+from keras_resnet_train import session
 from keras_resnet_train.command import Command
-from keras_resnet_train.config import RunConfig, load_config
+from keras_resnet_train.config import RunConfig, load_config, with_changes
 from keras_resnet_train.data import read_listing
 from keras_resnet_train.files import read_json, write_json
 from keras_resnet_train.run_log import read_log
@@ -44,6 +46,33 @@ def test_a_model_that_was_cut_off_is_written_again(
     run_training(load_config(config.path / "config.json"), copied_run)
     assert "model.keras is damaged; the run is finished once more" in capsys.readouterr().out
     open_run(copied_run)
+
+
+def test_a_worker_does_not_take_a_damaged_model_for_the_end(
+    copied_run: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the chief has removed it: the chief would wait for a worker that has ended."""
+
+    class MeetsError(Exception):
+        pass
+
+    def meet(*_: object) -> None:
+        raise MeetsError
+
+    cluster = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 1}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+    monkeypatch.setattr("keras_resnet_train.strategies.meet", meet)
+    left: list[str] = []
+    monkeypatch.setattr(session, "leave", lambda _, why: left.append(why))
+    changes = {"runtime.strategy": "multi-worker"}
+    config = with_changes(load_config(copied_run / "config.json"), changes)
+    run_training(config, copied_run)
+    assert "found the run finished in" in left[0]
+    model = copied_run / "model.keras"
+    model.write_bytes(model.read_bytes()[:-100])
+    with pytest.raises(MeetsError):
+        run_training(config, copied_run)
+    assert model.is_file()
 
 
 def test_a_finished_run_holds_no_temporary_files(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import gzip
 import os
 import pathlib
 import shutil
@@ -17,8 +18,8 @@ from PIL import Image
 
 from keras_resnet import get_spec
 from keras_resnet_train.agreement import Agreement
-from keras_resnet_train.config import DataConfig
-from keras_resnet_train.data import ImageData, load_data, shared_index
+from keras_resnet_train.config import DataConfig, RunConfig
+from keras_resnet_train.data import ImageData, load_data, reading, shared_index
 from keras_resnet_train.data.index import keep_beside
 from keras_resnet_train.data.shared_index import Sharing
 from keras_resnet_train.data.sources import FileSource
@@ -58,7 +59,12 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 
 
 def started(
-    roots: list[pathlib.Path], run: pathlib.Path, token: int = 5, patience: float = 20.0
+    roots: list[pathlib.Path],
+    run: pathlib.Path,
+    token: int = 5,
+    patience: float = 20.0,
+    *,
+    stopped: bool = False,
 ) -> list[ImageData | str]:
     """Opens a folder as several workers do, each in a thread; returns its data or its error."""
     run.mkdir(exist_ok=True)
@@ -70,6 +76,9 @@ def started(
             return load_data(config, SPEC, index=sharing, say=said.append)
         except ValueError as error:
             return str(error)
+        except KeyboardInterrupt:
+            assert stopped
+            return "stopped"
 
     with concurrent.futures.ThreadPoolExecutor(len(roots)) as pool:
         return list(pool.map(worker, range(len(roots))))
@@ -134,6 +143,48 @@ def test_copies_of_other_times_and_bad_images(
     errors = started([root] * 2, tmp_path / "other", token=3)
     assert all("1 of 24 images are unreadable: " in str(error) for error in errors)
     assert all("05.png (the file is empty)" in str(error) for error in errors)
+
+
+def test_workers_that_are_stopped_while_they_read(
+    root: pathlib.Path, opened: list[Any], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next start goes on with what both have read, and takes no leftover for another run."""
+    monkeypatch.setattr(reading, "_CHUNK", 2)
+    monkeypatch.setattr(reading, "_threads", lambda: 1)
+    content = FileSource.content
+    stops = threading.Event()
+
+    def stopped(self: FileSource, path: str) -> bytes:
+        if stops.is_set() and len(opened) >= 14:
+            raise KeyboardInterrupt
+        return content(self, path)
+
+    monkeypatch.setattr(FileSource, "content", stopped)
+    stops.set()
+    run = tmp_path / "run"
+    assert started([root] * 2, run, patience=0.5, stopped=True) == ["stopped", "stopped"]
+    (index,) = (tmp_path / "home").rglob("*.csv.gz")
+    rows = gzip.decompress(index.read_bytes()).decode().splitlines()[1:]
+    kept = {pathlib.Path(row.split(",")[0]).name for row in rows}
+    assert 0 < len(kept) <= 14
+    for name in (".token", ".lock", "..data_index.csv.gz.p0001_00.abcd_123"):
+        (run / name).touch()
+    assert len(list(run.glob(".data_index.csv.gz.s*"))) >= 2
+    stops.clear()
+    opened.clear()
+    directory = RunDirectory(run)
+    directory.check(RunConfig(epochs=1), "auto")
+    directory.sweep()
+    assert [path.name for path in run.iterdir()] == [".lock"]
+    data = started([root] * 2, run, token=6)
+    everything = {path.name for path in root.rglob("*.png")}
+    assert sorted(name for _, name in opened) == sorted(everything - kept)
+    alone = load_data(DataConfig(dataset=str(root)), SPEC)
+    for each in data:
+        assert isinstance(each, ImageData)
+        assert each.listing is not None
+        assert alone.listing is not None
+        assert each.listing.to_bytes() == alone.listing.to_bytes()
 
 
 def test_a_worker_that_reads_does_not_wait() -> None:

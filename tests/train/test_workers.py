@@ -19,7 +19,13 @@ import tensorflow as tf
 from keras_resnet_train import agreement, preparation, workers
 from keras_resnet_train.agreement import Agreement
 from keras_resnet_train.config import RunConfig
+from keras_resnet_train.console import Console
+from keras_resnet_train.epoch_evaluation import EpochEvaluation
 from keras_resnet_train.errors import PeerLostError
+from keras_resnet_train.learner import Learner
+from keras_resnet_train.replica_statistics import ReplicaStatistics
+from keras_resnet_train.rundir import RunDirectory
+from keras_resnet_train.steps import TrainingSteps
 from keras_resnet_train.workers import Peer, Watch, describe_missing, naming_lost_peers, peers
 
 pytestmark = pytest.mark.tf
@@ -211,6 +217,42 @@ def test_a_lost_worker_is_named(error: Exception) -> None:
             raise other
 
 
+def test_every_wait_for_others_is_watched(
+    tiny: Callable[..., RunConfig], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What makes, restores or gathers variables waits for a worker that hangs and answers."""
+    watch, unwatched, called = Watch([]), [], set()
+
+    def look(owner: type, name: str) -> None:
+        original = getattr(owner, name)
+
+        def looked(*args: object, **options: object) -> object:
+            called.add(name)
+            if watch._wait is None:
+                unwatched.append(name)
+            return original(*args, **options)
+
+        monkeypatch.setattr(owner, name, looked)
+
+    names = {
+        Learner: ("__init__", "start_phase_at", "restore"),
+        Agreement: ("check_step", "any"),
+        ReplicaStatistics: ("assign_means", "read"),
+        EpochEvaluation: ("evaluate", "assign_final"),
+        TrainingSteps: ("__call__",),
+    }
+    for owner, methods in names.items():
+        for name in methods:
+            look(owner, name)
+    net = {"model__spec__depths": [1], "model__spec__widths": [4]}
+    config = tiny(**net, steps=2, epochs=None)
+    session._begin(
+        session.prepare(config, RunDirectory(tmp_path), Console(quiet=True), watch=watch)
+    ).fit()
+    assert called == {name for methods in names.values() for name in methods}
+    assert unwatched == []
+
+
 SILENT = (
     "Collective ops is aborted by: Error reported from /job:worker/task:2: The following tasks are "
     "unhealthy (stopped sending heartbeats):\n/job:worker/replica:0/task:2\nThe tasks have crashed."
@@ -228,8 +270,7 @@ def test_a_stopped_worker_is_named(message: str, named: str, listening: str) -> 
     """Its port seems to answer: SIGSTOP, a machine without memory."""
     others = [Peer("worker 0", listening), Peer("worker 2", listening)]
     error = tf.errors.UnavailableError(None, None, message)
-    quiet = "gives no sign of life; no state is saved yet"
-    silent = rf"another worker; {named} \({listening}\) {quiet}"
+    silent = rf"another worker; {named} \({listening}\) gives no sign of life; no state is"
     with pytest.raises(PeerLostError, match=silent), naming_lost_peers(others, lambda: 0):
         raise error
 

@@ -54,6 +54,7 @@ class FileIndex:
     sharing: Sharing | None = None
     _complete: bool = True
     _exchanges: int = 0
+    _seen: Stamp | None = None  # of the file in the cache directory, when it was read or written
 
     @classmethod
     def open(
@@ -73,6 +74,7 @@ class FileIndex:
             index.sharing, beside = beside, beside.index
         if beside is not None and not _same(beside, index.cached):
             index._read(beside)
+        index._seen = stamp_of(str(index.cached))
         known = index._read(index.cached)
         index._complete = known == len(index.records) and index.cached.is_file()
         return index
@@ -108,16 +110,24 @@ class FileIndex:
         return path.removeprefix(self.root + os.sep)
 
     def write(self) -> None:
-        """Writes the file in the cache directory, if anything has changed, atomically."""
+        """Writes the file in the cache directory, if anything has changed, atomically.
+
+        What another process has written into it meanwhile, as a worker on the same machine does
+        with its share, is kept.
+        """
         if self._complete or not self.records:
             return
         self._complete = True
+        if stamp_of(str(self.cached)) != self._seen:
+            with contextlib.suppress(OSError, EOFError, ValueError, StopIteration, csv.Error):
+                self.records = {**(unpack(self.cached, self.settings) or {}), **self.records}
         content = pack(self.settings, self.records)
         try:
             self.cached.parent.mkdir(parents=True, exist_ok=True)
             write_bytes(self.cached, content)
         except (OSError, ValueError) as error:
             self.notes.append(f"the index of the images is not kept in {self.cached}: {error}")
+        self._seen = stamp_of(str(self.cached))
 
     def _read(self, file: Path) -> int:
         """Adds the rows of a file; returns their number, or -1 without a sound file."""

@@ -23,7 +23,8 @@ from .sources import FileSource
 _CHUNK = 64
 _CHUNK_BYTES = 16 * 2**20
 _SECONDS_BETWEEN_LINES = 10.0
-_SECONDS_BETWEEN_WRITES = 120.0
+# The index is written so often, and seldom enough to take at most a twentieth of the time.
+_SECONDS_BETWEEN_WRITES, _PARTS_OF_WRITING = 10.0, 20
 
 Say = Callable[[str], None]
 
@@ -36,7 +37,8 @@ def read_files(
     Args:
         source: The images.
         channels: Number of channels to decode.
-        index: What is known; gets what is read. It is written every two minutes.
+        index: What is known; gets what is read. It is written every ten seconds, less often
+            where that takes long, and when reading is stopped.
         say: Is called with the progress every ten seconds, or None.
     """
     with concurrent.futures.ThreadPoolExecutor(_threads()) as pool:
@@ -87,14 +89,22 @@ class _Reading:
     def read(
         self, numbers: Sequence[int], what: str, tick: Callable[[], None] = lambda: None
     ) -> None:
-        """Reads images, and writes the index every two minutes.
+        """Reads images; keeps what is read in the index if it is stopped, and from time to time.
 
         Args:
             numbers: The images.
             what: What this is, for the lines on progress.
             tick: Is called from time to time.
         """
-        index = self._index
+        try:
+            self._read(numbers, what, tick)
+        except BaseException:  # a signal, a full memory: the next start goes on from here
+            if self._index is not None:
+                self._index.write()
+            raise
+
+    def _read(self, numbers: Sequence[int], what: str, tick: Callable[[], None]) -> None:
+        index, pause = self._index, _SECONDS_BETWEEN_WRITES
         known = sum(each is not None for each in self.found)
         progress = Progress(len(numbers), known, self._say, what)
         written = time.monotonic()
@@ -110,9 +120,11 @@ class _Reading:
                     index.add(self._source.paths[number], self._stamps[number], each)
             progress.add(len(chunk))
             tick()
-            if index is not None and time.monotonic() - written > _SECONDS_BETWEEN_WRITES:
+            if index is not None and time.monotonic() - written > pause:
+                begun = time.monotonic()
                 index.write()
                 written = time.monotonic()
+                pause = max(_SECONDS_BETWEEN_WRITES, _PARTS_OF_WRITING * (written - begun))
 
 
 def _threads() -> int:
