@@ -61,7 +61,7 @@ def test_signals(tmp_path: pathlib.Path, command: Command) -> None:
     for extra, message in (
         (("--examples", tmp_path / "x.npy"), "shape (signals, 32, 2). Received: float32, shape (1"),
         (("--precision", "int8"), "or --examples FILE.npz with an array `calibration`"),
-        (("--examples", net), "`--examples` must hold the array `inputs`, and may hold `labels`"),
+        (("--examples", net), "must be a readable .npy or .npz file"),
         (("--dataset", "digits"), "give --examples FILE.npy with the values that it takes"),
         (("--client", "mediapipe"), "`client` applies to classifiers of images"),
         (("--pooling", "avg"), "`--pooling` needs --no-top"),

@@ -329,7 +329,7 @@ def test_latency_in_turns(
     for extra, message in (
         ((foreign / "other.tflite", "--batch", 3), "has a fixed batch of 2: --batch must be a mu"),
         ((foreign / "open.onnx",), "takes images of any size: choose one with --image-size"),
-        ((foreign / "broken.tflite",), "broken.tflite cannot be timed: "),
+        ((foreign / "broken.tflite",), "broken.tflite' is not a valid LiteRT file: "),
         ((foreign,), "is neither a run nor a SavedModel directory"),
         ((names[0], names[0]), "Each file must be named once. Received twice: "),
         (("none.onnx",), "No exported file at 'none.onnx'"),

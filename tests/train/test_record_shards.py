@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import gzip
+import hashlib
 import io
 import json
 import pathlib
@@ -228,6 +230,13 @@ def damage(file: pathlib.Path) -> None:
     file.write_bytes(content)
 
 
+def first_shard(manifest: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """The splits of a manifest with changes of the first shard."""
+    splits = json.loads(json.dumps(manifest["splits"]))
+    splits["train"]["shards"][0] |= changes
+    return {"splits": splits}
+
+
 def test_damaged_shards_are_named(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
     target = tmp_path / "shards"
     written(folder, target)
@@ -260,9 +269,29 @@ def test_damaged_shards_are_named(folder: pathlib.Path, tmp_path: pathlib.Path) 
         ({"version": 2}, "is of version 2 of the format, and this version of keras-resnet reads 1"),
         ({"splits": {"train": {"shards": [{"file": "../x"}]}}}, "is not what was written"),
         ({"task": "regression"}, "is not what was written: .*regression"),
+        (first_shard(manifest, examples=10**30), "10{30} examples in 131072 bytes of train-00000"),
+        (first_shard(manifest, examples=-1), "-1 examples in"),
+        (first_shard(manifest, examples=True), "True examples in"),
+        (first_shard(manifest, bytes=2**70), "is not what was written"),
+        (first_shard(manifest, sha256="../x"), "the hashes of train-00000"),
+        (first_shard(manifest, file="train-00001-of-00004.array_record"), "is named twice"),
     ):
         (target / "manifest.json").write_text(json.dumps({**manifest, **change}))
         with pytest.raises(ValueError, match=problem):
+            load(target)
+    for rows, problem in (
+        (b"hello", "Not a gzipped file"),
+        (gzip.compress(bytes(20 << 20)), r"it would unfold to more than [\d,]+ bytes"),
+        (gzip.compress(b"{}\na,-1,00,\n"), "'-1' is no number of a class"),
+        (gzip.compress(b"{}\na,3000000000,00,\n"), "'3000000000' is no number of a class"),
+        (gzip.compress(b"{}\na,x,00,\n"), "invalid literal for int"),
+        (gzip.compress(b"{}\na,1\n"), "not enough values to unpack"),
+        (gzip.compress(b"[" * 10**5), "nested too deep"),
+    ):
+        (target / "train-00000-of-00004.csv.gz").write_bytes(rows)
+        change = first_shard(manifest, rows_sha256=hashlib.sha256(rows).hexdigest())
+        (target / "manifest.json").write_text(json.dumps({**manifest, **change}))
+        with pytest.raises(ValueError, match=rf"1 damaged shard: train-00000-.*gz \(.*{problem}"):
             load(target)
     for text, problem in (("{}", "not one that"), ('{"format": 1', "not JSON"), ("", "not JSON")):
         (target / "manifest.json").write_text(text)

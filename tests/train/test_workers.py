@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 import tensorflow as tf
 
-from keras_resnet_train import agreement, preparation, workers
+from keras_resnet_train import agreement, preparation, session, workers
 from keras_resnet_train.agreement import Agreement
 from keras_resnet_train.config import RunConfig
 from keras_resnet_train.console import Console

@@ -118,6 +118,7 @@ def _check(args: argparse.Namespace) -> None:
 def _found(text: str) -> tuple[str, str]:
     """Returns the path of a file or run, and its format."""
     from keras_resnet.export.runtimes import format_of, is_exported, saved_model_directory
+    from keras_resnet.export.trial import try_file
 
     from ..data.walk import is_special
 
@@ -130,6 +131,8 @@ def _found(text: str) -> tuple[str, str]:
         return text, "keras"
     if not path.exists():
         raise FileNotFoundError(f"No exported file at {text!r}")
+    if path.is_file():
+        try_file(path, format_of(path))
     inner = saved_model_directory(path) if path.is_dir() else None
     return str(inner or path), format_of(path)
 

@@ -30,7 +30,9 @@ ENDING = ".array_record"
 FORMAT = "keras-resnet record shards"
 _SURROGATES = {"encoding": "utf-8", "errors": "surrogateescape"}
 _CHUNK = 4 * 2**20
-_LONGEST_ROW, _LONGEST_FACTS = 16 * 2**10, 64 * 2**20  # bytes
+# Rows hold hashes, which hardly compress: they unfold to 3 to 10 times their size.
+_UNFOLDED, _FREE = 64, 16 * 2**20
+_CLASSES = 2**31
 
 
 class Row(NamedTuple):
@@ -118,14 +120,17 @@ def read_rows(content: bytes, examples: int) -> tuple[dict[str, Any], list[Row]]
 
     Args:
         content: The content of the file.
-        examples: Number of images that it may list; it bounds the memory of a hostile file.
+        examples: Number of images that it may list.
 
     Raises:
-        ValueError: If it is damaged.
+        ValueError: If it is damaged, or unfolds to more than 64 times its size and 16 MiB.
     """
+    most = _UNFOLDED * len(content) + _FREE
     try:
         with gzip.open(io.BytesIO(content), mode="rb") as file:
-            text = file.read(_LONGEST_FACTS + examples * _LONGEST_ROW)
+            text = file.read(most + 1)
+        if len(text) > most:
+            raise ValueError(f"it would unfold to more than {most:,} bytes")
         lines = csv.reader(io.StringIO(text.decode(**_SURROGATES), newline=""))
         facts = loads(next(lines)[0])
         # Equal values of many images are one object.
@@ -135,11 +140,21 @@ def read_rows(content: bytes, examples: int) -> tuple[dict[str, Any], list[Row]]
         with without_collection():
             for name, labels, digest, notable in lines:
                 if labels not in classes:
-                    classes[labels] = tuple(map(int, labels.split("|")))
+                    classes[labels] = numbers = tuple(map(int, labels.split("|")))
+                    if not 0 <= min(numbers) <= max(numbers) < _CLASSES:
+                        raise ValueError(f"{labels[:40]!r} is no number of a class")
                 if notable not in kinds:
                     kinds[notable] = tuple(notable.split("|"))
                 rows.append(Row(name, classes[labels], Read("", digest, kinds[notable])))
-    except (OSError, EOFError, StopIteration, IndexError, csv.Error, zlib.error) as error:
+    except (
+        OSError,
+        EOFError,
+        StopIteration,
+        IndexError,
+        ValueError,
+        csv.Error,
+        zlib.error,
+    ) as error:
         raise ValueError(f"no list of the images of a shard: {error}") from error
     if not isinstance(facts, dict) or len(rows) > examples:
         raise ValueError("no list of the images of a shard")

@@ -113,10 +113,7 @@ def read_manifest(folder: Path) -> Manifest:
             source=str(values["source"]),
             task=_one_of(values["task"], TASKS),
             class_names=tuple(_text(name) for name in values["class_names"]),
-            splits={
-                _one_of(split, SPLITS): tuple(_written(shard) for shard in each["shards"])
-                for split, each in values["splits"].items()
-            },
+            splits=_splits(values["splits"]),
             images=str(values["images"]),
             channels=int(values["channels"]),
             refused=int(values["refused"]),
@@ -128,12 +125,26 @@ def read_manifest(folder: Path) -> Manifest:
         raise ValueError(f"{file} is not what was written: {error!r}") from error
 
 
+def _splits(values: Mapping[str, Any]) -> dict[Split, tuple[Written, ...]]:
+    splits: dict[Split, tuple[Written, ...]] = {
+        _one_of(split, SPLITS): tuple(_written(shard) for shard in each["shards"])
+        for split, each in values.items()
+    }
+    files = [name for shards in splits.values() for shard in shards for name in shard[:2]]
+    if len({*files}) < len(files):
+        raise ValueError("a file of a shard is named twice")
+    return splits
+
+
 def _written(values: Any) -> Written:
     shard = Written(**values)
     if not all(re.fullmatch(r"[a-z]+-\d+-of-\d+\.[a-z_.]+", name) for name in shard[:2]):
         raise ValueError(f"the names of the files of a shard: {shard.file!r}, {shard.rows!r}")
-    if not isinstance(shard.bytes, int) or not isinstance(shard.examples, int):
-        raise TypeError(f"the size of {shard.file}")
+    sizes = shard.examples, shard.bytes
+    if not all(type(size) is int for size in sizes) or not 0 <= sizes[0] <= sizes[1] < 2**63:
+        raise ValueError(f"{sizes[0]} examples in {sizes[1]} bytes of {shard.file}")
+    if not all(re.fullmatch("[0-9a-f]{64}", value) for value in (shard.sha256, shard.rows_sha256)):
+        raise ValueError(f"the hashes of {shard.file}")
     return shard
 
 

@@ -85,7 +85,11 @@ def _checked_rows(folder: Path, shards: Sequence[Written]) -> dict[str, list[Row
         if problem:
             damaged.append(f"{shard.file} ({problem})")
             continue
-        found = read_rows((folder / shard.rows).read_bytes(), shard.examples)[1]
+        try:
+            found = read_rows((folder / shard.rows).read_bytes(), shard.examples)[1]
+        except ValueError as error:
+            damaged.append(f"{shard.rows} ({error})")
+            continue
         if len(found) != shard.examples:
             damaged.append(f"{shard.rows} ({len(found):,} images, not {shard.examples:,})")
         rows[shard.file] = found

@@ -9,8 +9,9 @@ import numpy as np
 
 import keras_resnet
 from keras_resnet import PreprocessSpec
-from keras_resnet.export.runtimes import Runtime, load, saved_model_directory
+from keras_resnet.export.runtimes import Runtime, format_of, load, saved_model_directory
 from keras_resnet.export.stated import stated
+from keras_resnet.export.trial import try_file
 
 from ..data import Listing, read_listing
 from ..files import read_object
@@ -116,6 +117,8 @@ def open_exported(text: str, settings: FileSettings | None = None) -> FileMember
     if path.is_dir() and (inner := saved_model_directory(path)) not in (None, path):
         path = inner or path
         notes.append(f"the latest version of {text} is measured: {path.name}")
+    if path.is_file():
+        try_file(path, format_of(path))
     runtime = load(path, foreign=True)
     size = _size(path, runtime, settings)
     if size is None:

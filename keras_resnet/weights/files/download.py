@@ -11,12 +11,13 @@ import re
 import secrets
 import sys
 from collections.abc import Iterator
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 from urllib.parse import unquote, urlsplit
 
 from keras_resnet.weights.files.errors import DownloadError
 from keras_resnet.weights.files.file_system import flush, lock, replace, unlock
 from keras_resnet.weights.files.http_transfer import Transfer
+from keras_resnet.weights.files.json_object import read_object
 from keras_resnet.weights.files.progress import Progress
 from keras_resnet.weights.files.tensor_file import file_sha256
 
@@ -83,6 +84,9 @@ def fetch(
     """
     pinned = _check(url, hash, timeout)
     path = os.path.join(_folder(cache_dir), _file_name(url, name))
+    for own in (path, f"{path}.json", f"{path}.part", f"{path}.part.json", f"{path}.lock"):
+        if os.path.isdir(own):
+            raise DownloadError(f"{path!r} cannot be used as a cache: {own!r} is a directory")
     try:
         cached = _find_in_cache(path, url, pinned)
         if cached is not None:
@@ -152,14 +156,13 @@ def _find_in_cache(path: str, url: str, pinned: str | None) -> Download | None:
     if pinned is not None:
         matches = _has_hash(path, sha256, pinned)
         return Download(path, sha256, url, "pinned", True) if matches else None
-    try:
-        with open(f"{path}.json", encoding="utf-8") as file:
-            notes: Any = json.load(file)
-    except FileNotFoundError:
+    if not os.path.exists(f"{path}.json"):
         return Download(path, sha256, url, "none", True)  # put there by hand
+    try:
+        notes = read_object(f"{path}.json")
     except ValueError:
         return None
-    if not isinstance(notes, dict) or (notes.get("url"), notes.get("sha256")) != (url, sha256):
+    if (notes.get("url"), notes.get("sha256")) != (url, sha256):
         return None
     noted = notes.get("verified_by")
     verified: Verified = next((value for value in get_args(Verified) if value == noted), "none")
@@ -172,6 +175,8 @@ def _download(transfer: Transfer, url: str, path: str, pinned: str | None) -> Do
         transfer.run()
     except DownloadError as error:
         resumable = transfer.describe() if transfer.part == f"{path}.part" else ""
+        if not resumable:  # no later call could go on with it
+            transfer.drop()
         raise type(error)(
             f"{url} could not be fetched: {error}{resumable}. "
             f"The file may be put by hand at {path!r}"
@@ -191,11 +196,16 @@ def _download(transfer: Transfer, url: str, path: str, pinned: str | None) -> Do
     verified: Verified = "pinned" if pinned else "server" if named else "none"
     notes = {"url": url, "sha256": sha256, "verified_by": verified}
     temporary = f"{path}.json.{secrets.token_hex(4)}.tmp"
-    with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-        json.dump(notes, file)
-    flush(transfer.part)
-    # Notes first: if the process ends between the two, they mark an older file as another one.
-    replace(temporary, f"{path}.json")
+    try:
+        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+            json.dump(notes, file)
+        flush(transfer.part)
+        # Notes first: if the process ends between the two, they mark an older file as another one.
+        replace(temporary, f"{path}.json")
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.remove(temporary)
+        raise
     replace(transfer.part, path)
     transfer.drop()
     return Download(path, sha256, url, verified, from_cache=False)

@@ -14,12 +14,13 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
 from keras_resnet.version import __version__
 from keras_resnet.weights.files.errors import DownloadError, NotFoundError
+from keras_resnet.weights.files.json_object import read_object
 from keras_resnet.weights.files.progress import Progress, megabytes
 
 # Seconds before each further attempt; an attempt that brought `_ADVANCE` bytes starts them over.
@@ -34,7 +35,7 @@ HEADER_SECONDS = 60.0  # from the request to the last header
 _LEFT_FREE = 256 << 20
 _CHECK_EVERY = 64 << 20
 _RETRIED = (408, 425, 429)  # HTTP status codes, besides those from 500 up
-_WEB_PAGES = (b"<!doctype html", b"<html", b"<head", b"<?xml")
+_HEAD = 4096  # bytes in which a web page shows
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _SHA256 = re.compile(r'(?:W/)?"?([0-9a-fA-F]{64})"?')
 
@@ -130,7 +131,7 @@ class Transfer:
                 raise
         with response:
             self.server_sha256 = redirects.sha256 or _server_sha256(response.headers)
-            encoding = response.headers.get("Content-Encoding", "identity")
+            encoding = response.headers.get("Content-Encoding", "identity").lower()
             # Of the codings of a transfer, Python's client decodes "chunked" alone.
             coding = response.headers.get("Transfer-Encoding", "chunked").lower()
             for name in (encoding, "identity" if coding == "chunked" else coding):
@@ -168,7 +169,8 @@ class Transfer:
 
     def _check_room(self, need: int) -> None:
         """Checks the length, known or not, against the ceiling and the free space."""
-        if (self.total or self.have) > self._limit:
+        if max(self.total or 0, self.have) > self._limit:
+            self._validator = None  # no later call may go on with it
             raise DownloadError(
                 f"it is longer than the {megabytes(self._limit)} MB that are allowed"
             )
@@ -184,20 +186,19 @@ class Transfer:
         with _on_disk():
             # Unbuffered: received bytes are on disk whenever the process ends.
             file = open(self.part, "ab", buffering=0)  # noqa: SIM115
-        speed = _Speed(self.have)
-        with file:
+        head = b""
+        with file, _least_speed(response, lambda: self.have):
             while self.total is None or self.have < self.total:
                 left = _BLOCK if self.total is None else min(_BLOCK, self.total - self.have)
                 block = response.read1(left)
                 if not block:
                     break
-                if not self.have and block.lstrip()[:14].lower().startswith(_WEB_PAGES):
-                    self.drop()
-                    raise DownloadError("the server sent a web page, perhaps that of a login")
                 before = self.have
+                if before == len(head) < _HEAD:
+                    head += block
+                    self._check_page(head, ended=before + len(block) == self.total)
                 _write(file, block)
                 self.have += len(block)
-                speed.check(self.have)
                 if self.have > self._limit or self.have // _CHECK_EVERY > before // _CHECK_EVERY:
                     self._check_room(0)
                 self._progress.update(self.have, self.total)
@@ -205,12 +206,20 @@ class Transfer:
             raise _Interrupted("the connection ended early")
         if not self.have:
             raise _Interrupted("the server sent an empty file")
+        if self.have == len(head):
+            self._check_page(head, ended=True)
+
+    def _check_page(self, head: bytes, *, ended: bool) -> None:
+        """Refuses markup. Of weights, only safetensors can begin with `<`, and a zero follows."""
+        text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+        if text.startswith(b"<") and b"\0" not in text[:8] and (ended or len(text) >= 8):
+            self._validator = None
+            raise DownloadError("the server sent a web page, perhaps that of a login")
 
     def _read_notes(self) -> str | None:
         """Returns the version that is noted for the part file, if it is from the same URL."""
         try:
-            with open(self._notes, encoding="utf-8") as file:
-                notes = json.load(file)
+            notes = read_object(self._notes)
             if notes["url"] != self._url or not isinstance(notes["validator"], str):
                 return None
             self.total = notes["total"] if isinstance(notes["total"], int) else None
@@ -225,20 +234,39 @@ class Transfer:
             json.dump(notes, file)
 
 
-class _Speed:
-    """The speed of an attempt, checked once per window."""
+@contextlib.contextmanager
+def _least_speed(response: Any, have: Callable[[], int]) -> Iterator[None]:
+    """Ends the connection if a window brings too few bytes of the body.
 
-    def __init__(self, have: int) -> None:
-        self._since, self._have = time.monotonic(), have
+    A thread measures, because Python's client reads on by itself where a body ends: any number of
+    trailers, each within the socket's timeout.
 
-    def check(self, have: int) -> None:
-        """Ends the attempt if the last window brought too few bytes."""
-        now = time.monotonic()
-        if now - self._since < WINDOW:
-            return
-        if have - self._have < SLOWEST * (now - self._since):
-            raise _Interrupted(f"the server sends less than {SLOWEST} bytes per second")
-        self._since, self._have = now, have
+    Raises:
+        _Interrupted: If the connection was ended.
+    """
+    done, slow = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        before = have()
+        while not done.wait(WINDOW):
+            if have() - before < SLOWEST * WINDOW:
+                slow.set()
+                response.abort()
+                return
+            before = have()
+
+    threading.Thread(target=watch, daemon=True).start()
+    error: Exception | None = None
+    try:
+        yield
+    except (OSError, http.client.HTTPException, _Interrupted) as raised:
+        if not slow.is_set():
+            raise
+        error = raised
+    finally:
+        done.set()
+    if slow.is_set():
+        raise _Interrupted(f"the server sends less than {SLOWEST} bytes per second") from error
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
@@ -281,8 +309,7 @@ class _Response(http.client.HTTPResponse):
 
         def end() -> None:
             late.set()
-            with contextlib.suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
+            self.abort()
 
         timer = threading.Timer(HEADER_SECONDS, end)
         timer.daemon = True
@@ -296,6 +323,11 @@ class _Response(http.client.HTTPResponse):
             timer.cancel()
         if late.is_set():  # to Python's client, the end of the connection ends the headers too
             raise TimeoutError("the headers did not end")
+
+    def abort(self) -> None:
+        """Ends the connection, from any thread; who reads from it finds its end."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
 
 class _Connection(http.client.HTTPConnection):

@@ -381,8 +381,64 @@ def test_a_body_without_end(place, monkeypatch):
     monkeypatch.setattr(http_transfer, "_CHECK_EVERY", 10**5)
     with pytest.raises(DownloadError, match=r"longer than the 1\.0 MB that are allowed"):
         place.fetch(endless)
+    assert place.files == []  # 16 GiB were left that no call could go on with
     with pytest.raises(DownloadError, match=r"longer than the 1\.0 MB that are allowed"):
         place.fetch(lambda handler: handler.send(200, b"", say=10**12, ETag=ETAG))
+    assert place.files == []
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("pause", [0.0, 0.02])
+def test_trailers_without_end(place, monkeypatch, pause):
+    """After the last chunk Python's client read on for ever, and the lock was held."""
+    monkeypatch.setattr(http_transfer, "BACKOFF", (0.0,))
+    monkeypatch.setattr(http_transfer, "WINDOW", 0.2)
+
+    def trails(handler: Handler) -> None:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        handler.wfile.write(b"5\r\nhello\r\n0\r\n")
+        with contextlib.suppress(OSError):
+            while not handler.server.done.wait(pause):
+                handler.wfile.write(b"X: 1\r\n")
+
+    with pytest.raises(DownloadError, match="sends less than 1000 bytes per second"):
+        place.fetch(trails)
+    assert len(place.server.seen) == 2
+    assert place.files == []
+
+
+@pytest.mark.parametrize("name", ["", ".json", ".part", ".part.json", ".lock"])
+def test_a_directory_in_the_place_of_a_file(place, name):
+    """Found before the download, which ended in an error of its last rename."""
+    (place.cache / f"weights.bin{name}").mkdir(parents=True)
+    with pytest.raises(DownloadError, match=rf"cache: .*weights\.bin{name}' is a directory"):
+        place.fetch(whole)
+    assert place.server.seen == []
+
+
+@pytest.mark.parametrize("notes", ["[" * 10**5, "[1]", "{", '{"url": 1}', '{"a": 1, "a": 2}'])
+def test_damaged_notes(place, notes):
+    """Nested ones ended in RecursionError."""
+    place.cache.mkdir(exist_ok=True)
+    for name in ("weights.bin", "weights.bin.part"):
+        (place.cache / name).write_bytes(b"old")
+        (place.cache / f"{name}.json").write_text(notes)
+    assert is_whole(place.fetch(whole))
+    assert place.ranges == [None]
+
+
+def test_a_web_page_in_parts(place):
+    """A proxy that flushes after the first character."""
+
+    def drips(handler: Handler) -> None:
+        handler.send(200, b"<", say=5)
+        handler.wfile.flush()
+        handler.server.done.wait(0.1)
+        handler.wfile.write(b"html>")
+
+    with pytest.raises(DownloadError, match="the server sent a web page, perhaps that of a login"):
+        place.fetch(drips)
+    assert place.files == []
 
 
 def _drips_headers(handler: Handler) -> None:
@@ -462,7 +518,16 @@ def test_other_names_of_this_machine(place, host):
         server.server_close()
 
 
-@pytest.mark.parametrize("page", [b"<!DOCTYPE html><title>Log in", b"\n <HTML>", b"<?xml ?>"])
+PAGES = (
+    b"<!DOCTYPE html><title>Log in",
+    b"\n <HTML>",
+    b"<?xml ?>",
+    b"<a>",
+    b"<!-- proxy --><html>",
+)
+
+
+@pytest.mark.parametrize("page", [*PAGES, b"\xef\xbb\xbf<body>", b" " * 3000 + b"<script>"])
 def test_a_web_page_is_not_cached(place, page):
     with pytest.raises(DownloadError, match="the server sent a web page, perhaps that of a login"):
         place.fetch(lambda handler: handler.send(200, page, ETag=ETAG))
