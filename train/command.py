@@ -1,6 +1,6 @@
 """A command of the command line, and the options that several commands share.
 
-Importing this brings no TensorFlow, so that `list`, `info` and `recipes` do not either.
+Importing this needs Keras on any backend: `list`, `info` and `recipes` run without TensorFlow.
 """
 
 from __future__ import annotations
@@ -111,6 +111,13 @@ def split_images(
     from .data import raw_images
 
     return raw_images(data.split(split), run.preprocess, data.channels, limit)
+
+
+def add_settings(parser: argparse.ArgumentParser, help: str) -> None:
+    """Adds `--set KEY=VALUE`, which `parse_settings` reads."""
+    parser.add_argument(
+        "--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help=help
+    )
 
 
 def parse_settings(pairs: Sequence[str]) -> Mapping[str, Any]:

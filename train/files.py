@@ -31,27 +31,25 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file atomically."""
-    with naming_full_disks(path):
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
-            replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+    with _new_file(path, "wb") as file:
+        file.write(content)
 
 
 @contextlib.contextmanager
 def new_text_file(path: Path) -> Iterator[TextIO]:
     """Yields a UTF-8 text file that appears at `path` when the block ends without error."""
+    with _new_file(path, "w", encoding="utf-8", newline="") as file:
+        yield file
+
+
+@contextlib.contextmanager
+def _new_file(
+    path: Path, mode: str, encoding: str | None = None, newline: str | None = None
+) -> Iterator[Any]:
     with naming_full_disks(path):
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            with os.fdopen(handle, mode, encoding=encoding, newline=newline) as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())

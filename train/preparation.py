@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from keras_resnet import PreprocessSpec
 from keras_resnet.nets.precision import dtype_policy
 from keras_resnet.version import __version__
 
 from .agreement import Agreement, largest_of_workers
 from .config import RunConfig
 from .console import Console
-from .data import resolve_data
+from .data import ImageData, resolve_data
 from .data.index import FILE as INDEX
 from .data.preview import augmented_examples
 from .data.shared_index import Sharing
@@ -27,7 +28,7 @@ from .pretrained import Pretrained
 from .remote.mirror import Mirror
 from .run_log import RunLog
 from .rundir import RunDirectory, data_facts, spec_of
-from .starting_net import describe_start, starting_net, stated_preprocess
+from .starting_net import StartingNet, describe_start, starting_net, stated_preprocess
 from .strategies import check_strategy, is_chief, make_strategy, task_index
 from .tensorboard import TensorBoardHistory
 from .tracking import make_tracker
@@ -85,53 +86,21 @@ def prepare(
     if config.runtime.deterministic:
         tf.config.experimental.enable_op_determinism()
     watch = watch or Watch(())
-    several, chief = config.runtime.strategy == "multi-worker", is_chief(config.runtime.strategy)
-    runtime = config.runtime
+    runtime, chief = config.runtime, is_chief(config.runtime.strategy)
     strategy = make_strategy(runtime.strategy, runtime.worker_timeout, runtime.collective)
     with watch.waiting("the other workers to compare their settings"):
-        agreement = (
-            Agreement(largest_of_workers(strategy), task_index()) if several else Agreement()
-        )
-        agreement.check_equal(settings_of(config, mirror), "settings")
-        if mirror is None:
-            agreement.check_shared(directory.path, chief=chief)
-        else:
-            mirror.refresh()
-        token = agreement.token()
+        agreement, token = _agree(config, directory, strategy, mirror)
     check_strategy(
         strategy,
         batch_size=config.batch_size,
         xla=runtime.xla,
         deterministic=runtime.deterministic,
     )
-    spec = spec_of(config)
-    stated = None if pretrained is None else stated_preprocess(config, pretrained)
-    start, weights = None, None
     waiting = watch.waiting("the other workers to read their data")
     with agreement.together("begin", waiting):
-        data, preprocess = resolve_data(
-            config,
-            spec,
-            directory.listing,
-            lambda note: console.say(f"Note: {note}"),
-            stated,
-            _index(directory, token, shared=several and mirror is None),
-        )
-        if pretrained is not None:
-            start = starting_net(config, pretrained, data, preprocess, directory)
-            preprocess = start.preprocess
-            weights = None if start.net is None else pretrained.record(start.changes)
-            console.say(describe_start(config, pretrained, start))
-        directory.check_data(data, preprocess)
-        check_memory(
-            spec,
-            preprocess,
-            config.augment,
-            batch=-(-config.batch_size // (len(peers()) + 1 if several else 1)),
-            classes=len(data.class_names),
-            channels=data.channels,
-        )
-    if several:
+        index = _index(config, directory, token, mirror)
+        data, preprocess, start, weights = _open(config, directory, console, pretrained, index)
+    if _several(config):
         with watch.waiting("the other workers to compare their data"):
             agreement.check_equal(data_facts(data, preprocess), "data")
     examples = functools.cache(functools.partial(augmented_examples, config, data, preprocess))
@@ -154,17 +123,85 @@ def prepare(
     if trainer.learner.teacher is not None:
         console.say(trainer.learner.teacher.description)
     console.say(
-        f"{spec.name} on {data.name}: {len(data.train)} training images, "
+        f"{spec_of(config).name} on {data.name}: {len(data.train)} training images, "
         f"{trainer.length.steps} steps of {config.batch_size} on "
         f"{strategy.num_replicas_in_sync} replica(s); ready in {time.monotonic() - started:.1f} s"
     )
     return Prepared(trainer, weights, examples)
 
 
-def _index(directory: RunDirectory, token: int, *, shared: bool) -> Path | Sharing:
+def _several(config: RunConfig) -> bool:
+    return config.runtime.strategy == "multi-worker"
+
+
+def _agree(
+    config: RunConfig, directory: RunDirectory, strategy: Any, mirror: Mirror | None
+) -> tuple[Agreement, int]:
+    """Compares settings and directory with those of the other workers, if there are any.
+
+    Returns:
+        What the workers go on to agree by, and a number that this start of the run has alone.
+    """
+    agreement = Agreement()
+    if _several(config):
+        agreement = Agreement(largest_of_workers(strategy), task_index())
+    agreement.check_equal(settings_of(config, mirror), "settings")
+    if mirror is None:
+        agreement.check_shared(directory.path, chief=is_chief(config.runtime.strategy))
+    else:
+        mirror.refresh()
+    return agreement, agreement.token()
+
+
+def _index(
+    config: RunConfig, directory: RunDirectory, token: int, mirror: Mirror | None
+) -> Path | Sharing:
     """Returns the index of the images beside a run; workers that share it read them together."""
     path = directory.path / INDEX
-    return Sharing(path, task_index(), len(peers()) + 1, token) if shared else path
+    if not _several(config) or mirror is not None:
+        return path
+    return Sharing(path, task_index(), len(peers()) + 1, token)
+
+
+class _Opened(NamedTuple):
+    data: ImageData
+    preprocess: PreprocessSpec
+    start: StartingNet | None
+    weights: Mapping[str, Any] | None
+
+
+def _open(
+    config: RunConfig,
+    directory: RunDirectory,
+    console: Console,
+    pretrained: Pretrained | None,
+    index: Path | Sharing,
+) -> _Opened:
+    """Opens the data and the net that the run starts from, and checks them."""
+    spec, start, weights = spec_of(config), None, None
+    data, preprocess = resolve_data(
+        config,
+        spec,
+        directory.listing,
+        lambda note: console.say(f"Note: {note}"),
+        None if pretrained is None else stated_preprocess(config, pretrained),
+        index,
+    )
+    if pretrained is not None:
+        start = starting_net(config, pretrained, data, preprocess, directory)
+        preprocess = start.preprocess
+        weights = None if start.net is None else pretrained.record(start.changes)
+        console.say(describe_start(config, pretrained, start))
+    directory.check_data(data, preprocess)
+    check_memory(
+        spec,
+        preprocess,
+        config.augment,
+        batch=-(-config.batch_size // (len(peers()) + 1 if _several(config) else 1)),
+        classes=len(data.class_names),
+        channels=data.channels,
+    )
+    return _Opened(data, preprocess, start, weights)
 
 
 def settings_of(config: RunConfig, mirror: Mirror | None = None) -> dict[str, Any]:

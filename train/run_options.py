@@ -9,7 +9,7 @@ from typing import Any
 
 from keras_resnet import get_spec
 
-from .command import parse_settings
+from .command import add_settings, parse_settings
 from .config import (
     DataConfig,
     Field,
@@ -42,14 +42,9 @@ def add_run_options(parser: argparse.ArgumentParser, helps: Mapping[str, str] = 
     )
     parser.add_argument("--config", type=Path, help="start from another run's config.json")
     add_field_options(parser, None, helps)
-    parser.add_argument(
-        "--set",
-        dest="settings",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="any other field of config.json, such as optimizer.momentum=0.95 or "
-        "model.spec.shortcut=C",
+    add_settings(
+        parser,
+        "any other field of config.json, such as optimizer.momentum=0.95 or model.spec.shortcut=C",
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..command import Command, add_data_overrides, add_run, overridden, parse_settings
+from ..command import Command, add_data_overrides, add_run, add_settings, overridden, parse_settings
 from ..remote.address import remote_url
 
 
@@ -63,14 +63,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RATE",
         help="rate at its start (a tenth of the run's); it falls to zero as a cosine",
     )
-    parser.add_argument(
-        "--set",
-        dest="settings",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="any other field of the fine-tuning's configuration",
-    )
+    add_settings(parser, "any other field of the fine-tuning's configuration")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
 
 

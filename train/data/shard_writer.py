@@ -11,7 +11,6 @@ import concurrent.futures
 import contextlib
 import csv
 import io
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,29 +19,27 @@ from typing import Any
 from keras_resnet.version import __version__
 from keras_resnet.weights.files.file_system import flush, lock, replace, unlock
 
-from ..files import read_object, write_json, write_text
+from ..files import write_json, write_text
 from .array_record_files import WRITER_OPTIONS, array_record_module
 from .listing import examples
 from .reading import Progress, in_order
 from .shard_format import (
-    FORMAT,
     MANIFEST,
     PLAN,
     REFUSED,
     Row,
     Shard,
     planned,
-    read_facts,
     sha256,
     write_rows,
 )
 from .shard_images import Storage, Stored, record_of, stored
 from .shard_manifest import Manifest, Written, read_manifest
 from .shard_origin import Origin
+from .shard_plan import THREADS, mean_bytes, settings_of, sweep, whole_shards
 from .walk import counted
 
 Say = Callable[[str], None]
-_SAMPLE = 32  # resized images of which the size of all is estimated
 
 
 def write_shards(
@@ -80,14 +77,13 @@ def write_shards(
 class _Writer:
     def __init__(self, origin: Origin, folder: Path, storage: Storage, say: Say) -> None:
         self._origin, self._folder, self._storage, self._say = origin, folder, storage, say
-        self._pool_size = max(2, os.cpu_count() or 1)
 
     def write(self, shard_bytes: int) -> Manifest:
-        settings = self._settings(shard_bytes)
+        settings = settings_of(self._origin, self._folder, self._storage, shard_bytes)
         shards = planned(self._origin.sizes, settings["shards"])
-        self._sweep()
+        sweep(self._folder)
         keys = {shard.stem: f"{settings['identity']} {self._origin.key(shard)}" for shard in shards}
-        facts = self._whole(shards, keys)
+        facts = whole_shards(self._folder, shards, keys, self._say)
         missing = [shard for shard in shards if shard.stem not in facts]
         if not missing and (self._folder / MANIFEST).is_file():
             (self._folder / PLAN).unlink(missing_ok=True)
@@ -105,94 +101,8 @@ class _Writer:
             facts[shard.stem] = self._write(shard, keys[shard.stem], progress)
         return self._finish(shards, facts, settings)
 
-    def _settings(self, shard_bytes: int) -> dict[str, Any]:
-        """Returns what the folder is written with: as it says, or new for a new one."""
-        origin, storage = self._origin, self._storage
-        now = {
-            "format": FORMAT,
-            "source": origin.name,
-            "task": origin.task,
-            "examples": dict(origin.sizes),
-            "short_side": storage.short_side,
-            "quality": storage.quality if storage.short_side else None,
-            "channels": storage.channels,
-            "identity": origin.identity(),
-        }
-        before = self._settings_before()
-        if before is None:
-            size = max(1.0, self._mean_bytes())
-            shards = {s: max(1, round(n * size / shard_bytes)) for s, n in origin.sizes.items()}
-            return {**now, "shards": shards}
-        named = {name: now[name] for name in now.keys() - {"format", "source", "identity"}}
-        differ = [
-            f"{n}: {before.get(n)} there" for n, v in sorted(named.items()) if before.get(n) != v
-        ]
-        if not differ and before.get("identity") != now["identity"]:
-            differ = ["names or labels of images differ"]
-        if differ:
-            raise ValueError(
-                f"{self._folder} holds shards of other images or settings ({'; '.join(differ)}): "
-                "give another folder, or remove it"
-            )
-        return {**now, "shards": before["shards"]}
-
-    def _mean_bytes(self) -> float:
-        """Returns the mean size of a stored image, an estimate."""
-        if not self._storage.short_side:
-            return self._origin.mean_bytes
-        split, size = next(iter(self._origin.sizes.items()))
-        chunks = self._origin.chunks(Shard(split, 0, 1, 0, min(size, _SAMPLE)), _SAMPLE)
-        images = stored(next(chunks)(), self._storage, self._origin.decoding)
-        sizes = [len(each.content) for each in images if isinstance(each.content, bytes)]
-        return sum(sizes) / max(1, len(sizes))
-
-    def _settings_before(self) -> dict[str, Any] | None:
-        for name in (PLAN, MANIFEST):
-            if (self._folder / name).is_file():
-                found = read_object(self._folder / name)
-                found = found.get("settings", {}) if name == MANIFEST else found
-                if not isinstance(found, dict) or not isinstance(found.get("shards"), dict):
-                    raise ValueError(f"{self._folder / name} is not what was written: remove it")
-                return found
-        others = sorted(each.name for each in self._folder.iterdir() if each.name != ".lock")
-        if others:
-            raise ValueError(
-                f"{self._folder} must be a new or empty folder, or one that this command has "
-                f"begun. It holds: {examples(others)}"
-            )
-        return None
-
-    def _sweep(self) -> None:
-        """Removes the files that a killed process has not finished."""
-        for path in self._folder.glob(".*"):
-            if path.name != ".lock" and path.is_file():
-                path.unlink()
-
-    def _whole(self, shards: Sequence[Shard], keys: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-        """Returns the facts of the shards that are whole, by the name of their files."""
-
-        def facts_of(shard: Shard) -> tuple[dict[str, Any] | None, str]:
-            file, beside = self._folder / shard.file, self._folder / shard.rows
-            if not file.is_file() or not beside.is_file():
-                return None, ""
-            facts = read_facts(beside, shard.stop - shard.start)
-            if facts is None:
-                return None, f"{beside.name} is damaged"
-            if facts.get("key") != keys[shard.stem]:
-                return None, "its images have changed"
-            if facts.get("sha256") != sha256(file):
-                return None, "its content is not what was written (SHA-256)"
-            return facts, ""
-
-        with concurrent.futures.ThreadPoolExecutor(self._pool_size) as pool:
-            found = dict(zip(shards, pool.map(facts_of, shards), strict=True))
-        for shard, (_, problem) in found.items():
-            if problem:
-                self._say(f"{shard.file} is written anew: {problem}")
-        return {shard.stem: facts for shard, (facts, _) in found.items() if facts is not None}
-
     def _check_space(self, left: int) -> None:
-        needed = left * self._mean_bytes() if left else 0
+        needed = left * mean_bytes(self._origin, self._storage) if left else 0
         free = shutil.disk_usage(self._folder).free
         if free < needed:
             raise OSError(
@@ -234,9 +144,9 @@ class _Writer:
     def _images(self, shard: Shard, progress: Progress) -> Iterator[Stored]:
         storage, decoding = self._storage, self._origin.decoding
         chunks = self._origin.chunks(shard, self._origin.chunk_size())
-        with concurrent.futures.ThreadPoolExecutor(self._pool_size) as pool:
+        with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
             work = in_order(
-                pool, lambda chunk: stored(chunk(), storage, decoding), chunks, 2 * self._pool_size
+                pool, lambda chunk: stored(chunk(), storage, decoding), chunks, 2 * THREADS
             )
             for images in work:
                 yield from images

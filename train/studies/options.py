@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..command import comma_separated, parse_settings
+from ..command import add_settings, comma_separated, parse_settings
 from ..strategies import NAMES, check_name
 from .plan import Budget
 
@@ -91,13 +91,8 @@ def add_budget(parser: argparse.ArgumentParser, presets: Mapping[str, Preset]) -
     parser.add_argument("--steps", type=int, help="length of each run in steps")
     parser.add_argument("--batch-size", type=int, help="images per step")
     parser.add_argument("--strategy", help=NAMES)
-    parser.add_argument(
-        "--set",
-        dest="settings",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="any other field of the runs' configuration, such as schedule.learning_rate=0.05",
+    add_settings(
+        parser, "any other field of the runs' configuration, such as schedule.learning_rate=0.05"
     )
     add_output(parser)
 
