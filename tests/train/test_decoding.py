@@ -14,9 +14,11 @@ from PIL import Image, ImageOps
 
 from keras_resnet import PreprocessSpec
 from keras_resnet_train.config import DataConfig
-from keras_resnet_train.data.decoding import Decoding, decode, decode_part
+from keras_resnet_train.data.decoding import Decoding, decode
 from keras_resnet_train.data.headers import notable, orientation_of
 from keras_resnet_train.data.images import fit
+from keras_resnet_train.data.jpeg_parts import decode_part
+from keras_resnet_train.data.orientation import orientation
 from keras_resnet_train.data.other_formats import read_pixels
 from keras_resnet_train.data.readable import reason
 
@@ -179,6 +181,32 @@ def test_orientation_after_other_segments() -> None:
     content = saved(smooth(), "JPEG", exif=exif, comment=b"x" * 40_000, icc_profile=b"p" * 70_000)
     assert orientation_of(content) == 6
     assert decode(tf.constant(content), 3).shape == (52, 40, 3)
+    run = tf.function(orientation, input_signature=[tf.TensorSpec((), tf.string)])
+    body = content[2:]
+    exif_at = body.index(b"Exif\0\0") - 4
+    (size,) = struct.unpack(">H", body[exif_at + 2 : exif_at + 4])
+    segment = body[exif_at : exif_at + 2 + size]
+    others = body[:exif_at] + body[exif_at + 2 + size :]
+    xmp = b"\xff\xe1\0\x12http://ns.adobe"
+    notes = b"\xff\xfe\0\x04ab" * 5
+    files = {
+        "first": segment + others,
+        "after XMP": xmp + segment + others,
+        "after many": notes + b"\xff\xff\xff\x01" + segment + others,
+        "after more than are walked": notes * 40 + segment + others,
+        "none": notes + others,
+        "none among many": notes * 40 + others,
+        "cut": notes + segment[:9],
+        "cut in its name": notes[:-2] + segment[:7],
+        "short": notes[:3],
+        "empty segments": b"\xff\xe0\0\0" * 3 + segment,
+        "no marker": notes + b"\0" * 40 + segment,
+        "after the scan begins": notes + b"\xff\xda\0\x04ab" + segment,
+    }
+    found = {name: int(run(tf.constant(b"\xff\xd8" + rest))) for name, rest in files.items()}
+    assert found == {name: orientation_of(b"\xff\xd8" + rest) for name, rest in files.items()}
+    turned = {"first", "after XMP", "after many", "after more than are walked", "empty segments"}
+    assert {name for name, each in found.items() if each == 6} == turned
     for damaged in (content[:30], b"", b"\xff\xd8\xff\xe1\0\x0eExif\0\0II*\0\xff\xff\xff\xff"):
         assert orientation_of(damaged) == 1
 

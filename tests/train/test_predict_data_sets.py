@@ -10,13 +10,20 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from keras_resnet_train.cli import main
 from keras_resnet_train.data.embedded import load_digits
 from keras_resnet_train.evaluation import open_member
-from keras_resnet_train.prediction import names_data_set, open_data_set
+from keras_resnet_train.prediction import (
+    Prediction,
+    PredictionTable,
+    names_data_set,
+    open_data_set,
+)
+from keras_resnet_train.prediction.heatmaps import _picture_names
 
 pytestmark = pytest.mark.tf
 
@@ -90,8 +97,9 @@ def test_shards(
     assert [each["image"] for each in found] == [str(photo), *(r["image"] for r in rows[2:])]
     assert "split" not in found[0]
     assert (found[1]["split"], found[1]["label"]) == ("test", rows[2]["label"])
-    ended = command("predict", finished_run, shards, "--split", "test", "--top", 1)
-    assert ended.out.splitlines()[0].endswith(f"; stored label: {rows[2]['label']}")
+    prediction = Prediction("a.png", np.array([0.2, 0.8]), split="test", label="x")
+    text = PredictionTable(("x", "y"), 1, stored=True).text(prediction)
+    assert text == "a.png: y 80.0%; stored label: x"
     ended = command("evaluate", finished_run, "--dataset", shards, "--json")
     assert ended.status == 0
     assert json.loads(ended.out)["examples"] == 10
@@ -145,7 +153,9 @@ def test_tfds(
         pictures = list(data.pictures())
         assert [picture.read() for picture in pictures] == images * 2
         assert [picture.label for picture in pictures] == [*map(str, labels[:-1]), ""] * 2
-        assert [(each.split, each.name) for each in pictures] == list(data.names())
+        names = [f"{split}/{name}" for split, name in data.names()]
+        assert [f"{each.split}/{each.name}" for each in pictures] == names
+        assert _picture_names(names) == [f"{each}.png" for each in names]
     if suffix == "tfrecord":
         words = ("--data-dir", root, "few", "--split", "more", "--output", output)
         ended = command("predict", finished_run, *words)

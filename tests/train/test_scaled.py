@@ -12,10 +12,12 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_resnet import PreprocessSpec
-from keras_resnet_train.config import DataConfig
+from keras_resnet_train.augment import resize_crop
+from keras_resnet_train.config import AugmentConfig, DataConfig
 from keras_resnet_train.config.data import with_earlier_data_defaults
-from keras_resnet_train.data.decoding import Decoding, decode, decode_part
+from keras_resnet_train.data.decoding import Decoding, decode
 from keras_resnet_train.data.images import fit
+from keras_resnet_train.data.jpeg_parts import decode_part
 from keras_resnet_train.data.scaled import decode_and_crop, decode_and_fit
 
 pytestmark = pytest.mark.tf
@@ -87,12 +89,83 @@ def test_crops_are_near_those_of_all_pixels(channels: int) -> None:
 
         part = decode_part(content, channels, choose)
         expected = tf.image.resize(part, (32, 32), antialias=True)
-        found = decode_and_crop(
-            content, channels, choose, (32, 32), lambda: tf.zeros((1, 1, channels)), SCALED
-        )
+        found = decode_and_crop(content, channels, choose, (32, 32), SCALED)
         mean, largest = distance(found, expected)
         assert mean < 0.9
         assert largest < 24
+
+
+def jpegs(height: int, width: int) -> list[bytes]:
+    """One scene in each way that a JPEG stores colours, and progressive."""
+    file = io.BytesIO(photograph(height, width))
+    picture, found = Image.open(file), []
+    options: list[tuple[str, dict[str, Any]]] = [("RGB", {"subsampling": n}) for n in range(3)]
+    options += [("RGB", {"progressive": True}), ("L", {}), ("CMYK", {})]
+    for mode, kind in options:
+        file = io.BytesIO()
+        picture.convert(mode).save(file, "JPEG", quality=90, **kind)
+        found.append(file.getvalue())
+    return found
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "interpolation", "channels"),
+    [
+        (75, 101, "bilinear", 3),
+        (99, 67, "bicubic", 1),
+        (97, 64, "lanczos3", 3),
+        (41, 190, "bilinear", 3),
+        (32, 40, "bilinear", 3),
+        (20, 27, "bilinear", 3),
+    ],
+)
+def test_evaluation_decodes_what_it_keeps_to_the_bit(
+    height: int, width: int, interpolation: Any, channels: int
+) -> None:
+    """The pixels of the whole image, however colours are stored and wherever the crop ends."""
+    preprocess = PreprocessSpec((32, 24), crop_fraction=0.8, interpolation=interpolation)
+    signature = [tf.TensorSpec((), tf.string)]
+    run = tf.function(lambda e: decode_and_fit(e, channels, preprocess, SCALED), signature)
+    complete = tf.function(
+        lambda e: decode_and_fit(e, channels, preprocess, SCALED, complete=True), signature
+    )
+    whole = tf.function(lambda e: fit(decode(e, channels), preprocess), signature)
+    for content in jpegs(height, width):
+        expected = whole(tf.constant(content))
+        np.testing.assert_array_equal(run(tf.constant(content)), expected)
+        np.testing.assert_array_equal(complete(tf.constant(content)), expected)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_crops_are_those_of_the_whole_image_to_the_bit(channels: int) -> None:
+    """Resized with the columns beside them left out, also where an axis grows."""
+    draws, augment = tf.constant([0.0] * 5), AugmentConfig("resized")
+    boxes = [(0, 0, 75, 101), (7, 13, 33, 41), (31, 33, 44, 68), (1, 0, 9, 101), (5, 90, 12, 11)]
+    signature = [tf.TensorSpec((), tf.string), tf.TensorSpec((4,), tf.int32)]
+    run = tf.function(
+        lambda e, box: decode_and_crop(e, channels, lambda shape: box, (24, 16)), signature
+    )
+    for content in jpegs(75, 101):
+        image = decode(tf.constant(content), channels)
+        for top, left, height, width in boxes:
+            crop = image[top : top + height, left : left + width]
+            expected = resize_crop(crop, draws, augment, (24, 16))
+            found = run(tf.constant(content), tf.constant([top, left, height, width]))
+            np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(("height", "width"), [(120, 60), (500, 250)])
+def test_a_file_that_ends_too_early_is_an_error_where_it_is_asked_for(
+    height: int, width: int
+) -> None:
+    """Prediction names such files, also where what they lack is cropped away."""
+    preprocess = PreprocessSpec((32, 32))
+    content = photograph(height, width)
+    cut = tf.constant(content[: len(content) * 15 // 16])
+    for decoding in (SCALED, Decoding()):
+        decode_and_fit(cut, 3, preprocess, SCALED)
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            decode_and_fit(cut, 3, preprocess, decoding, complete=True)
 
 
 def test_earlier_runs_decode_all_pixels() -> None:

@@ -8,6 +8,7 @@ from .draws import NOISE as NOISE
 from .draws import example_draws as example_draws
 from .draws import step_key as step_key
 from .example import crop_box as crop_box
+from .example import mirror as mirror
 from .example import random_crop as random_crop
 from .example import resize_crop as resize_crop
 from .image import changes_images as changes_images

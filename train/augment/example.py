@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..config import AugmentConfig
-from ..resizing import resize_antialiased
+from ..resizing import resize_crop_pixels
 
 RETRIES = 9
 """Further draws of the crop `resized` where the first rectangle does not fit into the image."""
@@ -111,16 +111,22 @@ def resize_crop(crop: Any, draws: Any, config: AugmentConfig, size: Any) -> Any:
     Returns:
         float32 `(*size, channels)`, pixel values 0..255 up to rounding.
     """
+    return mirror(resize_crop_pixels(crop, size), draws, config, size)
+
+
+def mirror(image: Any, draws: Any, config: AugmentConfig, size: Any) -> Any:
+    """Mirrors an image at random, where the augmentation does.
+
+    Args:
+        image: `(*size, channels)`.
+        draws: As for `random_crop`.
+        config: `flip` mirrors half of the images.
+        size: Height and width; a tuple, or an int32 tensor `(2,)`.
+    """
     import tensorflow as tf
 
-    # Antialiasing changes nothing where an image does not shrink, and takes twice as long.
-    image = tf.cond(
-        tf.reduce_all(tf.shape(crop)[:2] <= tf.convert_to_tensor(size)),
-        lambda: tf.image.resize(crop, size),
-        lambda: resize_antialiased(crop, size),
-    )
     if config.flip:
         # `[:, ::-1]` takes ten times as long.
         image = tf.cond(draws[2] < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
     static = size if isinstance(size, tuple) else (None, None)
-    return tf.ensure_shape(image, (*static, crop.shape[-1]))
+    return tf.ensure_shape(image, (*static, image.shape[-1]))

@@ -14,14 +14,13 @@ from ..augment import (
     crop_box,
     erase_from,
     make_change,
+    mirror,
     place,
     random_crop,
-    resize_crop,
 )
 from .batches import TrainingPlan
-from .decoding import decode_part
 from .hand_over import crops_originals, normalized_by_host
-from .images import fit, normalize
+from .images import fit, normalize, whole_values
 from .scaled import decode_and_crop, decode_and_fit
 from .sources import Source
 
@@ -59,7 +58,7 @@ def make_image_change(plan: TrainingPlan) -> Callable[[Any, Any], Any]:
 
     def image_change(image: Any, row: Any) -> Any:
         if rounded and image.dtype != tf.uint8:
-            image = tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)
+            image = whole_values(image, clip=False)  # resized bilinearly: within 0..255
         if changes_pixels:
             image = change(image, row)
         if not normalized_by_host(augment):
@@ -108,12 +107,5 @@ def _cropped(image: Any, row: Any, plan: TrainingPlan, source: Source) -> Any:
     def choose(shape: Any) -> Any:
         return crop_box(shape, place, plan.augment, size, retry)
 
-    part = decode_and_crop(
-        image,
-        plan.channels,
-        choose,
-        size,
-        lambda: decode_part(image, plan.channels, choose, source.decoding),
-        source.decoding,
-    )
-    return resize_crop(part, place, plan.augment, size)
+    crop = decode_and_crop(image, plan.channels, choose, size, source.decoding)
+    return mirror(crop, place, plan.augment, size)

@@ -9,7 +9,7 @@ from keras_resnet import PreprocessSpec
 
 from ..resizing import KERNELS, resize_antialiased, scale_and_translate
 from .decoding import decode as decode
-from .decoding import decode_part as decode_part
+from .jpeg_parts import decode_part as decode_part
 
 _LARGEST_EXCESS = 16
 
@@ -29,12 +29,7 @@ def fit(image: Any, preprocess: PreprocessSpec) -> Any:
 
     height, width = preprocess.size
     shape = tf.shape(image)[-3:-1]
-    original = tf.cast(shape, tf.float32)
-    target = tf.constant([height, width], tf.float32)
-    scale = tf.reduce_max(target / preprocess.crop_fraction / original)
-    resized = tf.maximum(
-        tf.cast(tf.round(original * scale), tf.int32), tf.constant([height, width], tf.int32)
-    )
+    resized = resized_size(tf.cast(shape, tf.float32), preprocess)
     top, left = tf.unstack((resized - tf.constant([height, width])) // 2)
 
     def whole() -> Any:
@@ -45,14 +40,50 @@ def fit(image: Any, preprocess: PreprocessSpec) -> Any:
         )
         return image_resized[..., top : top + height, left : left + width, :]
 
-    # Of an image that is far longer than wide, only the part that is kept is resized: 2 x 20,000
-    # pixels would become 224 x 2,240,000.
-    kept = tf.cast(height * width, tf.float32) / tf.cast(tf.reduce_prod(resized), tf.float32)
     image = tf.cond(
-        kept < 1 / _LARGEST_EXCESS, lambda: _fit_part(image, preprocess, resized), whole
+        fits_whole(resized, preprocess), whole, lambda: _fit_part(image, preprocess, resized)
     )
-    image = tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)
+    image = whole_values(image)
     return tf.ensure_shape(image, (*image.shape[:-3], height, width, image.shape[-1]))
+
+
+def resized_size(original: Any, preprocess: PreprocessSpec) -> Any:
+    """Returns height and width that an image is resized to before its centre is cropped.
+
+    Args:
+        original: Its height and width, float32 `(2,)`.
+        preprocess: The size and crop fraction.
+
+    Returns:
+        int32 `(2,)`.
+    """
+    import tensorflow as tf
+
+    size = tf.constant(preprocess.size, tf.float32)
+    scale = tf.reduce_max(size / preprocess.crop_fraction / original)
+    resized = tf.cast(tf.round(original * scale), tf.int32)
+    return tf.maximum(resized, tf.constant(preprocess.size))
+
+
+def fits_whole(resized: Any, preprocess: PreprocessSpec) -> Any:
+    """Returns whether all of an image is resized, and not only the part that is kept.
+
+    That is no way for an image that is far longer than wide: 2 x 20,000 pixels would become
+    224 x 2,240,000.
+    """
+    import tensorflow as tf
+
+    height, width = preprocess.size
+    kept = tf.cast(height * width, tf.float32) / tf.cast(tf.reduce_prod(resized), tf.float32)
+    return kept >= 1 / _LARGEST_EXCESS
+
+
+def whole_values(image: Any, *, clip: bool = True) -> Any:
+    """Returns pixel values as uint8, rounded; `clip` where they may leave 0..255."""
+    import tensorflow as tf
+
+    image = tf.round(image)
+    return tf.cast(tf.clip_by_value(image, 0, 255) if clip else image, tf.uint8)
 
 
 def _resized(image: Any, size: Any, method: str) -> Any:

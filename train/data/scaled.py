@@ -1,4 +1,4 @@
-"""JPEGs that are much larger than the net's input: decoded at a fraction of their size.
+"""Encoded images at the net's input size: JPEGs that are much larger, at a fraction of theirs.
 
 The decoder of JPEG gives an image at 1/2, 1/4 or 1/8 of its size in a fraction of the time. Each
 pixel is the mean of a block, up to rounding of the inverse transform. The smallest image is taken
@@ -14,9 +14,17 @@ from typing import Any
 
 from keras_resnet import PreprocessSpec
 
-from ..resizing import KERNELS, scale_and_translate
-from .decoding import STANDARD, Decoding, decode, jpeg_header, oriented_part
-from .images import fit
+from ..resizing import KERNELS, resize_crop_pixels, scale_and_translate
+from .decoding import STANDARD, Decoding, decode
+from .images import fit, fits_whole, resized_size, whole_values
+from .jpeg_parts import (
+    chosen_box,
+    jpeg_header,
+    oriented_part,
+    part_of_pixels,
+    some_part,
+    upright_part,
+)
 
 MARGIN = 2.0
 """Fewest pixels that are decoded, along each axis, for a pixel of the resized image."""
@@ -53,9 +61,16 @@ class Encoded:
 
 
 def decode_and_fit(
-    encoded: Any, channels: int, preprocess: PreprocessSpec, decoding: Decoding = STANDARD
+    encoded: Any,
+    channels: int,
+    preprocess: PreprocessSpec,
+    decoding: Decoding = STANDARD,
+    *,
+    complete: bool = False,
 ) -> Any:
     """Returns `fit(decode(encoded, channels, decoding), preprocess)`, large JPEGs at a fraction.
+
+    Of a JPEG, the rows and columns are decoded that the centre crop needs, and those before them.
 
     Args:
         encoded: The content of an image file, a scalar string.
@@ -64,35 +79,61 @@ def decode_and_fit(
         decoding: Orientation and accuracy; `scaled` allows fractions. Without it, and for images
             that are less than `2 * MARGIN` times as large as the result, pixels are the same to the
             bit as those of the whole image.
+        complete: Whether a JPEG is read to its last row, so that a file that ends too early is an
+            error also where what it lacks is cropped away.
     """
     import tensorflow as tf
 
     def whole() -> Any:
         return fit(decode(encoded, channels, decoding), preprocess)
 
-    if not _possible(channels, decoding, preprocess.interpolation):
+    if not decoding.accurate or channels not in (1, 3) or preprocess.interpolation not in KERNELS:
         return whole()
 
-    def box(shape: Any) -> tuple[Any, Any]:
-        """Returns the kept rectangle, float32, and the pixels per pixel of the result."""
-        size = tf.constant(preprocess.size, tf.float32)
-        original = tf.maximum(tf.cast(shape, tf.float32), 1)
-        scale = tf.reduce_max(size / preprocess.crop_fraction / original)
-        resized = tf.maximum(tf.round(original * scale), size)
-        step = original / resized
-        return tf.floor((resized - size) / 2) * step, step
-
     header = jpeg_header(encoded, decoding)
-    first, step = box(header[0])
+    shape, turned = header
+    size = tf.constant(preprocess.size)
+    original = tf.cast(tf.maximum(shape, 1), tf.float32)
+    resized = resized_size(original, preprocess)
+    step = original / tf.cast(resized, tf.float32)
+    corner = (resized - size) // 2
 
     def part() -> Any:
+        first = tf.cast(corner, tf.float32) * step
         found = _resized_part(
-            encoded, header, first, step, preprocess.size, channels, preprocess.interpolation
+            encoded,
+            header,
+            first,
+            step,
+            preprocess.size,
+            channels,
+            preprocess.interpolation,
+            complete=complete,
         )
-        return tf.cast(tf.clip_by_value(tf.round(found), 0, 255), tf.uint8)
+        return whole_values(found, clip=True)
 
-    large = _ratio(step) > 1
-    image = tf.cond(large, part, whole)
+    def near() -> Any:
+        """Decodes what lies above and left of the crop's last pixel, and resizes that."""
+        last = corner + size
+        reach = tf.cast(last, tf.float32) * step + _reach(preprocess.interpolation, step)
+        ends = tf.minimum(tf.cast(tf.math.ceil(reach), tf.int32), shape)
+        ends = tf.stack([shape[0], ends[1]]) if complete else ends
+        pixels = upright_part(encoded, channels, ends, shape)
+        found = scale_and_translate(
+            pixels,
+            last,
+            tf.cast(resized, tf.float32) / original,
+            tf.zeros(2),
+            preprocess.interpolation,
+            corner=tf.unstack(corner),
+        )
+        return whole_values(found, clip=preprocess.interpolation != "bilinear")
+
+    large = (_ratio(step) > 1) & decoding.scaled
+    plain = (shape[0] > 0) & (turned == 1) & fits_whole(resized, preprocess)
+    plain &= tf.reduce_any(resized != shape)
+    kind = tf.where(large, 2, tf.where(plain, 1, 0))
+    image = tf.switch_case(kind, [whole, near, part])
     return tf.ensure_shape(image, (*preprocess.size, channels))
 
 
@@ -101,43 +142,47 @@ def decode_and_crop(
     channels: int,
     choose: Callable[[Any], Any],
     size: Any,
-    otherwise: Callable[[], Any],
     decoding: Decoding = STANDARD,
 ) -> Any:
-    """Returns a rectangle of an image, of a large JPEG resized already to the size that is given.
+    """Returns a rectangle of an image, resized to a size.
 
     Args:
         encoded: An encoded image.
         channels: Number of channels.
         choose: As for `decode_part`.
         size: Height and width of the result.
-        otherwise: Returns the rectangle of any other image, of any size.
-        decoding: Orientation and accuracy; `scaled` allows fractions.
+        decoding: Orientation and accuracy; `scaled` allows large JPEGs at a fraction. Without it,
+            pixels are the same to the bit as those of the rectangle of the whole image.
 
     Returns:
-        float32 `(height, width, channels)`, pixel values 0..255.
+        float32 `(height, width, channels)`, pixel values 0..255 up to rounding.
     """
     import tensorflow as tf
 
-    def plain() -> Any:
-        return tf.cast(otherwise(), tf.float32)
-
-    if not _possible(channels, decoding, "bilinear"):
-        return plain()
-
+    if channels not in (1, 3):
+        whole = decode(encoded, channels, decoding)
+        return resize_crop_pixels(part_of_pixels(whole, choose).alone(), size)
     header = jpeg_header(encoded, decoding)
-    chosen = tf.cast(choose(tf.maximum(header[0], 1)), tf.float32)
+    box = chosen_box(header, choose)
+
+    def plain() -> Any:
+        part = some_part(encoded, channels, choose, box, header, decoding)
+        return resize_crop_pixels(part.pixels, size, (part.first, part.width))
+
+    if not decoding.scaled:
+        return plain()
+    chosen = tf.cast(box, tf.float32)
     step = chosen[2:] / tf.cast(size, tf.float32)
 
     def part() -> Any:
         return _resized_part(encoded, header, chosen[:2], step, size, channels)
 
-    large = (_ratio(step) > 1) & (header[0][0] > 0)
-    return tf.ensure_shape(tf.cond(large, part, plain), (None, None, channels))
+    return tf.ensure_shape(tf.cond(_ratio(step) > 1, part, plain), (None, None, channels))
 
 
-def _possible(channels: int, decoding: Decoding, interpolation: str) -> bool:
-    return decoding.scaled and channels in (1, 3) and interpolation in KERNELS
+def _reach(interpolation: str, step: Any) -> Any:
+    """Returns how many pixels beside a pixel of the result count for it, and room for rounding."""
+    return step * _REACH[interpolation] + 8
 
 
 def _ratio(step: Any) -> Any:
@@ -157,6 +202,8 @@ def _resized_part(
     size: Any,
     channels: int,
     interpolation: str | None = None,
+    *,
+    complete: bool = False,
 ) -> Any:
     """Decodes a rectangle at a fraction of its size, and resizes it.
 
@@ -169,17 +216,18 @@ def _resized_part(
         channels: Number of channels.
         interpolation: Where the image is resized before it is cropped, by which method: pixels
             beside the rectangle then count at its edge. None for bilinear without them.
+        complete: As for `decode_and_fit`.
     """
     import tensorflow as tf
 
     ratio = _ratio(step)
     extent = step * tf.cast(size, tf.float32)
-    reach = 0.0 if interpolation is None else step * _REACH[interpolation] + 8
+    reach = 0.0 if interpolation is None else _reach(interpolation, step)
     shape = tf.cast(header[0], tf.float32)
     begin = tf.maximum(tf.floor(first - reach), 0)
     end = tf.minimum(tf.math.ceil(first + extent + reach), shape)
     window = tf.cast(tf.concat([begin, tf.maximum(end - begin, 1)], axis=0), tf.int32)
-    part, origin = oriented_part(encoded, window, ratio, channels, header)
+    part, origin = oriented_part(encoded, window, ratio, channels, header, complete=complete)
     scale = tf.cast(ratio, tf.float32) / step
     found = scale_and_translate(
         part,

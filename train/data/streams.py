@@ -99,6 +99,7 @@ def windowed_records(source: StreamSource, plan: TrainingPlan, share: Share) -> 
     start, end = plan.start_step * different, plan.total_steps * different
     first = start // size
 
+    @tf.autograph.experimental.do_not_convert  # which warns that TFDS's method cannot be
     def epoch(number: Any) -> Any:
         # Sets the seed of this function's graph only. `shuffle` combines it with its own seed, so
         # that the process's seed would change the order; with 0, TensorFlow fails on a symbolic

@@ -217,4 +217,6 @@ def _undamaged(records: Iterator[tuple[bytes, int]], name: str) -> Iterator[tupl
     try:
         yield from records
     except tf.errors.OpError as error:
-        raise ValueError(f"A record of {name!r} is damaged: {reason(error)}") from error
+        raise ValueError(
+            f"A record of {name!r} is damaged: {reason(error)}. Prepare the data set again"
+        ) from error

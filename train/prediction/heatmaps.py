@@ -10,6 +10,7 @@ import numpy as np
 
 import keras_resnet
 
+from ..data.headers import ENDINGS
 from ..evaluation import Member
 from ..evaluation.exported import FileMember
 from ..files import write_bytes
@@ -26,7 +27,8 @@ class Heatmaps:
     Args:
         member: The net.
         folder: Directory of the pictures; created if it does not exist.
-        inside: Each image's path below `folder`; its ending becomes `.png`.
+        inside: Each image's path below `folder`; the ending of an image becomes
+            `.png`.
 
     Raises:
         ValueError: If `folder` is a file, the images are neither gray nor RGB, or the net is an
@@ -90,7 +92,8 @@ def _picture_names(inside: Sequence[str]) -> list[str]:
     taken: set[str] = set()
     names = []
     for path in inside:
-        stem = str(PurePath(path).with_suffix(""))
+        image = path.lower().endswith(ENDINGS)  # names of TFDS have points, and no ending
+        stem = str(PurePath(path).with_suffix("")) if image else path
         name, number = f"{stem}.png", 2
         while name.casefold() in taken:
             name, number = f"{stem}-{number}.png", number + 1

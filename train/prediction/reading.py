@@ -70,7 +70,7 @@ def _reader(
     import tensorflow as tf
 
     def resized(encoded: Any) -> Any:
-        return decode_and_fit(encoded, channels, preprocess, decoding)
+        return decode_and_fit(encoded, channels, preprocess, decoding, complete=True)
 
     # Traced here, as threads that find no trace would each begin one.
     resize = tf.function(resized).get_concrete_function(tf.TensorSpec((), tf.string))

@@ -1,0 +1,179 @@
+"""The EXIF orientation of encoded images, and images as they are to be seen, in TensorFlow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_MOST_SEGMENTS = 64
+
+
+def orientation(encoded: Any) -> Any:
+    """Returns the EXIF orientation of an encoded image, int32 in 1..8; 1 is upright.
+
+    Files that have none are recognised in the graph, because a call of Python takes as long as
+    decoding half of a photograph of ImageNet. The others are read by `headers.orientation_of`.
+
+    Args:
+        encoded: The content of an image file, a scalar string.
+
+    Example:
+        >>> int(orientation(tf.io.read_file("upright.jpg")))
+        1
+    """
+    import tensorflow as tf
+
+    return tf.cond(tf.io.is_jpeg(encoded), lambda: _of_jpeg(encoded), lambda: _of_other(encoded))
+
+
+def flips(turned: Any) -> tuple[Any, Any]:
+    """Returns whether an orientation mirrors rows and columns, after any transposition.
+
+    Source: EXIF 2.32 (CIPA DC-008), tag 274.
+    """
+    import tensorflow as tf
+
+    upside_down = tf.reduce_any(turned == [3, 4, 7, 8])
+    mirrored = tf.reduce_any(turned == [2, 3, 6, 7])
+    return upside_down, mirrored
+
+
+def upright(image: Any, turned: Any) -> Any:
+    """Returns an image as it is meant to be seen."""
+    import tensorflow as tf
+
+    def turn() -> Any:
+        upside_down, mirrored = flips(turned)
+        seen = tf.cond(turned >= 5, lambda: tf.transpose(image, (1, 0, 2)), lambda: image)
+        seen = tf.cond(upside_down, lambda: tf.reverse(seen, [0]), lambda: seen)
+        return tf.cond(mirrored, lambda: tf.reverse(seen, [1]), lambda: seen)
+
+    found = tf.cond(turned > 1, turn, lambda: image)
+    found.set_shape((None, None, image.shape[-1]))
+    return found
+
+
+def stored_box(box: Any, seen: Any, turned: Any) -> Any:
+    """Returns where the rectangle of an image as it is seen lies in the stored image.
+
+    Args:
+        box: Top, left, height and width, `(4,)`.
+        seen: Height and width of the image as it is seen, int32 `(2,)`.
+        turned: Its orientation.
+
+    Returns:
+        int32 `(4,)`.
+    """
+    import tensorflow as tf
+
+    def turn() -> Any:
+        upside_down, mirrored = flips(turned)
+        top, left, height, width = tf.unstack(box)
+        top = tf.where(upside_down, seen[0] - top - height, top)
+        left = tf.where(mirrored, seen[1] - left - width, left)
+        straight, transposed = [top, left, height, width], [left, top, width, height]
+        return tf.where(turned >= 5, tf.stack(transposed), tf.stack(straight))
+
+    box = tf.cast(box, tf.int32)
+    return tf.cond(turned > 1, turn, lambda: box)
+
+
+def padded_head(encoded: Any) -> Any:
+    """Returns the first 32 bytes, a scalar string, with zeros after the end of a shorter file."""
+    import tensorflow as tf
+
+    return tf.strings.substr(tf.strings.join([tf.strings.substr(encoded, 0, 32), "\0" * 32]), 0, 32)
+
+
+def _of_jpeg(encoded: Any) -> Any:
+    """Returns the orientation of a JPEG: read by Python where a segment has the name of EXIF."""
+    import tensorflow as tf
+
+    words = _words(padded_head(encoded))
+    jfif = (words[1] == 0xFFE0) & (words[2] == 16) & (words[10] >= 0xFF00)
+    # Tables and frames begin the image: there is no segment of EXIF before them.
+    begins = tf.where(jfif, words[10], words[1])
+    plain = tf.reduce_any(begins == [0xFFC0, 0xFFC2, 0xFFC4, 0xFFDB])
+
+    def named() -> Any:
+        at = _exif_segment(encoded)
+        return tf.cond(at > 0, lambda: _by_python(_from(encoded, at)), lambda: tf.constant(1))
+
+    return tf.cond(plain, lambda: tf.constant(1), named)
+
+
+def _exif_segment(encoded: Any) -> Any:
+    """Returns where the first segment of EXIF in a JPEG begins; -1 where there is none.
+
+    Segments are walked as `headers.orientation_of` walks them, up to a number of them: then it is
+    where the next one begins, which Python has to go on from.
+
+    Source: ITU-T T.81, annex B.
+    """
+    import tensorflow as tf
+
+    length = tf.strings.length(encoded)
+
+    def walk(at: Any, _: Any) -> tuple[Any, Any]:
+        words = _words(tf.strings.substr(encoded, at, 10))  # marker, length, "Exif\0\0"
+        marker = words[0]
+        standalone = (marker == 0xFF01) | ((marker >= 0xFFD0) & (marker <= 0xFFD7))
+        step = tf.where(standalone, 2, tf.where(marker == 0xFFFF, 1, 2 + words[1]))
+        ends = (marker < 0xFF00) | (marker == 0xFFDA) | (marker == 0xFFD9)
+        exif = tf.reduce_all(words[2:] == [0x4578, 0x6966, 0]) & (marker == 0xFFE1)
+        following = at + step
+        ends |= following + 10 > length
+        return tf.where(exif, at, tf.where(ends, -1, following)), ~(exif | ends)
+
+    at, _ = tf.while_loop(
+        lambda at, goes_on: goes_on,
+        walk,
+        (tf.where(length >= 12, 2, -1), length >= 12),
+        maximum_iterations=_MOST_SEGMENTS,
+    )
+    return at
+
+
+def _words(content: Any) -> Any:
+    """Returns a string as numbers of 16 bits, the upper half first, int32."""
+    import tensorflow as tf
+
+    return tf.cast(tf.io.decode_raw(content, tf.uint16, little_endian=False), tf.int32)
+
+
+def _from(encoded: Any, at: Any) -> Any:
+    """Returns a JPEG without the segments before a place."""
+    import tensorflow as tf
+
+    start = tf.strings.substr(encoded, 0, 2)
+    return tf.strings.join([start, tf.strings.substr(encoded, at, tf.strings.length(encoded))])
+
+
+def _of_other(encoded: Any) -> Any:
+    """Returns the orientation of a WebP or PNG; Pillow turns TIFF itself."""
+    import tensorflow as tf
+
+    head = padded_head(encoded)
+    flags = tf.io.decode_raw(tf.strings.substr(head, 20, 1), tf.uint8)[0]
+    webp = (tf.strings.substr(head, 8, 8) == b"WEBPVP8X") & (flags & 0x08 != 0)
+    png = tf.strings.substr(head, 0, 4) == b"\x89PNG"
+    return tf.cond(webp | png, lambda: _by_python(encoded), lambda: tf.constant(1))
+
+
+def _by_python(encoded: Any) -> Any:
+    import numpy as np
+    import tensorflow as tf
+
+    from .headers import orientation_of
+
+    found = tf.numpy_function(
+        lambda content: np.int32(orientation_of(as_bytes(content))),
+        [encoded],
+        tf.int32,
+        stateful=False,
+    )
+    return tf.ensure_shape(found, ())
+
+
+def as_bytes(value: Any) -> bytes:
+    """Returns a string that `tf.numpy_function` passes: outside a graph, an array of one."""
+    return value if isinstance(value, bytes) else value.item()
