@@ -22,6 +22,7 @@ from .comparison.sections import BESIDE_PEERS, SECTIONS
 from .comparison.settings import FULL, PEERS, QUICK, Settings
 from .kills import ENGINES
 from .kills import run as kill_workers
+from .reading_kills import run as kill_readers
 from .remote_kills import run as kill_remote_runs
 from .run_kills import run as kill_runs
 from .saving import run as time_saving
@@ -107,6 +108,12 @@ def _parser() -> argparse.ArgumentParser:
     kills.add_argument(
         "--strategy", default="one-device", help="under train: one-device or cpu:2 (%(default)s)"
     )
+    kills.add_argument(
+        "--images",
+        type=_at_least(500),
+        metavar="N",
+        help="under launch: kill while the workers read a folder of N images (try 3000)",
+    )
     kills.set_defaults(run=_kills)
     remote = commands.add_parser(
         "remote-kills", help="kill a run in an object store at random moments"
@@ -133,6 +140,8 @@ def _parser() -> argparse.ArgumentParser:
 def _kills(args: argparse.Namespace) -> int:
     if args.under == "train":
         return kill_runs(args.repeats, args.seed, args.strategy)
+    if args.images:
+        return kill_readers(args.images, args.repeats, args.seed)
     return kill_workers(args.repeats, args.seed, args.under)
 
 

@@ -102,7 +102,7 @@ def prepare(
         data, preprocess, start, weights = _open(config, directory, console, pretrained, index)
     if _several(config):
         with watch.waiting("the other workers to compare their data"):
-            agreement.check_equal(data_facts(data, preprocess), "data")
+            agreement.check_equal(content_of(data, preprocess, pretrained), "data or weights")
     examples = functools.cache(functools.partial(augmented_examples, config, data, preprocess))
     if chief:
         callbacks = [*_recorders(config, examples, directory), *callbacks]
@@ -216,6 +216,14 @@ def settings_of(config: RunConfig, mirror: Mirror | None = None) -> dict[str, An
     for name in ("data.dataset", "data.data_dir", "runtime.profile", "runtime.track"):
         facts.pop(name, None)
     return facts if mirror is None else {**facts, "output": mirror.url}
+
+
+def content_of(
+    data: ImageData, preprocess: PreprocessSpec, pretrained: Pretrained | None
+) -> dict[str, Any]:
+    """Returns what tells data and weights apart; a file may be another one on another machine."""
+    files = [] if pretrained is None else [file["sha256"] for file in pretrained.files]
+    return {**data_facts(data, preprocess), "weights": files}
 
 
 def _recorders(

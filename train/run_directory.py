@@ -27,7 +27,7 @@ from .checkpoint import Checkpoints
 from .config import RunConfig, differences, load_config
 from .data import ImageData, Listing, read_listing
 from .data_record import changes, dataset_record
-from .files import flush, read_object, write_bytes, write_json, write_text
+from .files import flush, naming_full_disks, read_object, write_bytes, write_json, write_text
 
 Resume = Literal["auto", "never"]
 
@@ -296,16 +296,17 @@ class RunDirectory:
 
     def write_model(self, model: Any) -> None:
         """Writes `model.keras` atomically."""
-        handle, temporary = tempfile.mkstemp(suffix=".keras", prefix=".", dir=self.path)
-        os.close(handle)
-        try:
-            model.save(temporary)
-            os.chmod(temporary, 0o644)
-            flush(Path(temporary))
-            replace(temporary, self.model)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        with naming_full_disks(self.model):
+            handle, temporary = tempfile.mkstemp(suffix=".keras", prefix=".", dir=self.path)
+            os.close(handle)
+            try:
+                model.save(temporary)
+                os.chmod(temporary, 0o644)
+                flush(Path(temporary))
+                replace(temporary, self.model)
+            except BaseException:
+                Path(temporary).unlink(missing_ok=True)
+                raise
 
 
 def _check_writable(path: Path) -> None:

@@ -220,6 +220,11 @@ class Trainer:
         say = self.console.say
         with self.strategy.scope():
             progress = self.learner.restore(self.checkpoints)
+            # One worker may have found a checkpoint damaged, or have another teacher.
+            facts = {"step": 0 if progress is None else progress.step}
+            teacher = self.learner.teacher
+            facts |= {} if teacher is None else {"teacher": teacher.identity}
+            self._agreement.check_equal(facts, "states to start from")
             if progress is None:
                 return
             self.progress = progress

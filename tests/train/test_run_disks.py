@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_resnet_train import files, run_directory
 from keras_resnet_train.background import Background
 from keras_resnet_train.checkpoint import Checkpoints, CorruptCheckpointError
 from keras_resnet_train.config import RunConfig
@@ -124,6 +125,52 @@ def test_a_disk_that_fills_while_a_run_trains(
     )
     assert all((ours == theirs).all() for ours, theirs in pairs)
     assert RunDirectory(moved).metrics["test"] == RunDirectory(finished_run).metrics["test"]
+
+
+def test_a_disk_that_fills_at_the_end(tmp_path: pathlib.Path) -> None:
+    """The model is named, as every other file is; nothing half-written remains."""
+
+    class Model:
+        def save(self, path: str) -> None:
+            pathlib.Path(path).write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="The disk is full: .*model.keras was not written. Free"):
+        RunDirectory(tmp_path).write_model(Model())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_content_is_flushed_before_it_is_renamed(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a power cut leaves the new name with empty content."""
+    flushed: set[int] = set()
+    renamed: list[str] = []
+    fsync = os.fsync
+
+    def note(descriptor: int) -> None:
+        fsync(descriptor)
+        flushed.add(os.fstat(descriptor).st_ino)
+
+    def check(source: Any, target: Any) -> None:
+        source = pathlib.Path(source)
+        for file in source.iterdir() if source.is_dir() else [source]:
+            assert file.stat().st_ino in flushed, target
+        renamed.append(pathlib.Path(target).name)
+        os.replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", note)
+    for module in (files, run_directory):
+        monkeypatch.setattr(module, "replace", check)
+    files.write_text(tmp_path / "a.txt", "text")
+    with files.new_text_file(tmp_path / "b.txt") as file:
+        file.write("text")
+    with files.new_directory(tmp_path / "c") as folder:
+        (folder / "1").write_text("text")
+        (folder / "2").write_text("text")
+    model = types.SimpleNamespace(save=lambda path: pathlib.Path(path).write_bytes(b"model"))
+    RunDirectory(tmp_path).write_model(model)
+    assert renamed == ["a.txt", "b.txt", "c", "model.keras"]
 
 
 def test_a_damaged_best_checkpoint(copied_run: pathlib.Path) -> None:

@@ -7,19 +7,27 @@ import importlib.metadata
 import io
 import json
 import pathlib
+import re
+import shutil
 import signal
 import socket
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
+import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
+from keras_resnet import PreprocessSpec, get_spec
 from keras_resnet_train import agreement, preparation, session, workers
 from keras_resnet_train.agreement import Agreement
-from keras_resnet_train.config import RunConfig
+from keras_resnet_train.config import DataConfig, RunConfig
 from keras_resnet_train.console import Console
+from keras_resnet_train.data import load_data
 from keras_resnet_train.epoch_evaluation import EpochEvaluation
 from keras_resnet_train.errors import PeerLostError
 from keras_resnet_train.learner import Learner
@@ -79,6 +87,76 @@ def test_settings_that_differ_are_named_on_all_workers() -> None:
     for error in Together().run(check(0.1), check(0.1, newer=1)):
         assert "settings of different names: start the same version" in error
     Agreement().check_equal({"rate": 0.1}, "settings")
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"seed": 2}, "seed"),
+        ({"batch_size": 32}, "batch_size"),
+        ({"steps": 9, "epochs": None}, "steps"),
+        ({"model__name": "cifar_resnet20"}, "model.name"),
+        ({"model__spec__widths": [4]}, "model.spec"),
+        ({"optimizer__name": "lamb"}, "optimizer.name"),
+        ({"schedule__learning_rate": 0.3}, "schedule.learning_rate"),
+        ({"data__image_size": 24}, "data.image_size"),
+        ({"augment__policy": "rand"}, "augment.policy"),
+        ({"runtime__precision": "mixed_bfloat16"}, "runtime.precision"),
+        ({"checkpoint__every_steps": 3}, "checkpoint.every_steps"),
+    ],
+)
+def test_any_setting_that_differs_is_named(
+    changes: dict[str, Any], name: str, tiny: Callable[..., RunConfig]
+) -> None:
+    facts = [preparation.settings_of(config) for config in (tiny(), tiny(**changes))]
+    works = [lambda team, own=own: team.check_equal(own, "settings") for own in facts]
+    for error in Together().run(*works):
+        assert re.match(
+            rf"ValueError: The workers have different settings: .*\b{name} \(here", error
+        )
+
+
+def test_another_version_of_keras(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = RunConfig(epochs=1)
+    ours = preparation.settings_of(config)
+    monkeypatch.setattr("keras.__version__", "3.0.0")
+    other = preparation.settings_of(config)
+    assert [name for name in ours if ours[name] != other[name]] == ["keras"]
+
+
+def facts_of(root: pathlib.Path) -> dict[str, Any]:
+    data = load_data(DataConfig(dataset=str(root)), get_spec("cifar_resnet8"))
+    weights = types.SimpleNamespace(files=({"path": "w.h5", "sha256": root.name[:2]},))
+    return preparation.content_of(data, PreprocessSpec((4, 4)), weights)
+
+
+def test_data_that_differs_is_named(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Copies at other places are the same data; a file less, other pixels or names are not."""
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+    for number in range(20):
+        path = tmp_path / "one" / "ab"[number % 2] / f"{number:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((4, 4, 3), number, "uint8")).save(path)
+    one = facts_of(tmp_path / "one")
+    shutil.copytree(tmp_path / "one", tmp_path / "on2")
+    assert facts_of(tmp_path / "on2") == one
+    other_weights = shutil.copytree(tmp_path / "one", tmp_path / "2")
+    assert facts_of(other_weights) == {**one, "weights": ["2"]}
+
+    def differing() -> set[str]:
+        other = facts_of(tmp_path / "on2")
+        assert other.keys() == one.keys()
+        return {name for name in one if str(one[name]) != str(other[name])}
+
+    Image.fromarray(np.full((4, 4, 3), 99, "uint8")).save(tmp_path / "on2" / "a" / "02.png")
+    assert differing() == {"files"}
+    (tmp_path / "on2" / "a" / "02.png").unlink()
+    assert differing() == {"files", "identity", "examples"}
+    shutil.copy(tmp_path / "one" / "a" / "02.png", tmp_path / "on2" / "a")
+    (tmp_path / "on2" / "a").rename(tmp_path / "on2" / "c")  # labels 1, 0 in place of 0, 1
+    assert "class_names" in differing()
 
 
 def test_a_directory_that_is_not_shared(
@@ -247,8 +325,8 @@ def test_every_wait_for_others_is_watched(
     net = {"model__spec__depths": [1], "model__spec__widths": [4]}
     config = tiny(**net, steps=2, epochs=None)
     session._begin(
-        session.prepare(config, RunDirectory(tmp_path), Console(quiet=True), watch=watch)
-    ).fit()
+        preparation.prepare(config, RunDirectory(tmp_path), Console(quiet=True), watch=watch)
+    ).trainer.fit()
     assert called == {name for methods in names.values() for name in methods}
     assert unwatched == []
 
