@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
+import logging
 import pathlib
 import shutil
+import socket
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -197,6 +201,107 @@ def train_model() -> Callable[[RunConfig], tuple[keras.Model, np.ndarray]]:
         return trainer.model, metrics
 
     return train
+
+
+class S3Server:
+    """An S3 server of this machine (moto) that counts requests, and fails when it is told to.
+
+    Attributes:
+        fault: How it fails: `500`, `503`, `403`, `expired`, `reset`, or "" to work.
+        only: Requests that fail: those with this method, or with this text in their path.
+        requests: Method and path of each request so far.
+        sent: Bytes of all answers so far.
+    """
+
+    _ERRORS: ClassVar = {
+        "500": ("500 Internal Server Error", "InternalError"),
+        "503": ("503 Slow Down", "SlowDown"),
+        "403": ("403 Forbidden", "AccessDenied"),
+        "expired": ("400 Bad Request", "ExpiredToken"),
+    }
+
+    def __init__(self) -> None:
+        from moto.server import (
+            DomainDispatcherApplication,
+            MotoRequestHandler,
+            create_backend_app,
+        )
+        from werkzeug.serving import make_server
+
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        self._moto = DomainDispatcherApplication(create_backend_app)
+        self.fault, self.only, self.sent = "", "", 0
+        self.requests: list[tuple[str, str]] = []
+        self._server = make_server(
+            "127.0.0.1", 0, self._answer, threaded=True, request_handler=MotoRequestHandler
+        )
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        """Stops the server."""
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _answer(self, environ: dict[str, Any], start: Callable[..., Any]) -> list[bytes]:
+        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        self.requests.append((method, path))
+        if self.fault and (not self.only or self.only == method or self.only in path):
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            if self.fault == "reset":
+                environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+                raise ConnectionResetError
+            status, code = self._ERRORS[self.fault]
+            body = f"<Error><Code>{code}</Code><Message>{code} says moto</Message></Error>".encode()
+            headers = [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))]
+            start(status, headers)
+            return [b"" if method == "HEAD" else body]
+        answer = [bytes(part) for part in self._moto(environ, start)]
+        self.sent += sum(map(len, answer))
+        return answer
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """A local S3 server."""
+    pytest.importorskip("s3fs")
+    pytest.importorskip("moto.server")
+    server = S3Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def make_bucket(s3_server: S3Server) -> Callable[[str], contextlib.AbstractContextManager[str]]:
+    """Makes an empty bucket, with the credentials for it in the environment."""
+    boto3 = pytest.importorskip("boto3")
+
+    @contextlib.contextmanager
+    def make(name: str) -> Iterator[str]:
+        with pytest.MonkeyPatch.context() as patch:
+            for variable, value in (
+                ("AWS_ENDPOINT_URL", s3_server.url),
+                ("AWS_ACCESS_KEY_ID", "key"),
+                ("AWS_SECRET_ACCESS_KEY", "secret"),
+                ("AWS_DEFAULT_REGION", "us-east-1"),
+                ("AWS_EC2_METADATA_DISABLED", "true"),
+            ):
+                patch.setenv(variable, value)
+            s3_server.fault = s3_server.only = ""
+            client = boto3.client("s3")
+            client.create_bucket(Bucket=name)
+            for each in client.list_objects_v2(Bucket=name).get("Contents", ()):
+                client.delete_object(Bucket=name, Key=each["Key"])
+            yield f"s3://{name}"
+
+    return make
+
+
+@pytest.fixture
+def bucket(make_bucket: Callable[[str], contextlib.AbstractContextManager[str]]) -> Iterator[str]:
+    """An empty bucket of the local S3 server."""
+    with make_bucket("runs") as place:
+        yield place
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,6 +16,7 @@ import pytest
 
 from keras_resnet_train.checkpoint import Checkpoints
 from keras_resnet_train.config import DataConfig, RunConfig
+from keras_resnet_train.data.table import images_of_table
 from keras_resnet_train.errors import NotUploadedError
 from keras_resnet_train.remote import lease, uploader
 from keras_resnet_train.remote.address import remote_url
@@ -24,7 +25,8 @@ from keras_resnet_train.remote.layout import committed_steps
 from keras_resnet_train.remote.lease import Lease, is_alive
 from keras_resnet_train.remote.mirror import Mirror
 from keras_resnet_train.remote.pull import pull_state
-from keras_resnet_train.remote.store import Store, StoreError
+from keras_resnet_train.remote.store import Store
+from keras_resnet_train.remote.store_errors import StoreError
 from keras_resnet_train.remote.uploader import Uploader
 from keras_resnet_train.rundir import open_run
 from keras_resnet_train.session import run_training
@@ -311,7 +313,11 @@ def test_data_sets_are_copied_once(
     copy = pathlib.Path(str(at_hand.data_dir))
     assert [path.name for path in copy.iterdir()] == ["mnist"]
     assert "Copying 1 file(s)" in said[0]
-    table = pathlib.Path(data_at_hand(DataConfig(dataset=f"{store.url}/labels.csv")).dataset)
+    table = pathlib.Path(
+        data_at_hand(
+            DataConfig(dataset=f"{store.url}/labels.csv"), said.append, images_of_table
+        ).dataset
+    )
     assert table.read_text().startswith("image,label")
     assert (table.parent / "cat" / "1.png").read_text() == "cat/1.png"
     assert not (table.parent / "dog").exists()  # the table does not list it

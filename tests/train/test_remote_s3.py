@@ -5,7 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import pathlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,13 +14,10 @@ from keras_resnet_train.checkpoint import Checkpoints
 from keras_resnet_train.remote.lease import Lease
 from keras_resnet_train.remote.mirror import Mirror
 from keras_resnet_train.remote.pull import pull_state
-from keras_resnet_train.remote.store import Store, StoreError
+from keras_resnet_train.remote.store import Store
+from keras_resnet_train.remote.store_errors import StoreError
 from keras_resnet_train.remote.uploader import Uploader
 from keras_resnet_train.session import run_training
-
-pytest.importorskip("s3fs")
-pytest.importorskip("moto.server")
-boto3 = pytest.importorskip("boto3")
 
 pytestmark = [
     pytest.mark.tf,
@@ -30,36 +27,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """The address of an S3 server on this machine."""
-    from moto.server import ThreadedMotoServer
-
-    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    running.start()
-    host, port = running.get_host_and_port()
-    yield f"http://{host}:{port}"
-    running.stop()
-
-
-@pytest.fixture
-def bucket(server: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """An empty bucket, with the credentials for it in the environment."""
-    for name, value in (
-        ("AWS_ENDPOINT_URL", server),
-        ("AWS_ACCESS_KEY_ID", "key"),
-        ("AWS_SECRET_ACCESS_KEY", "secret"),
-        ("AWS_DEFAULT_REGION", "us-east-1"),
-        ("AWS_EC2_METADATA_DISABLED", "true"),
-    ):
-        monkeypatch.setenv(name, value)
-    client = boto3.client("s3")
-    client.create_bucket(Bucket="runs")
-    for each in client.list_objects_v2(Bucket="runs").get("Contents", ()):
-        client.delete_object(Bucket="runs", Key=each["Key"])
-    return "s3://runs"
 
 
 def test_errors_before_the_first_step(

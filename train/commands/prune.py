@@ -85,6 +85,7 @@ def _run(args: argparse.Namespace) -> int:
     if not args.no_finetune:
         pruned = remote_url(f"{output}-pruned") or Path(f"{output}-pruned")
     with run_output(pruned, say=say) as (path, mirror):
+        assert path is not None
         record = prune_run(run, path, pruning, data=data, say=say, name=name)
         if mirror is not None:
             mirror.start()
@@ -96,6 +97,7 @@ def _run(args: argparse.Namespace) -> int:
             contextlib.redirect_stdout(sys.stderr if args.json else sys.stdout),
             run_output(output, say=say) as (path, mirror),
         ):
+            assert path is not None
             directory, record = finetune_pruned(config, path, record, mirror)
         if not directory.model.is_file():
             return 1

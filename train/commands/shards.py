@@ -92,24 +92,24 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    from ..data.remote_shards import check_place, write_remote_shards
     from ..data.shard_checks import check_shards
     from ..data.shard_images import Storage
     from ..data.shard_origin import open_origin
     from ..data.shard_writer import write_shards
+    from ..data.table import images_of_table
     from ..remote.address import remote_url
     from ..remote.data import copy_data, data_at_hand
-    from ..remote.shards import write_remote_shards
 
     def say(text: str) -> None:
         print(text, flush=True)
 
     if args.check:
         folder = args.folder or Path(args.source)
-        if place := remote_url(folder):
-            folder = copy_data(place, "", say)
-        manifest = check_shards(folder, say)
-        say(f"{folder}: all shards have the SHA-256 of the manifest")
-        _describe(folder, manifest)
+        place = remote_url(folder)
+        manifest = check_shards(folder if place is None else copy_data(place, say), say)
+        say(f"{place or folder}: all shards have the SHA-256 of the manifest")
+        _describe(place or folder, manifest)
         return 0
     if args.folder is None:
         raise ValueError("`keras-resnet shards SOURCE DIR` needs the folder to write, DIR")
@@ -130,7 +130,10 @@ def _run(args: argparse.Namespace) -> int:
         validation=args.validation,
         test_size=args.test_size,
     )
-    origin = open_origin(data_at_hand(config, say), args.channels, say)
+    place = remote_url(args.folder)
+    if place is not None:
+        check_place(place)
+    origin = open_origin(data_at_hand(config, say, images_of_table), args.channels, say)
     origin = dataclasses.replace(origin, name=args.source)
     for note in origin.notes:
         say(f"Note: {note}")
@@ -138,7 +141,6 @@ def _run(args: argparse.Namespace) -> int:
     def write(folder: Path) -> Manifest:
         return write_shards(origin, folder, storage, int(args.shard_size * 2**20), say)
 
-    place = remote_url(args.folder)
     manifest = write(args.folder) if place is None else write_remote_shards(place, write, say)
     _describe(place or args.folder, manifest)
     say(f"Train from them: keras-resnet train --dataset {place or args.folder}")

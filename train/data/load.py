@@ -26,7 +26,7 @@ from .request import Request
 from .shard_manifest import is_record_shards
 from .shard_source import load_record_shards
 from .shared_index import Sharing
-from .table import TABLES, is_table, load_table, names_table
+from .table import TABLES, images_of_table, is_table, load_table, names_table
 from .tar_shards import find_shards, load_shards, refuse_compressed
 from .tfds_source import find_builder, load_tfds
 
@@ -160,9 +160,12 @@ def load_data(
         ...     stored=run.directory.listing,
         ... )
     """
-    config = data_at_hand(config, say or print)
+    place = remote_url(config.dataset)
+    config = data_at_hand(config, say or print, images_of_table)
     names = None if class_names is None else tuple(class_names)
     data = _opened(config, spec, Request(tuple(splits), names, stored, whole, index, say))
+    if place is not None:  # copies are elsewhere on other machines
+        data = dataclasses.replace(data, name=place)
     if names is not None:
         return relabelled(data, names)
     check_class_names(data.class_names, repr(config.dataset))

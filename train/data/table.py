@@ -39,12 +39,14 @@ def is_table(path: Path) -> bool:
 
 
 def images_of_table(path: Path, separator: str) -> list[str]:
-    """Returns the paths of a table's images below its folder, each once; none of a table without.
+    """Returns the paths of a table's images below its folder, each once; none of other files.
 
     Args:
         path: The file.
         separator: Separates labels in a cell.
     """
+    if not is_table(path):
+        return []
     rows = _rows(path, separator)
     image = _column({name.strip().casefold(): name for name in rows}, IMAGE_COLUMNS)
     if image is None:

@@ -13,8 +13,10 @@ from keras_resnet.weights.files.file_system import lock, unlock
 
 from ..config import DataConfig
 from .address import copy_path, remote_url
+from .entries import Entry
 from .journal import Journal
-from .store import Entry, Store, StoreError
+from .store import Store
+from .store_errors import StoreError
 
 # Files that are downloaded at a time; those of small images wait for the store.
 _TOGETHER, _WINDOW = 16, 512
@@ -23,9 +25,12 @@ _SAY_EVERY = 10.0  # seconds
 _WAITS = (1.0, 4.0, 15.0)
 
 Say = Callable[[str], None]
+Listed = Callable[[Path, str], Sequence[str]]
 
 
-def data_at_hand(config: DataConfig, say: Say = print) -> DataConfig:
+def data_at_hand(
+    config: DataConfig, say: Say = print, listed: Listed = lambda path, separator: ()
+) -> DataConfig:
     """Returns the configuration of data with local copies in the places of remote addresses.
 
     `data.dataset` may be a folder, a table with its images, a tar file or shards in a store. With
@@ -36,6 +41,8 @@ def data_at_hand(config: DataConfig, say: Say = print) -> DataConfig:
     Args:
         config: The data as the run names it.
         say: Prints what is downloaded.
+        listed: Returns the images that a file lists, by their paths below its folder, given the
+            file and what separates its labels.
 
     Raises:
         OSError: If there is not enough room for the copy.
@@ -45,7 +52,7 @@ def data_at_hand(config: DataConfig, say: Say = print) -> DataConfig:
     dataset, folder = remote_url(config.dataset), remote_url(config.data_dir)
     if dataset is not None:
         config = dataclasses.replace(
-            config, dataset=str(copy_data(dataset, "", say, config.label_separator))
+            config, dataset=str(_copy_data(dataset, say, listed, config.label_separator))
         )
     if folder is not None:
         below = _tfds_folder(Store(folder), config.dataset)
@@ -53,27 +60,18 @@ def data_at_hand(config: DataConfig, say: Say = print) -> DataConfig:
     return config
 
 
-def copy_data(url: str, below: str, say: Say, separator: str = " ") -> Path:
-    """Copies a folder of a store, a table with the images that it lists, or a file.
+def copy_data(url: str, say: Say) -> Path:
+    """Copies a folder of a store, or a file, and returns the local copy."""
+    return _copy_data(url, say, lambda path, separator: (), "")
 
-    Args:
-        url: The address.
-        below: The folder below it that is copied; "" for all.
-        say: Prints what is downloaded.
-        separator: Separates labels in a cell of a table.
 
-    Returns:
-        The local copy of `url`.
-    """
+def _copy_data(url: str, say: Say, listed: Listed, separator: str) -> Path:
     if not Store(url).is_file():
-        return _copied(url, below, say)
-    from ..data.table import images_of_table, names_table
-
+        return _copied(url, "", say)
     folder, file = url.rsplit("/", 1)
     root = _copied(folder, "", say, only=(file,))
-    if names_table(Path(file)):
-        listed = images_of_table(root / file, separator)
-        _copied(folder, "", say, only=(file, *listed))
+    if images := listed(root / file, separator):
+        _copied(folder, "", say, only=(file, *images))
     return root / file
 
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import IO
 
-from .store import Entry
+from .entries import Entry
 
 
 class Journal:

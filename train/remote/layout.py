@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..checkpoint_files import STATE
-from .store import Entry
+from .entries import Entry
 
 FOLDER = "checkpoints"
 LOCKS = "lock"

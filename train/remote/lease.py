@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from .layout import LOCKS
-from .store import Store, StoreError
+from .store import Store
+from .store_errors import StoreError
 
 # Seconds: between signs of life, after which an owner without one has ended, between looks.
 BEAT, STALE, _LOOK = 20.0, 120.0, 2.0

@@ -7,13 +7,14 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..errors import NotUploadedError
 from ..files import read_object, write_json
 from .layout import plain_files
 from .mirror import work_folder
-from .store import Store, StoreError
+from .store import Store
+from .store_errors import StoreError
 
 # Seconds between tries to upload a file of a store that fails.
 _WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)
@@ -117,44 +118,57 @@ def upload(copy: Copy, say: Say = print) -> None:
     Raises:
         NotUploadedError: If it goes on failing; says where the files are.
     """
-    if copy.path.is_file():  # an output that is one file
-        folder, name = _parted(copy.url)
-        store, names, gone, local = Store(folder), [name], [], copy.path.parent
-    else:
-        now = marks(copy.path) if copy.path.is_dir() else {}
-        names = [name for name, mark in now.items() if copy.before.get(name) != mark]
-        gone = [name for name in copy.before if name not in now]
-        store, local = Store(copy.url), copy.path
+    changes = _changes_of(copy)
+    store, left = Store(changes.url), list(changes.written)
     patience = _Patience(say)
-    sent: list[str] = []
     try:
-        for name in names:
-            patience.tries(lambda name=name: store.put(local / name, name))
-            sent.append(name)
-        for name in gone:
-            patience.tries(lambda name=name: store.remove(name))
+        for name in changes.written:
+            patience.tries(store.put, changes.local / name, name)
+            left.remove(name)
+        for name in changes.removed:
+            patience.tries(store.remove, name)
     except OSError as error:
         if copy.scratch is None and getattr(error, "refused", False):
-            say(f"Note: what was written into the run stays in {local}. {error}")
+            say(f"Note: what was written into the run stays in {changes.local}. {error}")
             return
-        left = [name for name in names if name not in sent]
+        again = ""
         if copy.scratch is None:
             write_json(copy.path / _UNSENT, dict.fromkeys(left, True))
             again = "; the next command that reads this run uploads them"
-        else:
-            again = ""
-        what = f"{len(left)} of {len(names)} file(s) that were written are not at {copy.url}"
         raise NotUploadedError(
-            f"{what}{f', {left[0]} first' if left else ''}. They are in {local}{again}. {error}"
+            f"{len(left)} of {len(changes.written)} file(s) that were written are not at "
+            f"{copy.url}{f', {left[0]} first' if left else ''}. They are in {changes.local}{again}."
+            f" {error}"
         ) from error
-    if names:
-        say(f"Uploaded {len(names)} file(s) to {copy.url}")
-    if gone:
-        say(f"Removed {len(gone)} file(s) from {copy.url}, as the command has done here")
+    if changes.written:
+        say(f"Uploaded {len(changes.written)} file(s) to {copy.url}")
+    if changes.removed:
+        say(f"Removed {len(changes.removed)} file(s) from {copy.url}, as the command has done here")
     if copy.scratch is None:
         (copy.path / _UNSENT).unlink(missing_ok=True)
     else:
         shutil.rmtree(copy.scratch, ignore_errors=True)
+
+
+class _Changes(NamedTuple):
+    """What a command has done to a copy: names in `local`, and in the store at `url`."""
+
+    url: str
+    local: Path
+    written: list[str]
+    removed: list[str]
+
+
+def _changes_of(copy: Copy) -> _Changes:
+    if copy.path.is_file():  # an output that is one file
+        folder, name = _parted(copy.url)
+        return _Changes(folder, copy.path.parent, [name], [])
+    now = marks(copy.path) if copy.path.is_dir() else {}
+    written = [name for name, mark in now.items() if copy.before.get(name) != mark]
+    removed = [name for name in copy.before if name not in now]
+    if not now or "config.json" in removed:  # the copy itself was removed, not by the command
+        removed = []
+    return _Changes(copy.url, copy.path, written, removed)
 
 
 def discard(copy: Copy) -> None:
@@ -169,10 +183,10 @@ class _Patience:
     def __init__(self, say: Say) -> None:
         self._waits, self._say = list(_WAITS), say
 
-    def tries(self, request: Callable[[], None]) -> None:
+    def tries(self, request: Callable[..., None], *args: Any) -> None:
         while True:
             try:
-                return request()
+                return request(*args)
             except StoreError as error:
                 if error.refused or not self._waits:
                     raise

@@ -43,7 +43,7 @@ PLACES: Mapping[str, Places] = {
     ),
     "export": Places(reads=("run", "examples"), folders=("output",), own=_DATA),
     "predict": Places(
-        reads=("paths", "weights", "labels"), files=("output",), folders=("heatmap",), own=_DATA
+        reads=("paths", "weights", "labels"), files=("output",), folders=("heatmap",)
     ),
     "demo": Places(reads=("source", "labels", "examples"), folders=("output",), own=_DATA),
     "prune": Places(reads=("run",), own=("output", *_DATA)),

@@ -12,9 +12,10 @@ from ..checkpoint import Checkpoints, CorruptCheckpointError
 from ..checkpoint_files import STATE, read_state
 from ..files import new_directory
 from .address import copy_path
+from .entries import Entry
 from .journal import Journal
 from .layout import FOLDER, LOCKS, committed_best, committed_steps, is_plain
-from .store import Entry, Store
+from .store import Store
 
 Say = Callable[[str], None]
 

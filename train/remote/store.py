@@ -13,13 +13,14 @@ import os
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from keras_resnet.weights.files.file_system import replace
 
 from .address import SCHEMES
+from .entries import Entry, Listing, mark_of, seconds_of, written_of
+from .store_errors import ABSENT, WON_BY_ANOTHER, StoreError, explained, is_refused, says
 
 # Bounds for one request of S3's driver, in seconds. A server that takes requests and answers none
 # is given up after 2 x 2 attempts of 20 s; `Uploader` tries again by itself.
@@ -31,49 +32,6 @@ _S3_OPTIONS = {
     }
 }
 _S3_ATTEMPTS = 2  # by s3fs, whose default is 5; each of them by botocore's `total_max_attempts`
-_REFUSED = (
-    *("credential", "denied", "forbidden", "401", "403", "unauthorized", "invalidaccesskey"),
-    *("token has expired", "expiredtoken", "signature", "bad request"),
-)
-_ABSENT = ("nosuchbucket", "bucket does not exist", "404", "not found")
-# What a conditional write says where another one wins: S3 answers 412, or 409 to those that come
-# at the same moment (Amazon S3 User Guide, "Conditional writes").
-_WON_BY_ANOTHER = (
-    "preconditionfailed",
-    "conditionalrequestconflict",
-    "precondition failed",
-    "pre-conditions you",
-)
-
-
-class StoreError(OSError):
-    """An object store did not do what it was asked to.
-
-    Attributes:
-        refused: Whether it did not allow it, so that trying again is of no use.
-    """
-
-    refused = False
-
-
-class Entry(NamedTuple):
-    """A file of a store: its size in bytes, and a mark that differs when its content does."""
-
-    size: int
-    mark: str
-
-
-class Listing(NamedTuple):
-    """A folder of a store.
-
-    Attributes:
-        folders: Names of the folders in it.
-        files: When each file in it was written, by the clock of the store, in seconds; None where
-            a listing does not say it.
-    """
-
-    folders: tuple[str, ...]
-    files: Mapping[str, float | None]
 
 
 class Store:
@@ -105,20 +63,25 @@ class Store:
                 f"pip install 'keras3-resnet[{extra}]'",
                 name=kind.module,
             )
+        self.connect()
+
+    def connect(self) -> None:
+        """Connects, also again: with the credentials as they are now."""
         import fsspec
 
         # gcsfs logs the traceback of each failure that it then raises.
         logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
+        scheme = self.url.split("://")[0]
         options: dict[str, Any] = dict(_S3_OPTIONS) if scheme == "s3" else {}
         if scheme == "file":
             options["auto_mkdir"] = True
         with self._errors("opened"):
-            self._fs, self._root = fsspec.core.url_to_fs(
-                url, use_listings_cache=False, skip_instance_cache=True, **options
+            files, root = fsspec.core.url_to_fs(
+                self.url, use_listings_cache=False, skip_instance_cache=True, **options
             )
-            self._root = self._root.rstrip("/")
         if scheme == "s3":
-            self._fs.retries = _S3_ATTEMPTS
+            files.retries = _S3_ATTEMPTS
+        self._fs, self._root = files, root.rstrip("/")
 
     def entries(self, below: str = "") -> Mapping[str, Entry]:
         """Returns all files, or those below a folder, by their names relative to the directory."""
@@ -130,7 +93,7 @@ class Store:
             except FileNotFoundError:
                 return {}
         entries = {
-            path[len(self._root) :].lstrip("/"): Entry(int(info.get("size") or 0), _mark(info))
+            path[len(self._root) :].lstrip("/"): Entry(int(info.get("size") or 0), mark_of(info))
             for path, info in found.items()
             if len(path) > len(self._root)
         }
@@ -173,7 +136,7 @@ class Store:
             if info["type"] == "directory":
                 folders.append(name)
             else:
-                files[name] = _written(info)
+                files[name] = written_of(info)
         return Listing(tuple(sorted(folders)), files)
 
     def read(self, name: str) -> bytes:
@@ -202,7 +165,7 @@ class Store:
             except FileExistsError:
                 return False
             except OSError as error:
-                if _says(error, _WON_BY_ANOTHER):
+                if says(error, WON_BY_ANOTHER):
                     return False
                 raise
         return True
@@ -245,7 +208,7 @@ class Store:
         """
         with self._errors("read", absent=name):
             self._fs.invalidate_cache()
-            return _seconds(self._fs.modified(self._path(name)))
+            return seconds_of(self._fs.modified(self._path(name)))
 
     def check_writable(self) -> float:
         """Writes a file, reads it and removes it; returns the time by the clock of the store.
@@ -274,53 +237,9 @@ class Store:
         except (FileExistsError, StoreError):
             raise
         except Exception as error:
-            missing = isinstance(error, FileNotFoundError) and not _says(error, _ABSENT[:2])
+            missing = isinstance(error, FileNotFoundError) and not says(error, ABSENT[:2])
             if absent and missing:
                 raise FileNotFoundError(f"{self.url} has no {absent}") from error
-            raised = StoreError(f"{self.url} cannot be {done}: {self._explained(error)}")
-            raised.refused = _is_refused(error)
+            raised = StoreError(f"{self.url} cannot be {done}: {explained(self.url, error)}")
+            raised.refused = is_refused(error)
             raise raised from error
-
-    def _explained(self, error: Exception) -> str:
-        scheme, _, rest = self.url.partition("://")
-        text = " ".join(str(error).split())[:300] or type(error).__name__
-        if _is_refused(error):
-            return f"{text.rstrip('.')}. Credentials: {SCHEMES[scheme].credentials}"
-        if _says(error, _ABSENT):
-            bucket = rest.split("/")[0]
-            return f"{text.rstrip('.')}. Create the bucket {bucket!r} first, or check its name"
-        return text
-
-
-def _is_refused(error: Exception) -> bool:
-    return isinstance(error, PermissionError) or _says(error, _REFUSED)
-
-
-def _says(error: Exception, words: tuple[str, ...]) -> bool:
-    text = f"{type(error).__name__} {error}".lower()
-    return any(word in text for word in words)
-
-
-def _seconds(time: datetime) -> float:
-    return datetime.timestamp(time if time.tzinfo else time.replace(tzinfo=UTC))
-
-
-def _written(info: Mapping[str, Any]) -> float | None:
-    """Returns when a file of a listing was written, as the drivers name it, or None."""
-    for key in ("LastModified", "mtime", "updated", "last_modified", "created", "uploaded_at"):
-        value = info.get(key)
-        if isinstance(value, str):
-            with contextlib.suppress(ValueError):
-                value = datetime.fromisoformat(value)
-        if isinstance(value, datetime):
-            return _seconds(value)
-        if isinstance(value, int | float):
-            return float(value)
-    return None
-
-
-def _mark(info: Mapping[str, Any]) -> str:
-    for key in ("ETag", "etag", "md5Hash", "xet_hash", "mtime", "LastModified", "updated"):
-        if info.get(key):
-            return str(info[key])
-    return str(info.get("created", ""))

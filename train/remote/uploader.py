@@ -134,6 +134,8 @@ class Uploader:
             if self._paused.is_set():
                 return
             try:
+                if self._failures:
+                    self._store.connect()  # credentials that have expired may be new
                 self.upload(all_files=ending)
             except Exception as error:  # the thread must not end before the run
                 wait = self._failed(error)

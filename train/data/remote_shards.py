@@ -6,20 +6,40 @@ import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ..data.shard_format import MANIFEST
 from ..errors import NotUploadedError
 from ..files import read_object, write_json
-from .address import copy_path
-from .outputs import marks
-from .store import Store, StoreError
-
-if TYPE_CHECKING:
-    from ..data.shard_manifest import Manifest
+from ..remote.address import copy_path
+from ..remote.outputs import marks
+from ..remote.store import Store
+from ..remote.store_errors import StoreError
+from .shard_format import MANIFEST
+from .shard_manifest import Manifest
 
 _TOGETHER = 4
 Say = Callable[[str], None]
+
+
+def check_place(url: str) -> None:
+    """Checks that shards can be written to a place, before their source is opened.
+
+    Args:
+        url: The place: empty, or with what an earlier try has uploaded.
+
+    Raises:
+        StoreError: If the place cannot be written.
+        ValueError: If it holds other files.
+    """
+    store = Store(url)
+    entries = store.entries()
+    if MANIFEST in entries:
+        raise ValueError(f"{url} holds finished shards: remove them, or give another folder")
+    if entries and not copy_path("shards", url).is_dir():
+        raise ValueError(
+            f"{url} holds {len(entries)} file(s), such as {min(entries)}, that were not begun on "
+            "this machine: remove them, or give another folder"
+        )
+    store.check_writable()
 
 
 def write_remote_shards(url: str, write: Callable[[Path], Manifest], say: Say) -> Manifest:
@@ -29,29 +49,17 @@ def write_remote_shards(url: str, write: Callable[[Path], Manifest], say: Say) -
     The local folder is removed at the end. After an interruption the same command goes on with it.
 
     Args:
-        url: The place: empty, or with what an earlier try has uploaded.
+        url: The place, which `check_place` has passed.
         write: Writes shards to a folder, or goes on with them.
         say: Prints a line.
 
     Raises:
         NotUploadedError: If shards could not be uploaded; they remain on this machine.
-        StoreError: If the place cannot be written.
-        ValueError: If it holds other files.
     """
-    store = Store(url)
     local = copy_path("shards", url)
-    entries = store.entries()
-    if MANIFEST in entries:
-        raise ValueError(f"{url} holds finished shards: remove them, or give another folder")
-    if entries and not local.is_dir():
-        raise ValueError(
-            f"{url} holds {len(entries)} file(s), such as {min(entries)}, that were not begun on "
-            "this machine: remove them, or give another folder"
-        )
-    store.check_writable()
     say(f"The shards are written to {local} and uploaded to {url}")
     manifest = write(local)
-    _upload(local, store, say)
+    _upload(local, Store(url), say)
     shutil.rmtree(local)
     return manifest
 
