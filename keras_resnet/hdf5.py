@@ -67,9 +67,13 @@ def unpack(path: str, size: int) -> io.BytesIO:
     """Returns the HDF5 file in a `.keras` archive of `size` bytes.
 
     Raises:
-        ValueError: If it would take more memory than the archive allows.
+        ValueError: If it would take more memory than the archive allows, or two members have one
+            name.
     """
     with zipfile.ZipFile(path) as archive:
+        counts = collections.Counter(archive.namelist())
+        if len(counts) < counts.total():  # readers differ in which one they take
+            raise ValueError(f"it holds {counts.most_common(1)[0][0][:80]!r} more than once")
         info = archive.getinfo(KERAS_MEMBER)
         if info.file_size > allowed_bytes(size):
             raise ValueError(f"its {KERAS_MEMBER!r} would expand to {info.file_size} bytes")

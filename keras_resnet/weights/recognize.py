@@ -12,6 +12,7 @@ import numpy as np
 from keras_resnet.nets.catalog import VARIANTS
 from keras_resnet.nets.geometry import squeezed_channels
 from keras_resnet.nets.spec import ResNetSpec, Stem
+from keras_resnet.texts import escaped
 from keras_resnet.weights.layouts import KERAS3_ROLES, LAYOUTS, Layout, LayoutName
 
 # Tensors that only the nets of one library have, in the order in which they are looked up.
@@ -174,7 +175,7 @@ def _find_layout(tensors: Mapping[str, np.ndarray], *, source: str) -> Layout:
     """
     name = next((layout for sign, layout in SIGNS if sign in tensors), None)
     if name is None:
-        listed = ", ".join(list(tensors)[:4])
+        listed = ", ".join(escaped(name[:80]) for name in list(tensors)[:4])
         raise ValueError(
             f"{source} is not a residual net of {', '.join(LAYOUTS)}. Its tensors: {listed} ..."
         )

@@ -269,6 +269,8 @@ def test_damaged_shards_are_named(folder: pathlib.Path, tmp_path: pathlib.Path) 
         ({"version": 2}, "is of version 2 of the format, and this version of keras-resnet reads 1"),
         ({"splits": {"train": {"shards": [{"file": "../x"}]}}}, "is not what was written"),
         ({"task": "regression"}, "is not what was written: .*regression"),
+        ({"class_names": ["a", "a"]}, "is not what was written: .*two classes have the same name"),
+        ({"class_names": "ab"}, "is not what was written: .*`class_names` is no list"),
         (first_shard(manifest, examples=10**30), "10{30} examples in 131072 bytes of train-00000"),
         (first_shard(manifest, examples=-1), "-1 examples in"),
         (first_shard(manifest, examples=True), "True examples in"),
@@ -297,6 +299,19 @@ def test_damaged_shards_are_named(folder: pathlib.Path, tmp_path: pathlib.Path) 
         (target / "manifest.json").write_text(text)
         with pytest.raises(ValueError, match=problem):
             load(target)
+
+
+@pytest.mark.parametrize("record", [b"", b"\xff\xff", b"\n\0"])
+def test_a_record_without_an_image(
+    folder: pathlib.Path, tmp_path: pathlib.Path, record: bytes
+) -> None:
+    """A file that ends early can read as records of no bytes."""
+    written(folder, tmp_path / "shards")
+    data = load(tmp_path / "shards")
+    container = data.train.container
+    container._of = lambda paths: [record for _ in paths]
+    with pytest.raises(OSError, match=r"number 0 is a damaged record of .*train-00000.* no image"):
+        container.read(data.train.paths[0])
 
 
 def test_resized(tmp_path: pathlib.Path) -> None:

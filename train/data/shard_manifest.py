@@ -112,7 +112,7 @@ def read_manifest(folder: Path) -> Manifest:
         return Manifest(
             source=str(values["source"]),
             task=_one_of(values["task"], TASKS),
-            class_names=tuple(_text(name) for name in values["class_names"]),
+            class_names=_names(values["class_names"]),
             splits=_splits(values["splits"]),
             images=str(values["images"]),
             channels=int(values["channels"]),
@@ -123,6 +123,15 @@ def read_manifest(folder: Path) -> Manifest:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{file} is not what was written: {error!r}") from error
+
+
+def _names(values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list):
+        raise TypeError("`class_names` is no list")
+    names = tuple(_text(name) for name in values)
+    if len({*names}) < len(names):
+        raise ValueError("two classes have the same name")
+    return names
 
 
 def _splits(values: Mapping[str, Any]) -> dict[Split, tuple[Written, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..config import DataConfig
-from .array_record_files import ArrayRecordFiles, Part
+from .array_record_files import DAMAGED, ArrayRecordFiles, Part
 from .decoding import Decoding
 from .divide import Files, divided
 from .image_data import SPLITS, ImageData, check_labels
@@ -147,12 +148,23 @@ class Images(Contained):
 
     def read_several(self, paths: Sequence[str]) -> list[bytes]:
         """Returns the encoded images of some paths."""
+        return [
+            self._image(path, record) for path, record in zip(paths, self._of(paths), strict=True)
+        ]
+
+    def _image(self, path: str, record: bytes) -> bytes:
+        """Returns the encoded image of a record."""
         import tensorflow as tf
 
-        return [
-            tf.train.Example.FromString(record).features.feature["image"].bytes_list.value[0]
-            for record in self._of(paths)
-        ]
+        try:
+            example = tf.train.Example.FromString(record)
+            (image,) = example.features.feature["image"].bytes_list.value
+        except Exception as error:  # protobuf's errors are of its C++ or Python version
+            shard, number = self._place(path)
+            raise OSError(
+                errno.EIO, f"number {number} {DAMAGED} {self._root}{shard}: it holds no image"
+            ) from error
+        return bytes(image)
 
     def gather(self, paths: Any) -> Any:
         """Returns the encoded images of paths, a vector of strings, inside a graph."""

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import pickle
+import warnings
 import zipfile
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +22,7 @@ from keras_resnet import ResNetSpec, build
 from keras_resnet.nets.budget import kernel_parameters
 from keras_resnet.weights import hub
 from keras_resnet.weights.files.json_object import MAX_BYTES, parse_object, read_object
-from keras_resnet.weights.files.tensor_file import read
+from keras_resnet.weights.files.tensor_file import read, write_safetensors
 from keras_resnet.weights.layouts import LAYOUTS
 from keras_resnet.weights.saved_nets import load_keras_file, read_saved
 from keras_resnet.weights.transfer import load_tensors
@@ -261,6 +262,26 @@ def test_an_archive_of_large_assets(tmp_path, nets):
     for way in (load_keras_file, keras_resnet.from_pretrained, read):
         with pytest.raises(ValueError, match="its members would expand to 1000[0-9]{7} bytes"):
             way(path)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.weights.h5", "assets/x"])
+def test_an_archive_that_holds_a_name_twice(tmp_path, nets, name):
+    """Readers differ in which member they take: what is checked might not be what is read."""
+    path = tmp_path / "net.keras"
+    nets["unrolled"].save(path)
+    for _ in range(2):
+        with zipfile.ZipFile(path, "a") as archive, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            archive.writestr(name, b"{}")
+    for way in (by_load, by_from_pretrained, lambda _, file: load_keras_file(file)):
+        with pytest.raises(ValueError, match=f"it holds '{name}' more than once"):
+            way(nets["unrolled"], str(path))
+
+
+def test_names_of_tensors_are_escaped(tmp_path):
+    write_safetensors(tmp_path / "x.safetensors", {"a\x1b[2J": np.zeros(3, "float32")})
+    with pytest.raises(ValueError, match=r"Its tensors: a\\x1b\[2J \.\.\."):
+        keras_resnet.from_pretrained(tmp_path / "x.safetensors")
 
 
 def test_a_right_archive_passes(tmp_path, nets):
