@@ -174,6 +174,12 @@ def test_tfds(
         open_data_set(str(root / "few"), member, split="x")
 
 
+def test_heat_maps_stay_in_their_folder() -> None:
+    """Whatever the names are that a data set stores."""
+    names = ["test/../../../x.png", "/etc/x.png", "..", "a/b.PNG"]
+    assert _picture_names(names) == ["test/x.png", "etc/x.png", "..png", "a/b.png"]
+
+
 def test_options_of_data_sets(
     finished_run: pathlib.Path, folder: pathlib.Path, command: Command
 ) -> None:

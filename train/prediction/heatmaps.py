@@ -27,8 +27,7 @@ class Heatmaps:
     Args:
         member: The net.
         folder: Directory of the pictures; created if it does not exist.
-        inside: Each image's path below `folder`; the ending of an image becomes
-            `.png`.
+        inside: Each image's path below `folder`; the ending of an image becomes `.png`.
 
     Raises:
         ValueError: If `folder` is a file, the images are neither gray nor RGB, or the net is an
@@ -88,12 +87,16 @@ class Heatmaps:
 
 
 def _picture_names(inside: Sequence[str]) -> list[str]:
-    """Returns the name of each picture; names that occur twice, also by case, get a number."""
+    """Returns the name of each picture; names that occur twice, also by case, get a number.
+
+    The names that a data set stores may lead out of the folder: steps upwards are left out.
+    """
     taken: set[str] = set()
     names = []
     for path in inside:
         image = path.lower().endswith(ENDINGS)  # names of TFDS have points, and no ending
-        stem = str(PurePath(path).with_suffix("")) if image else path
+        pure = PurePath(path).with_suffix("") if image else PurePath(path)
+        stem = str(PurePath(*(part for part in pure.parts if part not in ("..", pure.anchor))))
         name, number = f"{stem}.png", 2
         while name.casefold() in taken:
             name, number = f"{stem}-{number}.png", number + 1
