@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-_MOST_SEGMENTS = 64
+_SEARCHED = 2**18
+"""Bytes of a JPEG that are searched for the name of EXIF. Python reads longer files."""
 
 
 def orientation(encoded: Any) -> Any:
@@ -85,7 +86,7 @@ def padded_head(encoded: Any) -> Any:
 
 
 def _of_jpeg(encoded: Any) -> Any:
-    """Returns the orientation of a JPEG: read by Python where a segment has the name of EXIF."""
+    """Returns the orientation of a JPEG: read by Python where a segment may have it."""
     import tensorflow as tf
 
     words = _words(padded_head(encoded))
@@ -93,44 +94,25 @@ def _of_jpeg(encoded: Any) -> Any:
     # Tables and frames begin the image: there is no segment of EXIF before them.
     begins = tf.where(jfif, words[10], words[1])
     plain = tf.reduce_any(begins == [0xFFC0, 0xFFC2, 0xFFC4, 0xFFDB])
+    one = tf.constant(1)
 
     def named() -> Any:
-        at = _exif_segment(encoded)
-        return tf.cond(at > 0, lambda: _by_python(_from(encoded, at)), lambda: tf.constant(1))
+        return tf.cond(_may_have_exif(encoded), lambda: _by_python(encoded), lambda: one)
 
-    return tf.cond(plain, lambda: tf.constant(1), named)
+    return tf.cond(plain, lambda: one, named)
 
 
-def _exif_segment(encoded: Any) -> Any:
-    """Returns where the first segment of EXIF in a JPEG begins; -1 where there is none.
+def _may_have_exif(encoded: Any) -> Any:
+    """Whether the name of an EXIF segment is in the first bytes of a JPEG, or may follow them.
 
-    Segments are walked as `headers.orientation_of` walks them, up to a number of them: then it is
-    where the next one begins, which Python has to go on from.
-
-    Source: ITU-T T.81, annex B.
+    A search takes a tenth of the time that walking the segments takes in a graph.
     """
     import tensorflow as tf
 
-    length = tf.strings.length(encoded)
-
-    def walk(at: Any, _: Any) -> tuple[Any, Any]:
-        words = _words(tf.strings.substr(encoded, at, 10))  # marker, length, "Exif\0\0"
-        marker = words[0]
-        standalone = (marker == 0xFF01) | ((marker >= 0xFFD0) & (marker <= 0xFFD7))
-        step = tf.where(standalone, 2, tf.where(marker == 0xFFFF, 1, 2 + words[1]))
-        ends = (marker < 0xFF00) | (marker == 0xFFDA) | (marker == 0xFFD9)
-        exif = tf.reduce_all(words[2:] == [0x4578, 0x6966, 0]) & (marker == 0xFFE1)
-        following = at + step
-        ends |= following + 10 > length
-        return tf.where(exif, at, tf.where(ends, -1, following)), ~(exif | ends)
-
-    at, _ = tf.while_loop(
-        lambda at, goes_on: goes_on,
-        walk,
-        (tf.where(length >= 12, 2, -1), length >= 12),
-        maximum_iterations=_MOST_SEGMENTS,
-    )
-    return at
+    first = tf.strings.substr(encoded, 0, _SEARCHED)
+    without = tf.strings.regex_replace(first, r"Exif\x00\x00", "", replace_global=False)
+    searched = tf.strings.length(first)
+    return (tf.strings.length(without) < searched) | (searched == _SEARCHED)
 
 
 def _words(content: Any) -> Any:
@@ -138,14 +120,6 @@ def _words(content: Any) -> Any:
     import tensorflow as tf
 
     return tf.cast(tf.io.decode_raw(content, tf.uint16, little_endian=False), tf.int32)
-
-
-def _from(encoded: Any, at: Any) -> Any:
-    """Returns a JPEG without the segments before a place."""
-    import tensorflow as tf
-
-    start = tf.strings.substr(encoded, 0, 2)
-    return tf.strings.join([start, tf.strings.substr(encoded, at, tf.strings.length(encoded))])
 
 
 def _of_other(encoded: Any) -> Any:

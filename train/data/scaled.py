@@ -92,14 +92,12 @@ def decode_and_fit(
 
     header = jpeg_header(encoded, decoding)
     shape, turned = header
-    size = tf.constant(preprocess.size)
     original = tf.cast(tf.maximum(shape, 1), tf.float32)
     resized = resized_size(original, preprocess)
     step = original / tf.cast(resized, tf.float32)
-    corner = (resized - size) // 2
 
     def part() -> Any:
-        first = tf.cast(corner, tf.float32) * step
+        first = tf.cast((resized - preprocess.size) // 2, tf.float32) * step
         found = _resized_part(
             encoded,
             header,
@@ -110,31 +108,56 @@ def decode_and_fit(
             preprocess.interpolation,
             complete=complete,
         )
-        return whole_values(found, clip=True)
+        return whole_values(found)
 
     def near() -> Any:
-        """Decodes what lies above and left of the crop's last pixel, and resizes that."""
-        last = corner + size
-        reach = tf.cast(last, tf.float32) * step + _reach(preprocess.interpolation, step)
-        ends = tf.minimum(tf.cast(tf.math.ceil(reach), tf.int32), shape)
-        ends = tf.stack([shape[0], ends[1]]) if complete else ends
-        pixels = upright_part(encoded, channels, ends, shape)
-        found = scale_and_translate(
-            pixels,
-            last,
-            tf.cast(resized, tf.float32) / original,
-            tf.zeros(2),
-            preprocess.interpolation,
-            corner=tf.unstack(corner),
-        )
-        return whole_values(found, clip=preprocess.interpolation != "bilinear")
+        return _fit_near(encoded, channels, preprocess, shape, resized, complete=complete)
 
     large = (_ratio(step) > 1) & decoding.scaled
-    plain = (shape[0] > 0) & (turned == 1) & fits_whole(resized, preprocess)
-    plain &= tf.reduce_any(resized != shape)
+    plain = (shape[0] > 0) & (turned == 1) & tf.reduce_any(resized != shape)
+    plain &= fits_whole(resized, preprocess)
     kind = tf.where(large, 2, tf.where(plain, 1, 0))
     image = tf.switch_case(kind, [whole, near, part])
     return tf.ensure_shape(image, (*preprocess.size, channels))
+
+
+def _fit_near(
+    encoded: Any,
+    channels: int,
+    preprocess: PreprocessSpec,
+    shape: Any,
+    resized: Any,
+    *,
+    complete: bool,
+) -> Any:
+    """Decodes what lies above and left of the last pixel of the centre crop, and resizes that.
+
+    Without what lies above and left of the crop, its pixels would have other numbers, and the
+    weights of the filter, which are computed of the numbers in float32, other last bits.
+
+    Args:
+        encoded: A JPEG that is stored as it is seen.
+        channels: 1 or 3.
+        preprocess: Size and interpolation.
+        shape: Height and width of the image, int32 `(2,)`.
+        resized: Height and width that the whole image would be resized to, int32 `(2,)`.
+        complete: As for `decode_and_fit`.
+
+    Returns:
+        uint8 `(*size, channels)`: the pixels of `fit` to the bit.
+    """
+    import tensorflow as tf
+
+    method = preprocess.interpolation
+    scale = tf.cast(resized, tf.float32) / tf.cast(shape, tf.float32)
+    corner = (resized - preprocess.size) // 2
+    last = corner + preprocess.size
+    ends = tf.cast(last, tf.float32) / scale + _reach(method, 1 / scale)
+    ends = tf.minimum(tf.cast(tf.math.ceil(ends), tf.int32), shape)
+    ends = tf.stack([shape[0], ends[1]]) if complete else ends
+    pixels = upright_part(encoded, channels, ends, shape)
+    found = scale_and_translate(pixels, last, scale, tf.zeros(2), method, corner=tf.unstack(corner))
+    return whole_values(found, clip=method != "bilinear")
 
 
 def decode_and_crop(
