@@ -22,6 +22,7 @@ MOST_BYTES = 256 << 20
 """Bytes that a JSON file of a run may have. 21,000 classes make metrics of 10 MB."""
 # A full disk, a quota, a limit of a file's size. HDF5 has the number in its text only.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -196,10 +197,17 @@ def new_directory(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def naming_full_disks(path: Path) -> Iterator[None]:
-    """Names the file that a full disk has kept from being written."""
+    """Names the file that a full disk or a read-only directory keeps from being written."""
     try:
         yield
     except OSError as error:
+        beside = str(error.filename or path).startswith(str(path.parent))
+        if error.errno in _READ_ONLY and beside:
+            raise OSError(
+                error.errno,
+                f"{path} was not written: {error.strerror}. Make its directory writable and give "
+                "the same command again",
+            ) from error
         if error.errno in _FULL or any(f"errno = {each}" in str(error) for each in _FULL):
             raise OSError(
                 error.errno or errno.ENOSPC,

@@ -182,10 +182,11 @@ class RunDirectory:
             refused = not (self.path / "config.json").is_file()
             if descriptor is not None:
                 unlock(descriptor, file, remove=refused)
-            elif refused:
-                file.unlink(missing_ok=True)
-            if refused and self.path.is_dir() and not any(self.path.iterdir()):
-                self.path.rmdir()
+            with contextlib.suppress(OSError):  # the error on its way counts, not this one
+                if refused and descriptor is None:
+                    file.unlink(missing_ok=True)
+                if refused and self.path.is_dir() and not any(self.path.iterdir()):
+                    self.path.rmdir()
 
     def check_data(self, data: ImageData, preprocess: PreprocessSpec) -> None:
         """Checks that the data is the same as when the run began, wherever it lies now.

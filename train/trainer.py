@@ -221,7 +221,7 @@ class Trainer:
         with self.strategy.scope():
             progress = self.learner.restore(self.checkpoints)
             # One worker may have found a checkpoint damaged, or have another teacher.
-            facts: dict[str, int | str] = {"step": 0 if progress is None else progress.step}
+            facts: dict[str, Any] = {"step": 0 if progress is None else progress.step}
             teacher = self.learner.teacher
             facts |= {} if teacher is None else {"teacher": teacher.identity}
             self._agreement.check_equal(facts, "states to start from")

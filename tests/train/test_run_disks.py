@@ -212,6 +212,32 @@ def test_a_read_only_directory(tmp_path: pathlib.Path, monkeypatch: pytest.Monke
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EPERM])
+def test_a_directory_that_becomes_read_only(
+    number: int, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is named, not a temporary one; the lock's removal hides no error and is released."""
+
+    def refuse(path: Any, *args: Any, **options: Any) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    def make(**options: Any) -> None:
+        refuse(options["dir"] / (options["prefix"] + "abcd1234"))
+
+    directory = RunDirectory(tmp_path / "run")
+    message = f"history.csv was not written: {os.strerror(number)}. Make its directory writable"
+    for _ in range(2):
+        with (
+            monkeypatch.context() as patch,
+            pytest.raises(OSError, match=message) as raised,
+            directory.locked(),
+        ):
+            patch.setattr("tempfile.mkstemp", make)
+            patch.setattr(os, "remove", refuse)
+            directory.write_history([])
+        assert raised.value.errno == number
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_a_full_disk_by_other_names(
     number: int, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch

@@ -40,7 +40,11 @@ def test_a_model_that_was_cut_off_is_written_again(
 ) -> None:
     model, config = copied_run / "model.keras", RunDirectory(copied_run)
     whole = model.read_bytes()
-    model.write_bytes(whole[: len(whole) // 2])
+    assert config.has_sound_model()
+    middle = len(whole) // 2
+    model.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+    assert not config.has_sound_model()
+    model.write_bytes(whole[:middle])
     with pytest.raises(ValueError, match="model.keras"):
         open_run(copied_run)
     run_training(load_config(config.path / "config.json"), copied_run)

@@ -62,7 +62,7 @@ def unlock(descriptor: int, path: str | os.PathLike[str], *, remove: bool) -> No
         with contextlib.suppress(OSError):
             os.remove(path)
     else:  # removed under the lock, or it could be another process's by now
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # removed already, or a read-only directory
             os.remove(path)
         os.close(descriptor)
 
