@@ -118,7 +118,7 @@ _ROWS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("prune @/run --output @/run", "must be another directory than RUN. Received: @/run", ()),
     ("study lesion @/run --output @/out", "`study` takes no place in an object store", ()),
     ("tune --dataset digits --output @/out", "`tune` takes no place in an object store", ()),
-    ("shards @/nothing @/out", "There is nothing at @/nothing", ()),
+    ("shards @/nothing @/new", "There is nothing at @/nothing", ()),
     ("shards @/files/pictures @/files", "that were not begun on this machine", ()),
     ("train --config @/run/config.json --output @/files", "so it is not a run", ()),
     ("train --dataset digits --weights @/none --output @/new", "There is nothing at @/none", ()),

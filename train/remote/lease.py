@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -28,7 +29,7 @@ class Lease:
     so that clocks that differ do not matter.
 
     Args:
-        store: The run's place.
+        store: The run's place; for the lock alone, whose thread may connect it anew.
         token: Names the working directory that is locked on this machine. A lock of the same
             token is of a process that has ended.
         say: Prints a message.
@@ -154,8 +155,10 @@ class Lease:
                     return
                 self._own["beat"] += 1
                 self._store.write(self._name(self._number), self._content())
-            except OSError:  # the uploader says that the store cannot be reached
-                continue
+            except OSError as error:  # the uploader says that the store cannot be reached
+                if getattr(error, "refused", False):
+                    with contextlib.suppress(OSError):
+                        self._store.connect()  # credentials that have expired may be new
 
     def _content(self) -> bytes:
         return json.dumps(self._own).encode()

@@ -79,7 +79,7 @@ class Mirror:
             token = stack.enter_context(self._locked())
             if self._chief:
                 self._say(f"The run is written to {self.path} and uploaded to {self.url}")
-                self._lease = Lease(self._store, token, self._say)
+                self._lease = Lease(Store(self.url), token, self._say)
                 stack.callback(self._lease.release)
             if not self._chief and self.path.is_dir():
                 shutil.rmtree(self.path)  # only what is in the store counts
@@ -87,7 +87,7 @@ class Mirror:
             if self._chief:
                 marks = {name: file_mark(self.path / name) for name in pulled}
                 marks = {**self._known_marks(), **marks}
-                self._uploader = Uploader(self.path, self._store, self._say, marks)
+                self._uploader = Uploader(self.path, Store(self.url), self._say, marks)
                 if self._lease is not None:
                     self._lease.on_lost = self._uploader.pause
                 if (self.path / "config.json").is_file():

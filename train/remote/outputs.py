@@ -20,7 +20,8 @@ from .store_errors import StoreError
 _WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)
 # An output folder that holds more than this is no output of a command.
 _MOST_FILES, _MOST_BYTES = 10_000, 2**30
-# Beside a copy: names of the files that a command has written and that are not in the store.
+# In a copy: names of the files that a command has written (true) or removed, and that are not so
+# in the store.
 _UNSENT = ".unsent.json"
 
 Say = Callable[[str], None]
@@ -90,17 +91,17 @@ def folder_output(url: str) -> Copy:
 
 def kept_copy(url: str, path: Path) -> Copy:
     """Returns a copy of a run that a command may write into."""
-    now = marks(path)
     left = unsent(path)
-    return Copy(url, path, {name: mark for name, mark in now.items() if name not in left})
+    before = {name: mark for name, mark in marks(path).items() if name not in left}
+    return Copy(url, path, before | {name: (0, 0) for name, here in left.items() if not here})
 
 
-def unsent(path: Path) -> frozenset[str]:
-    """Returns the files of a copy that an earlier command could not upload."""
+def unsent(path: Path) -> dict[str, bool]:
+    """Returns the files of a copy that an earlier command could not upload, or remove (False)."""
     try:
-        return frozenset(map(str, read_object(path / _UNSENT)))
+        return {str(name): bool(here) for name, here in read_object(path / _UNSENT).items()}
     except (OSError, ValueError):
-        return frozenset()
+        return {}
 
 
 def marks(path: Path) -> dict[str, tuple[int, int]]:
@@ -133,7 +134,8 @@ def upload(copy: Copy, say: Say = print) -> None:
             return
         again = ""
         if copy.scratch is None:
-            write_json(copy.path / _UNSENT, dict.fromkeys(left, True))
+            gone = dict.fromkeys(changes.removed, False)
+            write_json(copy.path / _UNSENT, dict.fromkeys(left, True) | gone)
             again = "; the next command that reads this run uploads them"
         raise NotUploadedError(
             f"{len(left)} of {len(changes.written)} file(s) that were written are not at "

@@ -66,7 +66,11 @@ class Store:
         self.connect()
 
     def connect(self) -> None:
-        """Connects, also again: with the credentials as they are now."""
+        """Connects, also again: with the credentials as they are now.
+
+        No other thread may be in a request meanwhile: s3fs would close its connection, and the
+        request would never end.
+        """
         import fsspec
 
         # gcsfs logs the traceback of each failure that it then raises.

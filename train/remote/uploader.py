@@ -33,7 +33,7 @@ class Uploader:
 
     Args:
         local: The run's directory.
-        store: Where to.
+        store: Where to; for this thread alone, which may connect it anew.
         say: Prints a message.
         uploaded: Names of the files that are in the store already as they are here.
 
@@ -53,7 +53,7 @@ class Uploader:
         self._at: dict[str, float] = {}
         self._names: set[str] | None = None
         self._failures, self._failing_since, self._ended_at = 0, 0.0, 0.0
-        self._last_error = ""
+        self._last_error, self._refused = "", False
         self._paused = threading.Event()
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
@@ -134,7 +134,7 @@ class Uploader:
             if self._paused.is_set():
                 return
             try:
-                if self._failures:
+                if self._refused:
                     self._store.connect()  # credentials that have expired may be new
                 self.upload(all_files=ending)
             except Exception as error:  # the thread must not end before the run
@@ -147,7 +147,7 @@ class Uploader:
                 continue
             if self._failures:
                 self._say(f"{self._store.url} is reached again after {self._failures} failure(s)")
-                self._failures = 0
+                self._failures, self._refused = 0, False
             if ending:
                 return
             wait = _LOOK
@@ -156,6 +156,7 @@ class Uploader:
         """Notes a failure and returns how long to wait."""
         self._failures += 1
         self._last_error = str(error)
+        self._refused = getattr(error, "refused", False)
         self._names = None  # what is there is asked for again
         if self._failures == 1:
             self._failing_since = time.monotonic()
