@@ -105,7 +105,7 @@ def _limit(memory: int, seconds: int) -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     with contextlib.suppress(OSError, ValueError):
         status = Path("/proc/self/statm")
-        used = int(status.read_text().split()[0]) * resource.getpagesize()
+        used = int(status.read_text(encoding="ascii").split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + memory, used + memory))
 
 
@@ -160,7 +160,7 @@ def _onnx(path: str) -> Any:
 
 def main(kind: str, path: str, memory: str, seconds: str) -> int:
     """Runs a file once, and writes a line of JSON: how far it came, and the error."""
-    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8", newline="\n")
     os.dup2(2, 1)
     phase, error = "import", ""
     try:

@@ -1,4 +1,4 @@
-"""Private names of Keras, TensorFlow and KerasTuner: all stand in environments/private_names.toml.
+"""Private names of other libraries: all stand in environments/private_names.toml.
 
 A private name may vanish with any release, so a new one is a decision and not an accident.
 """

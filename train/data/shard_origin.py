@@ -190,7 +190,8 @@ def tfds_records(builder: Any, part: str) -> Iterator[tuple[bytes, int]]:
     import tensorflow_datasets as tfds
 
     if is_by_number(builder):
-        yield from record_source(builder, part).open().as_numpy_iterator()
+        source = record_source(builder, part)
+        yield from source.open().as_numpy_iterator()
         return
     records = builder.as_dataset(
         split=part,

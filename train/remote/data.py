@@ -141,7 +141,7 @@ def _download(
     total = sum(each.size for each in wanted.values())
     say(f"Copying {len(wanted):,} file(s), {total / 2**20:.1f} MiB, of {store.url} to {root}")
     left, waits, said, warned = dict(wanted), list(_WAITS), time.monotonic(), False
-    with journal.open() as lines, ThreadPoolExecutor(_TOGETHER) as pool:
+    with journal.lines() as lines, ThreadPoolExecutor(_TOGETHER) as pool:
         while left:
             error: StoreError | None = None
             for names in _windows(list(left)):

@@ -36,7 +36,7 @@ class Journal:
         """Whether the copy has a file as it is in the store."""
         return self.known.get(name) == entry and (self._copy / name).is_file()
 
-    def open(self) -> IO[str]:
+    def lines(self) -> IO[str]:
         """Opens the journal to add lines."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         file = self.path.open("a", encoding="utf-8", newline="\n")

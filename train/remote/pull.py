@@ -162,7 +162,7 @@ def pull_for_reading(
         raise FileNotFoundError(f"There is nothing at {store.url}")
     local.mkdir(parents=True, exist_ok=True)
     journal = Journal(local)
-    with journal.open() as lines:
+    with journal.lines() as lines:
         for name, entry in entries.items():
             plain = is_plain(name) and name.split("/")[0] != "logs"
             if plain and name not in kept and not journal.has(name, entry):
