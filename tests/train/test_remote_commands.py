@@ -106,6 +106,7 @@ _ROWS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         "@/table.csv: 2 files, by cifar_resnet8",
         ("table.csv",),
     ),
+    ("predict @/run mnist --data-dir @/files", "There is nothing at @/files/mnist", ()),
     ("latency @/run @/run", "Each file must be named once. Received twice: @/run", ()),
     ("report @/run", "Report: @/run/report.html\nUploaded 1 file(s) to @/run", ()),
     ("runs @", "@/run  finished  40 of 40", ()),

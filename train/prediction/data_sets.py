@@ -29,6 +29,8 @@ from ..data.tar_shards import find_shards
 from ..data.tfds_source import find_builder, image_and_label
 from ..evaluation import Member
 from ..files import read_object
+from ..remote.address import remote_url
+from ..remote.data import data_at_hand
 from .found import Picture
 
 _FEATURES = "features.json"  # a file of each version of a data set that TFDS has prepared
@@ -69,7 +71,8 @@ def open_data_set(
         name: A path for which `names_data_set` is true, or a name.
         member: The net. Its run says how labels of several classes are written.
         split: The split; all that are stored where None.
-        data_dir: Directory of TFDS data sets, for a name. By default the run's, or TFDS's own.
+        data_dir: Directory of TFDS data sets, for a name; also one in an object store, of which
+            the data set is copied. By default the run's, or TFDS's own.
 
     Raises:
         FileNotFoundError: If there is no such path, and no prepared data set of that name.
@@ -79,6 +82,8 @@ def open_data_set(
     path = Path(name)
     if not path.exists():
         root = data_dir or run.data_dir or os.environ.get("TFDS_DATA_DIR")
+        if remote_url(root):
+            root = data_at_hand(DataConfig(dataset=name, data_dir=root)).data_dir
         folder = Path(root) if root else Path.home() / "tensorflow_datasets"
         if not _versions(folder / re.split("[:/]", name)[0]):
             raise FileNotFoundError(

@@ -43,7 +43,10 @@ PLACES: Mapping[str, Places] = {
     ),
     "export": Places(reads=("run", "examples"), folders=("output",), own=_DATA),
     "predict": Places(
-        reads=("paths", "weights", "labels"), files=("output",), folders=("heatmap",)
+        reads=("paths", "weights", "labels"),
+        files=("output",),
+        folders=("heatmap",),
+        own=("data_dir",),
     ),
     "demo": Places(reads=("source", "labels", "examples"), folders=("output",), own=_DATA),
     "prune": Places(reads=("run",), own=("output", *_DATA)),
