@@ -20,7 +20,8 @@ from keras_resnet import get_spec
 from keras_resnet_train.agreement import Agreement
 from keras_resnet_train.config import DataConfig, RunConfig
 from keras_resnet_train.data import ImageData, load_data, reading, shared_index
-from keras_resnet_train.data.index import keep_beside
+from keras_resnet_train.data.index import FileIndex, keep_beside
+from keras_resnet_train.data.known import Read, Stamp
 from keras_resnet_train.data.shared_index import Sharing
 from keras_resnet_train.data.sources import FileSource
 from keras_resnet_train.rundir import RunDirectory
@@ -185,6 +186,15 @@ def test_workers_that_are_stopped_while_they_read(
         assert each.listing is not None
         assert alone.listing is not None
         assert each.listing.to_bytes() == alone.listing.to_bytes()
+
+
+def test_workers_of_one_machine_keep_what_both_have_read(root: pathlib.Path) -> None:
+    """They write one file in the cache directory while they read."""
+    indices = [FileIndex.open(root, None, {}) for _ in range(2)]
+    for index, name in zip(indices, ("one", "two"), strict=True):
+        index.add(str(root / name), Stamp(1, 1), Read("", name, ()))
+        index.write()
+    assert FileIndex.open(root, None, {}).records.keys() == {"one", "two"}
 
 
 def test_a_worker_that_reads_does_not_wait() -> None:
