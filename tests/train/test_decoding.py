@@ -193,6 +193,8 @@ def test_orientation_after_other_segments() -> None:
     files = {
         "first": segment + others,
         "after XMP": xmp + segment + others,
+        "after a table": b"\xff\xdb\0\x04ab" + segment + others,
+        "after JFIF and a table": b"\xff\xe0\0\x10" + b"j" * 14 + b"\xff\xdb\0\x04ab" + segment,
         "after many": notes + b"\xff\xff\xff\x01" + segment + others,
         "after what is searched": large * 4 + segment + others,
         "none": notes + others,
@@ -207,6 +209,7 @@ def test_orientation_after_other_segments() -> None:
     found = {name: int(run(tf.constant(b"\xff\xd8" + rest))) for name, rest in files.items()}
     assert found == {name: orientation_of(b"\xff\xd8" + rest) for name, rest in files.items()}
     turned = {"first", "after XMP", "after many", "after what is searched"}
+    turned |= {"after a table", "after JFIF and a table"}
     assert {name for name, each in found.items() if each == 6} == turned
     for damaged in (content[:30], b"", b"\xff\xd8\xff\xe1\0\x0eExif\0\0II*\0\xff\xff\xff\xff"):
         assert orientation_of(damaged) == 1
