@@ -232,7 +232,16 @@ def check_names_net(source: str, option: str) -> None:
 def _of_saved(
     source: str, path: str, saved: SavedNet, spec: ResNetSpec, *, top: bool
 ) -> Pretrained:
-    """Returns the weights of a file of this package, with its classifier if `top`."""
+    """Returns the weights of a file of this package, with its classifier if `top`.
+
+    The number of input channels is that of the first kernel: a spec states the default of its net.
+    """
+    if saved.dims != 2:
+        raise ValueError(
+            f"{source!r} holds a net for {'signals' if saved.dims == 1 else 'volumes'} "
+            f"(dims={saved.dims}); `train` needs one for images (dims=2)"
+        )
+    spec = spec.replace(input_channels=saved.channels)
     return Pretrained(
         source,
         spec,

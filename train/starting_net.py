@@ -173,7 +173,8 @@ def describe_start(config: RunConfig, pretrained: Pretrained, start: StartingNet
         parts.append(f"{frozen} frozen, norms included")
     given = start.preprocess
     height, width = given.size
-    images = f"images {height} x {width}, {given.channel_order.upper()}, {given.interpolation}"
+    order = "grey" if len(given.mean) == 1 else given.channel_order.upper()
+    images = f"images {height} x {width}, {order}, {given.interpolation}"
     values = ", ".join(f"{value:.4g}" for value in given.mean)
     deviations = ", ".join(f"{value:.4g}" for value in given.std)
     origin = (

@@ -186,6 +186,29 @@ def test_a_run_with_the_same_classes_keeps_its_classifier(
         run_training(other, tmp_path / "other")
 
 
+def test_a_file_has_its_own_input_channels(
+    from_file: Callable[..., RunConfig], weights: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """A grey net's spec states three channels, the default of its family; its kernels have one."""
+    small = keras.models.load_model(weights).spec
+    grey = keras_resnet.build(small, classes=7, input_shape=(8, 8, 1), seed=5)
+    grey.preprocess = PreprocessSpec((8, 8), (80.0,), (82.0,))
+    grey.save(tmp_path / "grey.keras")
+    assert grey.spec.input_channels == 3
+    still = {"steps": 1, "schedule.learning_rate": 1e-9, "optimizer.weight_decay": 0.0}
+    config = with_changes(from_file(tmp_path / "grey.keras"), still)
+    run_training(config, tmp_path / "run")
+    stem = read_weights(open_run(tmp_path / "run").model)["stem_conv"][0]
+    np.testing.assert_allclose(stem, read_weights(grey)["stem_conv"][0], atol=1e-6)
+    record = json.loads((tmp_path / "run" / "weights.json").read_text())
+    assert record["changes"] == ["a new classifier of 10 classes"]
+    assert load_config(tmp_path / "run" / "config.json").model.spec["input_channels"] == 1
+    signals = keras_resnet.build(small, classes=7, input_shape=(16, 1), dims=1)
+    signals.save(tmp_path / "signals.keras")
+    with pytest.raises(ValueError, match=r"signals.keras' holds a net for signals \(dims=1\)"):
+        run_training(from_file(tmp_path / "signals.keras"), tmp_path / "other")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
