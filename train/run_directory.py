@@ -102,8 +102,10 @@ class RunDirectory:
                 )
             changed = differences(load_config(file), config)
             if changed:
+                more = f"; and {len(changed) - 6} more" if len(changed) > 6 else ""
                 raise ValueError(
-                    f"{self.path} holds another run, which differs in {'; '.join(changed[:6])}. "
+                    f"{self.path} holds another run, which differs in "
+                    f"{'; '.join(changed[:6])}{more}. "
                     "Give the same settings to resume it, or choose another --output"
                 )
             return

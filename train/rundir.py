@@ -64,7 +64,8 @@ def open_run(path: Path, which: Which = "auto") -> Run:
 
     directory = RunDirectory(path)
     if not (path / "config.json").is_file():
-        raise FileNotFoundError(f"{path} is not a run: it has no config.json")
+        why = "it has no config.json" if path.exists() else "there is nothing of this name"
+        raise FileNotFoundError(f"{path} is not a run: {why}")
     config = load_config(path / "config.json")
     spec = spec_of(config)
     if not (path / "dataset.json").is_file():

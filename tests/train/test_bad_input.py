@@ -230,7 +230,10 @@ def test_outputs(
     assert str(file) in refused(*words, "--output", file / "below")
     assert "holds files and no config.json" in refused(*words, "--output", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
-    assert "holds another run, which differs in" in refused(*words, "--output", finished_run)
+    other = ("--seed", 9, "--mixup", 0.1, "--ema", 0.9, "--label-smoothing", 0.3)
+    more = ("--batch-size", 6, "--learning-rate", 0.7, "--cutmix", 1, "--accumulate", 2)
+    held = refused(*words, *other, *more, "--output", finished_run)
+    assert re.search(r"holds another run, which differs in .*; and \d+ more\. Give", held)
     words = ("train", "--config", finished_run / "config.json", "--output", finished_run)
     assert "--resume is never" in refused(*words, "--resume", "never")
 

@@ -261,7 +261,8 @@ def test_errors_before_the_work(
         ((finished_run, image, "--batch-size", 0), "`--batch-size` must be at least 1"),
         ((finished_run, image, "--output", empty), "must be a file. Received: "),
         ((finished_run, image, "--output", empty / "x" / "p.csv"), "in a directory that exists"),
-        ((tmp_path / "none", image), "is not a run: it has no config.json"),
+        ((tmp_path / "none", image), "none is not a run: there is nothing of this name"),
+        ((image, finished_run), f"before the images: {image} is not a run, and {finished_run} is"),
         (("--weights", tmp_path / "none.pth", image), "No weights file at"),
     ):
         ended = command("predict", *words)

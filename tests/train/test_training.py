@@ -179,7 +179,7 @@ def test_opening_a_run(finished_run: pathlib.Path, copied_run: pathlib.Path) -> 
 
 
 def test_runs_that_cannot_be_opened(copied_run: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    with pytest.raises(FileNotFoundError, match="none is not a run: it has no config.json"):
+    with pytest.raises(FileNotFoundError, match="none is not a run: there is nothing"):
         open_run(tmp_path / "none")
     (copied_run / "dataset.json").write_text("{}")
     with pytest.raises(ValueError, match="dataset.json is not what was written: KeyError"):

@@ -86,6 +86,8 @@ def _run(args: argparse.Namespace) -> int:
     from ..prediction import Heatmaps, PredictionTable, open_data_set, output_names, predictions
 
     net = args.weights or args.paths[0]
+    if args.weights is None:
+        _check_order(args.paths)
     found, named = _found(names, args)
     member = open_member(
         net,
@@ -169,6 +171,28 @@ def _check(args: argparse.Namespace) -> None:
             f"`--output` must be in a directory that exists and can be written. Received: "
             f"{args.output}"
         )
+
+
+def _check_order(paths: Sequence[str]) -> None:
+    """Checks that the first path is the net's, before the images are looked for.
+
+    Raises:
+        FileNotFoundError: If it names no run although it could name nothing else.
+    """
+    from ..data.headers import ENDINGS
+    from ..evaluation.members import names_run
+
+    first, *images = paths
+    picture = Path(first).suffix.lower() in ENDINGS
+    if not picture and (not names_run(first) or (Path(first) / "config.json").is_file()):
+        return
+    runs = [each for each in images if (Path(each) / "dataset.json").is_file()]
+    if runs:
+        raise FileNotFoundError(
+            f"RUN comes before the images: {first} is not a run, and {runs[0]} is one"
+        )
+    why = "it has no config.json" if Path(first).exists() else "there is nothing of this name"
+    raise FileNotFoundError(f"{first} is not a run: {why}")
 
 
 def _write(

@@ -48,7 +48,8 @@ def write_comparison(paths: Sequence[Path], output: Path) -> list[str]:
         raise ValueError(f"`compare` needs two runs or more. Received: {len(different)}")
     for path in different:
         if not (path / "config.json").is_file():
-            raise FileNotFoundError(f"{path} is not a run: it has no config.json")
+            why = "it has no config.json" if path.exists() else "there is nothing of this name"
+            raise FileNotFoundError(f"{path} is not a run: {why}")
     names = names_of(different)
     histories: dict[str, History] = {}
     notes = []
