@@ -72,6 +72,7 @@ def test_a_folder_as_a_table(
     folder, output = tmp_path / "pictures", tmp_path / "predictions.csv"
     for number, name in enumerate(("b/1.png", "b/c/2.PNG", "a.png", "z.png")):
         write_digit(number, folder / name)
+    Image.open(folder / "z.png").convert("RGB").save(folder / "z.png")
     write_digit(9, folder / ".hidden" / "x.png")
     (folder / "b" / "bad.jpg").write_bytes(b"no image")
     (folder / "b" / "empty.png").touch()
@@ -89,6 +90,7 @@ def test_a_folder_as_a_table(
         "Note: 1 file passed over, as their endings are not those of images: 1 .txt",
         "Note: 1 hidden file or folder skipped",
         "Note: 1 link to a folder above skipped",
+        "Note: 1 of 5 images are not stored as grey and become grey",
     ]
     rows = rows_of(output)
     columns = ["image", "class1", "probability1", "class2", "probability2", "error"]

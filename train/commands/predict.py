@@ -82,6 +82,7 @@ def _run(args: argparse.Namespace) -> int:
     if not names:
         args.parser.error("give images or data sets after RUN, or the net as --weights")
     _check(args)
+    from ..data.readable import conversions
     from ..evaluation import open_member
     from ..prediction import Heatmaps, PredictionTable, open_data_set, output_names, predictions
 
@@ -117,11 +118,22 @@ def _run(args: argparse.Namespace) -> int:
     rows = predictions(member, pictures, batch_size=args.batch_size, draw=draw)
     if args.shown:  # copies of places in object stores
         rows = (_at_its_place(each, args.shown) for each in rows)
-    failed = _write(rows, total, table, args)
+    notable: list[tuple[str, ...]] = []
+    failed = _write(_noting(rows, notable), total, table, args)
+    for line in conversions(notable, "images", member.channels, member.decoding):
+        print(f"Note: {line}", file=sys.stderr)
     if args.output is not None:
         text = _summary(args.output, member, f"{total:,} {'images' if sets else 'files'}", failed)
         print(text, file=sys.stderr if args.json else sys.stdout)
     return 1 if failed else 0
+
+
+def _noting(rows: Iterator[Prediction], notable: list[tuple[str, ...]]) -> Iterator[Prediction]:
+    """Yields predictions, and adds what was converted of the images that could be read."""
+    for row in rows:
+        if not row.problem:
+            notable.append(row.notable)
+        yield row
 
 
 def _at_its_place(row: Prediction, shown: Mapping[str, str]) -> Prediction:

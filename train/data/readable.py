@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -13,7 +13,6 @@ from .array_record_files import DAMAGED
 from .decoding import Decoding
 from .image_data import Split
 from .index import FileIndex
-from .known import Read
 from .listing import printable
 from .reading import Say, digest, problem_of, read_files, read_one
 from .reading import reason as reason
@@ -74,7 +73,8 @@ def read_all(
             shown = ", ".join(bad[:5]) + (" ..." if len(bad) > 5 else "")
             notes.append(f"{len(bad)} unreadable {split} images skipped: {shown}")
         refused += bad
-        notes += _conversions(found, split, channels, source.decoding)
+        readable_ones = [read.notable for read in found if not read.problem]
+        notes += conversions(readable_ones, f"{split} images", channels, source.decoding)
         source = dataclasses.replace(source, digests=tuple(read.digest for read in found))
         readable[split] = source.take(good)
     if index is not None:
@@ -192,14 +192,22 @@ def digest_of(source: FileSource, path: str) -> str:
         return ""
 
 
-def _conversions(found: list[Read], split: str, channels: int, decoding: Decoding) -> Iterator[str]:
-    """Yields a sentence for each kind of conversion, with the number of images."""
-    readable = [read for read in found if not read.problem]
-    counts = collections.Counter(what for read in readable for what in read.notable)
+def conversions(
+    notable: Sequence[tuple[str, ...]], images: str, channels: int, decoding: Decoding
+) -> Iterator[str]:
+    """Yields a sentence for each kind of conversion, with the number of images.
+
+    Args:
+        notable: What `headers.notable` names of each image.
+        images: What the images are called.
+        channels: Channels that are decoded.
+        decoding: How the files become pixels.
+    """
+    counts = collections.Counter(what for each in notable for what in each)
     texts = dict(_CONVERSIONS)
     if channels == 1:
         del texts["grey"], texts["CMYK"]
-        counts["colour"] = sum("grey" not in read.notable for read in readable)
+        counts["colour"] = sum("grey" not in each for each in notable)
         texts["colour"] = "are not stored as grey and become grey"
     if channels not in (1, 3):  # they must have the channels that are needed
         texts = {"turned": texts["turned"]}
@@ -207,4 +215,4 @@ def _conversions(found: list[Read], split: str, channels: int, decoding: Decodin
         del texts["turned"]
     for what, text in texts.items():
         if counts[what]:
-            yield f"{counts[what]:,} of {len(readable):,} {split} images {text}"
+            yield f"{counts[what]:,} of {len(notable):,} {images} {text}"

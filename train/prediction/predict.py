@@ -26,6 +26,7 @@ class Prediction:
         picture: The file of its heat map; "" if there is none.
         split: Its split in a data set; "" for files.
         label: The name of the class that is stored with it; "" for files.
+        notable: What of its file was converted, as `headers.notable` names it.
     """
 
     path: str
@@ -34,6 +35,7 @@ class Prediction:
     picture: str = ""
     split: str = ""
     label: str = ""
+    notable: tuple[str, ...] = ()
 
 
 def predictions(
@@ -62,20 +64,21 @@ def predictions(
         pictures, member.channels, member.preprocess, batch_size, member.decoding
     )
     for batch in batches:
-        numbers = [row for row, (_, image) in enumerate(batch) if not isinstance(image, str)]
+        readable = {
+            row: each.image for row, (_, each) in enumerate(batch) if each.image is not None
+        }
         found = {}
-        if numbers:
-            images = np.stack([batch[row][1] for row in numbers])
+        if readable:
+            numbers, images = list(readable), np.stack(list(readable.values()))
             shares = np.exp(net.log_probabilities((images,), len(images)))
             files = [first + row for row in numbers]
             _check(shares, [batch[row][0].name for row in numbers])
             drawn = [""] * len(files) if draw is None else draw(images, shares.argmax(1), files)
             found = dict(zip(numbers, zip(shares, drawn, strict=True), strict=True))
-        for row, (picture, image) in enumerate(batch):
+        for row, (picture, each) in enumerate(batch):
             share, heat_map = found.get(row, (None, ""))
-            problem = image if isinstance(image, str) else ""
             name, _, split, label = picture
-            yield Prediction(name, share, problem, heat_map, split, label)
+            yield Prediction(name, share, each.problem, heat_map, split, label, each.notable)
         first += len(batch)
 
 

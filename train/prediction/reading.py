@@ -6,13 +6,14 @@ import collections
 import concurrent.futures
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from keras_resnet import PreprocessSpec
 
 from ..data.decoding import STANDARD, Decoding
+from ..data.headers import notable
 from ..data.pixel_budget import excess
 from ..data.readable import reason
 from ..data.scaled import decode_and_fit
@@ -22,13 +23,27 @@ from .found import Picture
 _AHEAD = 2
 
 
+class Pixels(NamedTuple):
+    """An image that was read.
+
+    Attributes:
+        image: uint8 `(height, width, channels)`; None if it could not be read.
+        problem: Why it could not be read; "" if it could.
+        notable: What of the file is converted, as `headers.notable` names it.
+    """
+
+    image: np.ndarray | None = None
+    problem: str = ""
+    notable: tuple[str, ...] = ()
+
+
 def read_batches(
     pictures: Iterable[Picture],
     channels: int,
     preprocess: PreprocessSpec,
     size: int,
     decoding: Decoding = STANDARD,
-) -> Iterator[list[tuple[Picture, np.ndarray | str]]]:
+) -> Iterator[list[tuple[Picture, Pixels]]]:
     """Yields images at the net's size, as evaluation resizes them.
 
     Args:
@@ -39,14 +54,12 @@ def read_batches(
         decoding: How the files become pixels.
 
     Yields:
-        Each image with its pixels, uint8 `(height, width, channels)`, or the reason why there are
-        none.
+        Each image with its pixels.
     """
     read = _reader(channels, preprocess, decoding)
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        ahead: collections.deque[tuple[Picture, concurrent.futures.Future[np.ndarray | str]]] = (
-            collections.deque()
-        )
+        ahead: collections.deque[tuple[Picture, concurrent.futures.Future[Pixels]]]
+        ahead = collections.deque()
         remaining = iter(pictures)
         try:
             while True:
@@ -65,7 +78,7 @@ def read_batches(
 
 def _reader(
     channels: int, preprocess: PreprocessSpec, decoding: Decoding
-) -> Callable[[Picture], np.ndarray | str]:
+) -> Callable[[Picture], Pixels]:
     """Returns the function that reads one image."""
     import tensorflow as tf
 
@@ -75,16 +88,18 @@ def _reader(
     # Traced here, as threads that find no trace would each begin one.
     resize = tf.function(resized).get_concrete_function(tf.TensorSpec((), tf.string))
 
-    def read(picture: Picture) -> np.ndarray | str:
+    def read(picture: Picture) -> Pixels:
         try:
             content = picture.read()
             against = (
                 excess(content, frames=not decoding.accurate) if content else "the file is empty"
             )
-            return against or np.asarray(resize(tf.constant(content)))
+            if against:
+                return Pixels(problem=against)
+            return Pixels(np.asarray(resize(tf.constant(content))), notable=notable(content))
         except OSError as error:
-            return error.strerror or str(error)
+            return Pixels(problem=error.strerror or str(error))
         except tf.errors.OpError as error:
-            return reason(error)
+            return Pixels(problem=reason(error))
 
     return read
