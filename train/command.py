@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -91,6 +92,8 @@ def overridden(config: DataConfig, args: argparse.Namespace) -> DataConfig:
 def run_data(run: Run, args: argparse.Namespace) -> ImageData:
     """Opens a run's data, or the data of `add_data_overrides`, at the net's input size.
 
+    What is skipped or assumed of the data is written to stderr.
+
     Raises:
         ValueError: If the data has other classes or channels than the run.
     """
@@ -98,9 +101,12 @@ def run_data(run: Run, args: argparse.Namespace) -> ImageData:
     from .evaluation.classes import check_channels
 
     config = overridden(run.config.data, args)
-    data = load_data(config, run.spec, class_names=run.class_names, stored=run.directory.listing)
-    net = str(run.directory.path)
-    check_channels(data.channels, run.model.inputs[0].shape[-1], data=config.dataset, net=net)
+    channels = int(run.model.inputs[0].shape[-1])  # of the run's data, whatever its spec says
+    spec = run.spec.replace(input_channels=channels)
+    data = load_data(config, spec, class_names=run.class_names, stored=run.directory.listing)
+    check_channels(data.channels, channels, data=config.dataset, net=str(run.directory.path))
+    for note in data.notes:
+        print(f"Note: {note}", file=sys.stderr)
     return at_size(data, run.preprocess, run.config.augment, config.cache)
 
 

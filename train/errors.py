@@ -15,7 +15,10 @@ _ON_ANY_BACKEND = ("list", "info", "recipes")
 _PACKAGES = {"keras_tuner": "'keras3-resnet[tune]'", "rich": "rich"}
 
 # What TensorFlow writes around the cause of an error.
-_NODES = r"\{\{.*?\}\}|\[Op:.*?\]"
+_NODES = (
+    r"\{\{.*?\}\}|\[Op:.*?\]( name:)?|"
+    r"Error in user-defined function passed to \S+ transformation with iterator: \S+: "
+)
 _AROUND = ("Graph execution error", "Detected at node", "File ", "<frozen", "Stack trace", "[[")
 
 

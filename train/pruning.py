@@ -18,9 +18,8 @@ from keras_resnet.nets.geometry import inner_widths
 from .batch_norm_statistics import recompute_batch_norm, statistics_batches
 from .command import split_images
 from .config import RunConfig, with_changes
-from .data import ImageData, at_size, load_data
+from .data import ImageData
 from .evaluation import Member, make_view, measure
-from .evaluation.classes import check_channels
 from .files import read_json, write_json, write_text
 from .remote.mirror import Mirror
 from .rundir import Run, RunDirectory
@@ -177,14 +176,6 @@ def finetune_pruned(
     full = {**record, "finetuned": tuned}
     write_json(output / RECORD, full)
     return directory, full
-
-
-def open_data(run: Run, config: Any) -> ImageData:
-    """Opens the data of a run at the net's size."""
-    data = load_data(config, run.spec, class_names=run.class_names, stored=run.directory.listing)
-    net = str(run.directory.path)
-    check_channels(data.channels, run.model.inputs[0].shape[-1], data=config.dataset, net=net)
-    return at_size(data, run.preprocess, run.config.augment, run.config.data.cache)
 
 
 def _judged_on(

@@ -8,6 +8,7 @@ import importlib
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,11 +22,13 @@ import keras_resnet
 import keras_resnet_train
 from keras_resnet.weights import SOURCES
 from keras_resnet_train.cli import main
+from keras_resnet_train.command import run_data
 from keras_resnet_train.commands import COMMANDS, STUDIES
 from keras_resnet_train.config import RunConfig, all_fields, load_config
 from keras_resnet_train.files import read_json
 from keras_resnet_train.recipes import RECIPES, get_recipe
 from keras_resnet_train.run_options import add_field_options, add_run_options, configuration
+from keras_resnet_train.rundir import open_run
 
 pytestmark = pytest.mark.tf
 
@@ -427,6 +430,24 @@ def test_export(copied_run: pathlib.Path, command: Command) -> None:
     assert exported() == ["model.keras", "saved_model", "model.tflite"]
     for name in ("model_float16.tflite", "model_int8.tflite"):
         assert name not in shown()
+
+
+def test_other_data_of_a_run_of_grey_images(
+    finished_run: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Images are read with the channels of the run's net, whatever its spec says."""
+    for number in range(10):
+        folder = tmp_path / "images" / str(number)
+        folder.mkdir(parents=True)
+        for index in range(5):
+            Image.new("L", (8, 8), number * 20).save(folder / f"{index}.png")
+    (folder / "5.png").symlink_to("5.png")  # to itself
+    options = {"dataset": str(tmp_path / "images"), "data_dir": None, "on_bad_image": "skip"}
+    data = run_data(open_run(finished_run), argparse.Namespace(**options))
+    assert data.channels == 1
+    assert re.search(r"Note: 1 unreadable t\w+ images skipped: .*5.png", capsys.readouterr().err)
+    with pytest.raises(ValueError, match=r"1 of 51 images are unreadable: .*9/5.png"):
+        run_data(open_run(finished_run), argparse.Namespace(**{**options, "on_bad_image": "fail"}))
 
 
 def test_export_of_a_file(finished_run, tmp_path, command: Command) -> None:

@@ -9,13 +9,15 @@ import hashlib
 import io
 import json
 import pathlib
+import re
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from keras_resnet import PreprocessSpec, get_spec
@@ -33,6 +35,12 @@ from keras_resnet_train.data import (
     shard_writer,
     training_batches,
 )
+from keras_resnet_train.data.array_record_files import (
+    ArrayRecordFiles,
+    Part,
+    array_record_module,
+)
+from keras_resnet_train.data.readable import first_unreadable
 from keras_resnet_train.data.shard_checks import check_shards
 from keras_resnet_train.data.shard_images import Storage
 from keras_resnet_train.data.shard_origin import open_origin
@@ -404,6 +412,16 @@ def test_tfds(
     memory = ArraySource(pixels, np.arange(30) % 2)
     whole = batches(dataclasses.replace(numbered, train=memory))
     equal(batches(numbered, start=2), whole[2:])
+    info = tmp_path / "streamed/1.0.0"
+    for content, reason in (
+        (b"red\nred\n", "duplicated"),
+        (b"red\n", "1 names VS 2"),
+        (b"\xff\ngreen\n", "can't decode"),
+        (b"", "0 names VS 2"),
+    ):
+        (info / "label.labels.txt").write_bytes(content)
+        with pytest.raises(ValueError, match=rf"label.labels.txt needs the 2 names .*{reason}"):
+            load("streamed", **own)
     held = load("numbered", validation=0.2, **own)
     assert (len(held.train), len(held.validation)) == (24, 6)
     parts = [list(part.open().as_numpy_iterator()) for part in (held.train, held.validation)]
@@ -416,3 +434,38 @@ def test_tfds(
         load("numbered", sampling="balanced", **own)
     assert write("streamed", tmp_path / "x", *options, "--validation", "0.1") == 1
     assert "leave out `--validation`" in capsys.readouterr().err
+
+
+def test_records_that_are_no_examples(
+    tmp_path: pathlib.Path, prepare_tfds: Callable[..., None]
+) -> None:
+    """A label of no class, a record without an image, and a file cut after its first block."""
+    images = [image(number) for number in range(4)]
+    prepare_tfds(tmp_path, "set", "array_record", images, [0, 1, 0, 1], ("red", "green"))
+    file = tmp_path / "set/1.0.0/set-train.array_record-00001-of-00002"
+    numbered = load("set", data_dir=str(tmp_path), cache="none")
+
+    def found(records: Sequence[bytes]) -> str:
+        writer = array_record_module("a test").ArrayRecordWriter(str(file), "group_size:1")
+        for record in records:
+            writer.write(record)
+        writer.close()
+        return first_unreadable(load("set", data_dir=str(tmp_path), cache="none").train)
+
+    reader = ArrayRecordFiles([Part(str(file), 0, 2)], "a test")
+    sound = reader.read([0, 1])
+    assert first_unreadable(numbered.train) == ""
+    other = tf.train.Example.FromString(sound[1])
+    other.features.feature["label"].int64_list.value[0] = 7
+    assert re.fullmatch(
+        r"Example 3 is unreadable: .*label of an example must be 0 to 1. Received: .*7.*",
+        found([sound[0], other.SerializeToString()]),
+    )
+    problem = found([b"", sound[1]])
+    assert re.fullmatch(r"Example 2 is unreadable: .*Feature: image .*is required.*", problem)
+    assert "Error in user-defined function" not in problem
+    bytes_of_no_example = found([b"\n\x02\n\x95" * 9, sound[1]])
+    assert re.fullmatch(r"Example 2 is unreadable: \S.*", bytes_of_no_example)
+    file.write_bytes(file.read_bytes()[: 64 * 1024])
+    with pytest.raises(OSError, match=r"number 1 is a damaged record of the file .* 0 record"):
+        ArrayRecordFiles([Part(str(file), 0, 2)], "a test").read([0, 1])

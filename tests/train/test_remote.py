@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import re
 import shutil
 import time
 import types
@@ -24,7 +25,8 @@ from keras_resnet_train.remote.data import data_at_hand
 from keras_resnet_train.remote.layout import committed_steps
 from keras_resnet_train.remote.lease import Lease, is_alive
 from keras_resnet_train.remote.mirror import Mirror
-from keras_resnet_train.remote.pull import pull_state
+from keras_resnet_train.remote.outputs import unsent
+from keras_resnet_train.remote.pull import pull_for_reading, pull_state
 from keras_resnet_train.remote.store import Store
 from keras_resnet_train.remote.store_errors import StoreError
 from keras_resnet_train.remote.uploader import Uploader
@@ -97,6 +99,29 @@ def test_a_store(store: Store, tmp_path: pathlib.Path) -> None:
     store.write("z/../../out", b"")
     with pytest.raises(StoreError, match="unsafe name"):
         store.entries()
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../x", "a//x", "/x", "./x", "a/.", "a\\x"])
+def test_unsafe_names(store: Store, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Names that an object store can hold, and a folder of files cannot."""
+    names = {f"{store._root}/{each}": {"size": 1} for each in ("config.json", "folder/", name)}
+    monkeypatch.setattr(store._fs, "find", lambda *_, **__: names)
+    with pytest.raises(StoreError, match=f"unsafe name {re.escape(repr(name))}: remove it"):
+        store.entries()
+    del names[f"{store._root}/{name}"]
+    assert [*store.entries()] == ["config.json"]
+
+
+def test_hidden_files_are_not_copied(tmp_path: pathlib.Path) -> None:
+    """Names in `.unsent.json` are files that a command removes from the place."""
+    place, copy = tmp_path / "place", tmp_path / "copy"
+    (place / "run").mkdir(parents=True)
+    (place / "kept").write_text("kept")
+    (place / "run" / "config.json").write_text("{}")
+    (place / "run" / ".unsent.json").write_text('{"../kept": false}')
+    pull_for_reading(Store(f"file://{place}/run"), copy, print, kept=unsent(copy))
+    assert [path.name for path in copy.iterdir() if path.is_file()] == ["config.json"]
+    assert unsent(copy) == {}
 
 
 @pytest.mark.parametrize(("scheme", "extra"), [("s3", "s3"), ("gs", "gcs")])

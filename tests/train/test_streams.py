@@ -20,6 +20,7 @@ from keras_resnet_train.data.arrange import relabelled
 from keras_resnet_train.data.image_data import ImageData
 from keras_resnet_train.data.record_offsets import RecordOffsets, make_reader
 from keras_resnet_train.data.sources import RecordFiles, Records, StreamSource
+from keras_resnet_train.data.stream_labels import labels_checked
 from keras_resnet_train.data.streams import allow_open_files, plan_of, reading_notes
 
 pytestmark = pytest.mark.tf
@@ -129,8 +130,22 @@ def test_a_file_with_fewer_records_than_stated(source: StreamSource) -> None:
     )
     message = r"2\.tfrecord has fewer records than the 13 that are stated"
     # The stream is not searched for an unreadable image: `open` would fail.
-    with pytest.raises(tf.errors.InvalidArgumentError, match=message), naming_files(short):
+    with pytest.raises(ValueError, match=f"^/.*{message}") as raised, naming_files(short):
         take(short, Share(BATCH))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(("classes", "wrong"), [(SIZE, None), (SIZE - 1, SIZE - 1)])
+def test_labels_that_are_no_class(source: StreamSource, classes: int, wrong: int | None) -> None:
+    """Labels of records are seen only as they are read."""
+    checked = labels_checked(source, classes)
+    if wrong is None:
+        ours, theirs = take(source, Share(BATCH), 0, 1), take(checked, Share(BATCH), 0, 1)
+        np.testing.assert_array_equal(ours[0][1], theirs[0][1])
+        return
+    message = f"label of an example must be 0 to {classes - 1}. Received: .*{wrong}"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        take(checked, Share(BATCH))
 
 
 def test_other_files_are_other_data(source: StreamSource) -> None:

@@ -10,7 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..command import Command, add_data_overrides, add_run, add_settings, overridden, parse_settings
+from ..command import (
+    Command,
+    add_data_overrides,
+    add_run,
+    add_settings,
+    parse_settings,
+    run_data,
+)
 from ..remote.address import remote_url
 
 
@@ -69,7 +76,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     _check(args)
-    from ..pruning import Pruning, finetune_pruned, finetuned_config, open_data, prune_run
+    from ..pruning import Pruning, finetune_pruned, finetuned_config, prune_run
     from ..remote.mirror import run_output
     from ..rundir import open_run
 
@@ -77,7 +84,7 @@ def _run(args: argparse.Namespace) -> int:
         print(line, file=sys.stderr if args.json else sys.stdout, flush=True)
 
     run = open_run(args.run, args.checkpoint)
-    data = open_data(run, overridden(run.config.data, args))
+    data = run_data(run, args)
     pruning = Pruning(args.macs, args.method, args.criterion, args.images)
     name = args.shown.get(str(args.run), str(args.run.resolve()))
     output: str | Path = remote_url(args.output) or args.output

@@ -102,6 +102,11 @@ class ArrayRecordFiles:
 
     def _of_file(self, file: str, records: list[int]) -> list[bytes]:
         reader = self._reader(file)
+        count = reader.num_records()
+        if max(records) >= count:  # the reader would return empty records
+            raise OSError(
+                errno.EIO, f"number {max(records)} {DAMAGED} {file}: it has {count} record(s)"
+            )
         try:
             return list(reader.read(records))
         except (RuntimeError, ValueError, IndexError):

@@ -16,7 +16,7 @@ from .index import FileIndex
 from .listing import printable
 from .reading import Say, digest, problem_of, read_files, read_one
 from .reading import reason as reason
-from .sources import ArraySource, FileSource, RecordSource, Source, StreamSource
+from .sources import TOGETHER, ArraySource, FileSource, RecordSource, Source, StreamSource
 from .walk import counted
 
 FEWER_RECORDS = "has fewer records than"
@@ -133,9 +133,10 @@ def naming_files(*sources: Source | None) -> Iterator[None]:
         tf.errors.UnknownError,
         tf.errors.NotFoundError,
         tf.errors.DataLossError,
+        UnicodeDecodeError,  # an error of TensorFlow that quotes a record
     ) as e:
-        if FEWER_RECORDS in str(e):
-            raise
+        if FEWER_RECORDS in str(e):  # it names the file
+            raise ValueError(f"{reason(e)}. Prepare the data set again") from e
         if DAMAGED in str(e):  # it names the file
             raise ValueError(_named_record(str(e))) from e
         for source in sources:
@@ -179,8 +180,23 @@ def _first_of_stream(source: RecordSource | StreamSource) -> str:
             problem = problem_of(content, 3, source.decoding)
             if problem:
                 return f"Example {number} is unreadable: {problem}"
-    except tf.errors.OpError as error:  # a damaged record
+    except (tf.errors.OpError, UnicodeDecodeError) as error:  # a damaged record
+        if isinstance(source, RecordSource):
+            return _first_of_group(source, number + 1) or reason(error)
         return f"Example {number + 1} is unreadable: {reason(error)}"
+    return ""
+
+
+def _first_of_group(source: RecordSource, start: int) -> str:
+    """Returns the first record from a number on that cannot be read; several are read at once."""
+    import tensorflow as tf
+
+    for number in range(start, min(start + TOGETHER, len(source))):
+        one = tf.data.Dataset.from_tensors(tf.constant([number], tf.int64))
+        try:
+            next(iter(one.map(source.gather)))
+        except (tf.errors.OpError, UnicodeDecodeError) as error:
+            return f"Example {number} is unreadable: {reason(error)}"
     return ""
 
 

@@ -173,6 +173,8 @@ def reason(error: Exception) -> str:
         >>> reason(ValueError("{{function_node a_device_/b}} Bad PNG [Op:DecodeImage]"))
         'Bad PNG'
     """
+    if isinstance(error, UnicodeDecodeError):
+        return "its record has bytes that are no example"
     line = cause(str(getattr(error, "message", error))) or type(error).__name__
     return line.removeprefix("ValueError: ")
 

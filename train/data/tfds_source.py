@@ -19,6 +19,7 @@ from .image_data import SPLITS, ImageData, Split, check_labels, hold_out, no_ima
 from .memory import fits, notes
 from .reading import reason
 from .sources import ArraySource, Source, StreamSource
+from .stream_labels import labels_checked
 from .tfds_array_record import is_by_number, record_source
 from .tfds_directory import check_tfds_directory
 from .tfds_records import record_files
@@ -43,7 +44,7 @@ def load_tfds(config: DataConfig, asked: Sequence[Split] = SPLITS) -> ImageData:
 
     try:
         return _load(config, asked)
-    except tf.errors.OpError as error:
+    except (tf.errors.OpError, UnicodeDecodeError) as error:
         raise ValueError(
             f"A record of {config.dataset!r} is damaged: {reason(error)}. Prepare the data set "
             "again"
@@ -85,7 +86,8 @@ def _load(config: DataConfig, asked: Sequence[Split]) -> ImageData:
     test = opened.source(test_name) if test_name and "test" in asked else None
     train: Source = no_images(channels)
     validation: Source | None = None
-    if "train" in splits and {"train", "validation"} & set(asked):
+    trained = "train" in splits and splits["train"].num_examples
+    if trained and {"train", "validation"} & set(asked):
         in_order = not opened.cached and not is_by_number(builder)
         if builder.info.disable_shuffling and in_order:
             raise ValueError(
@@ -137,10 +139,15 @@ class _Opened:
     order: str = "parts"
     window: int = 16_384
 
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.names)
+
     def source(self, split: str, *, trained: bool = False) -> Source:
         """Returns the images of a split, or of those that are trained on."""
         if not self.cached and is_by_number(self.builder):
-            return record_source(self.builder, split, self.decoding)
+            return labels_checked(record_source(self.builder, split, self.decoding), self.classes)
         if not self.cached:
             return self._stream(split, parted=not trained or self.order == "parts")
         everything = np.arange(self.builder.info.splits[split].num_examples)
@@ -156,6 +163,7 @@ class _Opened:
             return train, validation
         if is_by_number(self.builder):
             source = record_source(self.builder, "train", self.decoding)
+            source = labels_checked(source, self.classes)
             return source.take(rest), source.take(held)
         # A stream is cut in two: TFDS has written it in random order.
         cut = len(rest)
@@ -177,7 +185,7 @@ class _Opened:
             )
 
         files = record_files(self.builder, split, self.window) if parted else None
-        return StreamSource(size, open_stream, self.decoding, files)
+        return labels_checked(StreamSource(size, open_stream, self.decoding, files), self.classes)
 
     def _decoded(self, split: str, parts: Sequence[np.ndarray]) -> list[ArraySource]:
         """Decodes a split straight into the arrays of its parts, so that nothing is held twice."""
@@ -302,7 +310,25 @@ def image_and_label(builder: Any, name: str) -> tuple[Any, Any]:
             f"Data set {name!r} needs the features 'image' and 'label' (a class). "
             f"It has: {', '.join(sorted(keys)) or type(features).__name__}"
         )
+    _check_names(builder.data_path, features["label"])
     return features["image"], features["label"]
+
+
+def _check_names(folder: Any, label: Any) -> None:
+    """Checks the file of class names, whose errors TFDS drops: it goes on with what it has.
+
+    Raises:
+        ValueError: If it is not text, or its names are not one for each class.
+    """
+    import tensorflow_datasets as tfds
+
+    try:
+        tfds.features.ClassLabel(num_classes=label.num_classes).load_metadata(folder, "label")
+    except ValueError as error:
+        raise ValueError(
+            f"{label.get_names_filepath(folder, 'label')} needs the {label.num_classes} names of "
+            f"the classes, each once: {error}"
+        ) from error
 
 
 def _encoded(builder: Any, split: str) -> Any:

@@ -53,11 +53,11 @@ class Walk:
                 ending = ending_of(entry.name)
                 if hides(entry.name):
                     self.hidden += 1
-                elif not entry.is_file() and is_special(entry.path):
+                elif not is_file(entry) and is_special(entry.path):
                     self.special += 1
-                elif not entry.is_dir() and ending in ENDINGS:
+                elif not is_folder(entry) and ending in ENDINGS:
                     found += 1
-                elif not entry.is_dir():
+                elif not is_folder(entry):
                     self.passed_over[ending or "without an ending"] += 1
         return found
 
@@ -90,13 +90,13 @@ class Walk:
                 inner = f"{name}{entry.name}"
                 if hides(entry.name):
                     self.hidden += 1
-                elif entry.is_dir():
+                elif is_folder(entry):
                     real = os.path.realpath(entry.path)
                     if any(f"{each}{os.sep}".startswith(f"{real}{os.sep}") for each in above):
                         self.loops += 1
                     else:
                         self._walk(entry.path, f"{inner}/", (*above, real), found)
-                elif not entry.is_file() and is_special(entry.path):
+                elif not is_file(entry) and is_special(entry.path):
                     self.special += 1
                 elif (ending := ending_of(entry.name)) in ENDINGS:
                     found.append((inner, entry.path))
@@ -107,15 +107,31 @@ class Walk:
 def subfolders(folder: Path) -> list[str]:
     """Returns the names of the folders in a folder, sorted, without hidden ones."""
     with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and not hides(e.name))
+        return sorted(e.name for e in entries if is_folder(e) and not hides(e.name))
 
 
 def holds_images(folder: Path) -> bool:
     """Whether a folder holds an image itself, not in a folder below."""
     with os.scandir(folder) as entries:
         return any(
-            ending_of(e.name) in ENDINGS and not hides(e.name) and e.is_file() for e in entries
+            ending_of(e.name) in ENDINGS and not hides(e.name) and is_file(e) for e in entries
         )
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder; a link that ends nowhere or at itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a file; a link that ends nowhere or at itself is none."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
 
 
 def is_special(path: str) -> bool:

@@ -221,7 +221,7 @@ def _undamaged(records: Iterator[tuple[bytes, int]], name: str) -> Iterator[tupl
 
     try:
         yield from records
-    except tf.errors.OpError as error:
+    except (tf.errors.OpError, UnicodeDecodeError) as error:
         raise ValueError(
             f"A record of {name!r} is damaged: {reason(error)}. Prepare the data set again"
         ) from error

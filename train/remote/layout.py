@@ -66,8 +66,12 @@ def plain_files(local: Path) -> list[str]:
 
 
 def is_plain(name: str) -> bool:
-    """Whether a name in the store is of a file beside checkpoints and locks."""
-    return name.split("/")[0] not in (FOLDER, LOCKS)
+    """Whether a name in the store is of a file beside checkpoints and locks.
+
+    Hidden files are never uploaded; one that is there could be taken for a copy's own notes.
+    """
+    parts = name.split("/")
+    return parts[0] not in (FOLDER, LOCKS) and not any(each.startswith(".") for each in parts)
 
 
 def committed_steps(names: Iterable[str]) -> list[str]:

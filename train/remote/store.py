@@ -97,12 +97,15 @@ class Store:
             except FileNotFoundError:
                 return {}
         entries = {
-            path[len(self._root) :].lstrip("/"): Entry(int(info.get("size") or 0), mark_of(info))
+            path[len(self._root) :].removeprefix("/"): Entry(
+                int(info.get("size") or 0), mark_of(info)
+            )
             for path, info in found.items()
-            if len(path) > len(self._root)
+            if len(path) > len(self._root) and not path.endswith("/")  # a marker of a folder
         }
         for name in entries:
-            if ".." in name.split("/") or "\\" in name or name.startswith("/"):
+            # Two of such names may be one local file, or lie outside of the copy.
+            if {"", ".", ".."} & set(name.split("/")) or "\\" in name:
                 raise StoreError(f"{self.url} holds a file of the unsafe name {name!r}: remove it")
         return entries
 

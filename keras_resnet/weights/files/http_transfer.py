@@ -108,10 +108,17 @@ class Transfer:
         return f"; {self.have}{of} bytes are kept in {self.part!r} for the next call"
 
     def drop(self) -> None:
-        """Removes the part file and its notes."""
+        """Removes the part file and its notes.
+
+        Raises:
+            DownloadError: If one cannot be removed; names it.
+        """
         for path in (self.part, self._notes):
-            with _on_disk(), contextlib.suppress(FileNotFoundError):
-                os.remove(path)
+            try:
+                with contextlib.suppress(FileNotFoundError):
+                    os.remove(path)
+            except OSError as error:
+                raise DownloadError(f"{path!r} cannot be removed: {error.strerror}") from error
         self.have, self.total, self._validator = 0, None, None
 
     def _attempt(self) -> None:

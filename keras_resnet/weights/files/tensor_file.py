@@ -32,6 +32,10 @@ _OTHER_FILES = (
     (b"<?xml", "an XML document, perhaps a server's error message"),
     (b"{", "JSON, perhaps a server's error message"),
     (b"\x1f\x8b", "compressed by gzip: unpack it first"),
+    (b"\xfd7zxz\0", "compressed by xz: unpack it first"),
+    (b"bzh", "compressed by bzip2: unpack it first"),
+    (b"\x28\xb5\x2f\xfd", "compressed by Zstandard: unpack it first"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive: unpack it first"),
 )
 
 
