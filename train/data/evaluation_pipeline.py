@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from keras_resnet import PreprocessSpec
@@ -50,7 +51,7 @@ def evaluation_batches(
 
     parallel = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
     begin, end = plan.range_of(share.worker)
-    examples = _filled(_stored(source, begin, end).map(finish, **parallel), plan.rows - end + begin)
+    examples = _filled(_finished(source, begin, end, finish), plan.rows - end + begin)
     batches = examples.batch(share.per_replica, drop_remainder=True, **parallel)
     return batches.prefetch(tf.data.AUTOTUNE)
 
@@ -63,8 +64,8 @@ def _filled(examples: Any, count: int) -> Any:
     return examples.concatenate(tf.data.Dataset.from_tensors(nothing).repeat(count))
 
 
-def _stored(source: Source, begin: int, end: int) -> Any:
-    """Yields (stored image, label, ...) of a range of the examples, and reads no others.
+def _finished(source: Source, begin: int, end: int, finish: Callable[..., Any]) -> Any:
+    """Yields `finish(stored image, label, ...)` of a range of the examples, and reads no others.
 
     Of streams without known files, those before the range are read too.
     """
@@ -72,10 +73,12 @@ def _stored(source: Source, begin: int, end: int) -> Any:
 
     if isinstance(source, StreamSource):
         if source.parted is not None:
-            return records_between(source.parted, begin, end)
-        return source.open(None).skip(begin).take(end - begin)
+            records = records_between(source.parted, begin, end)
+        else:
+            records = source.open(None).skip(begin).take(end - begin)
+        return records.map(finish, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     numbers = tf.data.Dataset.range(begin, end).map(lambda number: (number[None], number[None]))
-    return stored_examples(numbers, source)
+    return stored_examples(numbers, source, finish)
 
 
 def _in_order(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from .decoding import STANDARD, Decoding, decode, luma
-from .orientation import flips, orientation, stored_box, upright
+from .orientation import flips, orientation_of_jpeg, stored_box, upright
 
 _ACCURATE = "INTEGER_ACCURATE"
 
@@ -136,7 +136,7 @@ def jpeg_header(encoded: Any, decoding: Decoding = STANDARD) -> tuple[Any, Any]:
 
     def read() -> tuple[Any, Any]:
         shape = tf.image.extract_jpeg_shape(encoded)[:2]
-        turned = orientation(encoded) if decoding.oriented else tf.constant(1)
+        turned = orientation_of_jpeg(encoded) if decoding.oriented else tf.constant(1)
         return tf.where(turned >= 5, tf.reverse(shape, [0]), shape), turned
 
     return tf.cond(tf.io.is_jpeg(encoded), read, lambda: (tf.zeros(2, tf.int32), tf.constant(1)))

@@ -25,7 +25,9 @@ def orientation(encoded: Any) -> Any:
     """
     import tensorflow as tf
 
-    return tf.cond(tf.io.is_jpeg(encoded), lambda: _of_jpeg(encoded), lambda: _of_other(encoded))
+    return tf.cond(
+        tf.io.is_jpeg(encoded), lambda: orientation_of_jpeg(encoded), lambda: _of_other(encoded)
+    )
 
 
 def flips(turned: Any) -> tuple[Any, Any]:
@@ -87,8 +89,8 @@ def padded_head(encoded: Any) -> Any:
     return tf.strings.substr(tf.strings.join([tf.strings.substr(encoded, 0, 32), "\0" * 32]), 0, 32)
 
 
-def _of_jpeg(encoded: Any) -> Any:
-    """Returns the orientation of a JPEG: read by Python where a segment may have it."""
+def orientation_of_jpeg(encoded: Any) -> Any:
+    """Returns `orientation` of a JPEG: read by Python where a segment may have it."""
     import tensorflow as tf
 
     words = _words(padded_head(encoded))

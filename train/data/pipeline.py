@@ -12,6 +12,7 @@ Record files have an order of their own, by which each worker reads its part of 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ..augment import (
@@ -96,13 +97,16 @@ def pixel_batches(source: Source, plan: TrainingPlan, share: Share) -> Any:
     if plan.service is not None:
         check_service(source, plan.service)
     if isinstance(source, StreamSource):
-        records = _streamed(source, plan, share)
-        dataset = _augmented(records, plan, share.per_replica, source)
+        streamed = _streamed(source, plan, share).map(
+            _make_example(plan, source), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        )
+        dataset = _batched(streamed, plan, share.per_replica)
     elif isinstance(source, ArraySource) and _has_training_size(source, plan):
         dataset = _gathered(source, plan, share)
     else:
-        stored = stored_examples(_keys(source, plan, share), source)
-        dataset = _augmented(stored, plan, share.per_replica, source)
+        keys = _keys(source, plan, share)
+        examples = stored_examples(keys, source, _make_example(plan, source))
+        dataset = _batched(examples, plan, share.per_replica)
     if plan.service is not None:
         first, last = (step * share.replicas for step in (plan.start_step, plan.total_steps))
         dataset = served(dataset, plan.service, first, last)
@@ -213,8 +217,8 @@ def _streamed(source: StreamSource, plan: TrainingPlan, share: Share) -> Any:
     return tf.data.Dataset.zip(records, rows).map(lambda record, row: (*record, row))
 
 
-def _augmented(records: Any, plan: TrainingPlan, part: int, source: Source) -> Any:
-    """Decodes, augments and batches examples of any size."""
+def _make_example(plan: TrainingPlan, source: Source) -> Callable[[Any, Any, Any], Any]:
+    """Returns a function that decodes and augments an example of any size."""
     import tensorflow as tf
 
     change = make_image_change(plan)
@@ -223,8 +227,7 @@ def _augmented(records: Any, plan: TrainingPlan, part: int, source: Source) -> A
         label = label if label.shape.rank else tf.cast(label, tf.int64)
         return change(open_image(image, row, plan, source), row), label, _later(row)
 
-    examples = records.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return _batched(examples, plan, part)
+    return example
 
 
 def _later(row: Any) -> Any:

@@ -47,12 +47,12 @@ def chunks(source: Source, channels: int, prepare: Prepare, size: int) -> Iterat
     """
     import tensorflow as tf
 
-    def prepared(image: Any, label: Any) -> Any:
+    def prepared(image: Any, label: Any, *_: Any) -> Any:
         if image.dtype == tf.string:
             image = Encoded(image, channels, source.decoding)
         return prepare(image), tf.cast(label, tf.int64)
 
-    data = _stored(source).map(prepared, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    data = _prepared(source, prepared)
     shapes = [spec.shape for spec in data.element_spec[0]]
     if not all(shape.is_fully_defined() for shape in shapes):
         yield from _of_many_shapes(data.prefetch(4), size)
@@ -92,16 +92,12 @@ def _of_many_shapes(data: Any, size: int) -> Iterator[Chunk]:
         yield Chunk(first, np.asarray(labels), tuple(zip(*rows, strict=True)))
 
 
-def _stored(source: Source) -> Any:
-    """Returns a `tf.data.Dataset` of (uint8 or encoded image, label)."""
+def _prepared(source: Source, prepared: Callable[..., Any]) -> Any:
+    """Returns a `tf.data.Dataset` of `prepared(uint8 or encoded image, label, ...)`."""
     import tensorflow as tf
 
     if isinstance(source, StreamSource):
-        return source.open(None)
+        records = source.open(None)
+        return records.map(prepared, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     numbers = tf.data.Dataset.range(len(source)).batch(1)
-    stored = stored_examples(numbers.map(lambda number: (number, number)), source)
-    return stored.map(
-        lambda image, label, _: (image, label),
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=True,
-    )
+    return stored_examples(numbers.map(lambda number: (number, number)), source, prepared)
