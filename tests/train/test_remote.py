@@ -110,6 +110,9 @@ def test_unsafe_names(store: Store, monkeypatch: pytest.MonkeyPatch, name: str) 
         store.entries()
     del names[f"{store._root}/{name}"]
     assert [*store.entries()] == ["config.json"]
+    names[f"{store._root}/config.json/a/b"] = {"size": 1}
+    with pytest.raises(StoreError, match=r"a file 'config.json' and files below that name"):
+        store.entries()
 
 
 def test_hidden_files_are_not_copied(tmp_path: pathlib.Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -26,6 +26,17 @@ class Listing(NamedTuple):
 
     folders: tuple[str, ...]
     files: Mapping[str, float | None]
+
+
+def folders_of(names: Iterable[str]) -> set[str]:
+    """Returns the folders that names of files imply."""
+    found: set[str] = set()
+    for name in names:
+        folder = name.rpartition("/")[0]
+        while folder and folder not in found:
+            found.add(folder)
+            folder = folder.rpartition("/")[0]
+    return found
 
 
 def seconds_of(time: datetime) -> float:

@@ -19,7 +19,7 @@ from typing import Any
 from keras_resnet.weights.files.file_system import replace
 
 from .address import SCHEMES
-from .entries import Entry, Listing, mark_of, seconds_of, written_of
+from .entries import Entry, Listing, folders_of, mark_of, seconds_of, written_of
 from .store_errors import ABSENT, WON_BY_ANOTHER, StoreError, explained, is_refused, says
 
 # Bounds for one request of S3's driver, in seconds. A server that takes requests and answers none
@@ -107,6 +107,11 @@ class Store:
             # Two of such names may be one local file, or lie outside of the copy.
             if {"", ".", ".."} & set(name.split("/")) or "\\" in name:
                 raise StoreError(f"{self.url} holds a file of the unsafe name {name!r}: remove it")
+        both = sorted(folders_of(entries) & entries.keys())
+        if both:
+            raise StoreError(
+                f"{self.url} holds a file {both[0]!r} and files below that name: remove one of them"
+            )
         return entries
 
     def is_file(self) -> bool:
