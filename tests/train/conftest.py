@@ -24,6 +24,7 @@ from keras_resnet_train.config import RunConfig
 from keras_resnet_train.console import Console
 from keras_resnet_train.data import array_record_files, resolve_data
 from keras_resnet_train.recipes import get_recipe
+from keras_resnet_train.remote import store
 from keras_resnet_train.rundir import RunDirectory, spec_of
 from keras_resnet_train.session import run_training
 from keras_resnet_train.strategies import make_strategy
@@ -287,6 +288,10 @@ def make_bucket(s3_server: S3Server) -> Callable[[str], contextlib.AbstractConte
                 ("AWS_EC2_METADATA_DISABLED", "true"),
             ):
                 patch.setenv(variable, value)
+            # Without the driver's own attempts, between which it sleeps.
+            patch.setattr(store, "_S3_ATTEMPTS", 1)
+            once = {"retries": {"total_max_attempts": 1}}
+            patch.setitem(store._S3_OPTIONS, "config_kwargs", once)
             s3_server.fault = s3_server.only = ""
             client = boto3.client("s3")
             client.create_bucket(Bucket=name)

@@ -180,7 +180,7 @@ def test_files_that_unfold_to_much(copied_run: pathlib.Path) -> None:
             header, {"descr": "|u1", "fortran_order": False, "shape": (1 << 43,)}
         )
         archive.writestr("images.npy", header.getvalue())
-    with pytest.raises(ValueError, match=r"samples.npz is damaged: it would unfold to 8,796,093"):
+    with pytest.raises(ValueError, match=r"samples.npz is damaged: its array .* 8,796,093"):
         write_run_report(copied_run)
     listing.write_bytes(gzip.compress(bytes(96 << 20)))
     with pytest.raises(ValueError, match=r"data_files.csv.gz would unfold to more than"):

@@ -256,7 +256,7 @@ def test_a_directory_in_use(tmp_path: pathlib.Path, tiny: Tiny) -> None:
 def test_a_start_cut_short_is_no_obstacle(tmp_path: pathlib.Path, tiny: Tiny) -> None:
     """Killed while it wrote its first file: the same command trains."""
     (tmp_path / ".lock").touch()
-    (tmp_path / ".config.json.x1").write_text("{")
+    (tmp_path / ".config.json.ab1_d2ef").write_text("{")
     RunDirectory(tmp_path).check(tiny(), "auto")
 
 
