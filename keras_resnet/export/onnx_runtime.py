@@ -17,14 +17,8 @@ from keras_resnet.export.runtime import (
     only_one,
     read_outputs,
 )
+from keras_resnet.export.trial import TYPES
 
-_TYPES = {
-    "tensor(float)": "float32",
-    "tensor(float16)": "float16",
-    "tensor(double)": "float64",
-    "tensor(uint8)": "uint8",
-    "tensor(int8)": "int8",
-}
 # Operators that pass an output on.
 _PASSING = ("Cast", "Flatten", "Identity", "Reshape", "Squeeze", "DequantizeLinear")
 
@@ -49,13 +43,13 @@ class OnnxRuntime(Runtime):
         outputs = [each.name for each in self._session.get_outputs()]
         source = sources[only_one(path, "input", list(sources))]
         self._outputs = read_outputs(path, outputs, self._features)
-        if source.type not in _TYPES:
+        if source.type not in TYPES:
             raise ValueError(
-                f"The input of {str(path)!r} must be one of {', '.join(_TYPES)}. "
+                f"The input of {str(path)!r} must be one of {', '.join(TYPES)}. "
                 f"Received: {source.name!r}, {source.type}"
             )
         given = [size if isinstance(size, int) and size > 0 else None for size in source.shape]
-        return Opened(source.name, given, _TYPES[source.type], self._outputs)
+        return Opened(source.name, given, TYPES[source.type], self._outputs)
 
     @property
     def version(self) -> str:

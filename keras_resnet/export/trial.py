@@ -24,7 +24,8 @@ _GIB = 1 << 30
 MEMORY, SECONDS, WAIT = 4 * _GIB, 6.0, 120.0
 _PER_BYTE = 4  # of the file
 _SECONDS_PER_MB = 2.0  # int16x8 files of ResNet-50 need half of it
-_TYPES = {
+# Types of inputs of an ONNX file that are run, and NumPy's names of them.
+TYPES = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
     "tensor(double)": "float64",
@@ -145,14 +146,14 @@ def _onnx(path: str) -> Any:
     def run() -> None:
         shapes = [source.shape for source in sources]
         open_sides = any(not isinstance(side, int) for shape in shapes for side in shape[1:])
-        if open_sides or any(source.type not in _TYPES for source in sources):
+        if open_sides or any(source.type not in TYPES for source in sources):
             return
         fed = {}
         for source in sources:
             shape = [side if isinstance(side, int) and side > 0 else 1 for side in source.shape]
             if math.prod(shape) > 2**26:
                 raise ValueError(f"its input has the shape {tuple(shape)}")
-            fed[source.name] = np.zeros(shape, _TYPES[source.type])
+            fed[source.name] = np.zeros(shape, TYPES[source.type])
         session.run(None, fed)
 
     return run

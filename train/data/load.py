@@ -177,12 +177,17 @@ def load_data(
     return data
 
 
+def is_data_set(path: Path) -> bool:
+    """Whether a path holds images with their labels: shards, a table, or a saved data set."""
+    found = is_record_shards(path) or is_table(path) or is_saved_dataset(path)
+    return found or bool(find_shards(path))
+
+
 def _opened(config: DataConfig, spec: ResNetSpec, request: Request) -> ImageData:
     """Opens a data set by its name, with its own classes."""
     name, path = config.dataset, Path(config.dataset)
     refuse_compressed(path)
-    records = is_record_shards(path)
-    labelled = records or is_table(path) or is_saved_dataset(path) or bool(find_shards(path))
+    labelled = is_data_set(path)
     if not path.is_dir() and not labelled and _looks_like_path(name):
         raise _no_path(name)
     if config.task == "multilabel" and not labelled:
@@ -196,7 +201,7 @@ def _opened(config: DataConfig, spec: ResNetSpec, request: Request) -> ImageData
     elif name == "synthetic":
         size = config.image_size or spec.input_size
         data = make_synthetic(size, spec.input_channels, config.classes or spec.classes)
-    elif records:
+    elif is_record_shards(path):
         data = load_record_shards(path, config, spec.input_channels, request)
     elif is_table(path):
         data = load_table(path, config, spec.input_channels, request)

@@ -17,15 +17,13 @@ from keras_resnet.texts import check_class_names
 from ..config import DataConfig
 from ..data import load_data
 from ..data.headers import ENDINGS
-from ..data.hub_dataset import is_saved_dataset
 from ..data.image_data import SPLITS
 from ..data.listing import examples
+from ..data.load import is_data_set
 from ..data.readable import reason
 from ..data.shard_manifest import is_record_shards, read_manifest
 from ..data.shard_origin import tfds_names, tfds_records
 from ..data.sources import FileSource
-from ..data.table import is_table
-from ..data.tar_shards import find_shards
 from ..data.tfds_source import find_builder, image_and_label
 from ..evaluation import Member
 from ..files import read_object
@@ -58,8 +56,7 @@ def names_data_set(name: str) -> bool:
     path = Path(name)
     if not path.exists():
         return bool(_is_tfds_name(name))
-    labelled = is_record_shards(path) or is_table(path) or is_saved_dataset(path)
-    return labelled or bool(find_shards(path)) or _tfds_of(path) is not None
+    return is_data_set(path) or _tfds_of(path) is not None
 
 
 def open_data_set(
